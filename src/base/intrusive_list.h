@@ -1,0 +1,77 @@
+// A doubly linked list whose links live in the elements: no allocation, and an element leaves its list when it is destroyed.
+// Used by one shard only.
+#pragma once
+
+#include "base/check.h"
+
+namespace weir {
+
+class ListHook {
+  public:
+    ListHook() = default;
+    ListHook(const ListHook&) = delete;
+    ListHook& operator=(const ListHook&) = delete;
+    ~ListHook() { unlink(); }
+
+    bool linked() const { return next_ != nullptr; }
+    void unlink() {
+        if (next_ == nullptr) return;
+        prev_->next_ = next_;
+        next_->prev_ = prev_;
+        prev_ = next_ = nullptr;
+    }
+
+  private:
+    template <class T>
+    friend class IntrusiveList;
+    ListHook* prev_ = nullptr;
+    ListHook* next_ = nullptr;
+};
+
+// T derives from ListHook.
+template <class T>
+class IntrusiveList {
+  public:
+    IntrusiveList() { head_.prev_ = head_.next_ = &head_; }
+    ~IntrusiveList() {
+        while (!empty()) head_.next_->unlink();
+        head_.prev_ = head_.next_ = nullptr;
+    }
+    IntrusiveList(const IntrusiveList&) = delete;
+    IntrusiveList& operator=(const IntrusiveList&) = delete;
+
+    bool empty() const { return head_.next_ == &head_; }
+    T& front() {
+        CHECK(!empty());
+        return static_cast<T&>(*head_.next_);
+    }
+    void push_back(T& element) { insert_before(head_, element); }
+    void push_front(T& element) { insert_before(*head_.next_, element); }
+    T& pop_front() {
+        T& element = front();
+        element.unlink();
+        return element;
+    }
+    // Calls f(T&) for each; f may unlink the element that it is given, and no other.
+    template <class F>
+    void for_each(F f) {
+        for (ListHook* at = head_.next_; at != &head_;) {
+            ListHook* next = at->next_;
+            f(static_cast<T&>(*at));
+            at = next;
+        }
+    }
+
+  private:
+    void insert_before(ListHook& position, ListHook& element) {
+        CHECK(!element.linked());
+        element.prev_ = position.prev_;
+        element.next_ = &position;
+        position.prev_->next_ = &element;
+        position.prev_ = &element;
+    }
+
+    ListHook head_;
+};
+
+}  // namespace weir
