@@ -1,0 +1,53 @@
+#include "runtime/buffer.h"
+
+#include <cstdlib>
+#include <new>
+
+#include "base/units.h"
+
+namespace weir::runtime {
+namespace buffer_detail {
+
+Block* Block::allocate(size_t capacity, size_t alignment, Reservation reservation) {
+    // Large or strictly aligned data gets its own allocation, so that the header costs no page.
+    const size_t header = round_up(sizeof(Block), 64);
+    const bool apart = alignment > 64;
+    void* memory = std::malloc(apart ? header : header + capacity);
+    if (memory == nullptr) std::abort();
+    auto* block = new (memory) Block;
+    block->capacity = capacity;
+    block->reservation = std::move(reservation);
+    if (apart) {
+        block->data = static_cast<uint8_t*>(
+            std::aligned_alloc(alignment, round_up(capacity == 0 ? 1 : capacity, alignment)));
+        if (block->data == nullptr) std::abort();
+    } else {
+        block->data = static_cast<uint8_t*>(memory) + header;
+    }
+    return block;
+}
+
+void Block::drop() {
+    if (references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    const auto* after_header = reinterpret_cast<uint8_t*>(this) + round_up(sizeof(Block), 64);
+    if (data != after_header) std::free(data);
+    this->~Block();
+    std::free(this);
+}
+
+}  // namespace buffer_detail
+
+SharedBytes SharedBytes::copy_of(Bytes bytes) {
+    IoBuffer buffer = IoBuffer::allocate(bytes.size(), {}, 16);
+    if (!bytes.empty()) std::memcpy(buffer.data(), bytes.data(), bytes.size());
+    buffer.set_size(bytes.size());
+    return std::move(buffer).share();
+}
+
+IoBuffer IoBuffer::allocate(size_t capacity, Reservation reservation, size_t alignment) {
+    IoBuffer buffer;
+    buffer.block_ = buffer_detail::Block::allocate(capacity, alignment, std::move(reservation));
+    return buffer;
+}
+
+}  // namespace weir::runtime

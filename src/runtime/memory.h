@@ -1,0 +1,69 @@
+// One memory budget a node (--memory). What can grow (request bytes, read cache, data not yet handed over) holds a Reservation of it. When it
+// is used up, whoever reads from sockets waits, and caches give way first.
+// The budget is the one thing that shards share; its counter is atomic. A Reservation may be dropped on any shard.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "runtime/task.h"
+#include "runtime/stop_token.h"
+
+namespace weir::runtime {
+
+class MemoryBudget;
+
+class Reservation {
+  public:
+    Reservation() = default;
+    Reservation(MemoryBudget* budget, uint64_t bytes) : budget_(budget), bytes_(bytes) {}
+    Reservation(Reservation&& other) noexcept
+        : budget_(std::exchange(other.budget_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    Reservation& operator=(Reservation&& other) noexcept {
+        std::swap(budget_, other.budget_);
+        std::swap(bytes_, other.bytes_);
+        return *this;
+    }
+    ~Reservation() { release(); }
+    uint64_t bytes() const { return bytes_; }
+    void release();
+
+  private:
+    MemoryBudget* budget_ = nullptr;
+    uint64_t bytes_ = 0;
+};
+
+class MemoryBudget {
+  public:
+    explicit MemoryBudget(uint64_t total) : total_(total), used_(0) {}
+
+    // Nothing when it does not fit. Any shard.
+    std::optional<Reservation> try_reserve(uint64_t bytes);
+    // Waits until it fits; asks this shard's reclaimers first, then looks again every millisecond (the bytes may come back on another
+    // shard). bytes <= total, else kResourceExhausted at once.
+    Task<Result<Reservation>> reserve(uint64_t bytes, StopToken stop = {});
+
+    uint64_t total() const { return total_; }
+    uint64_t used() const { return used_.load(std::memory_order_relaxed); }
+
+    // A cache that gives way: frees about `bytes` of what this shard holds and says how much it freed. Registered per shard by its
+    // owner before traffic starts; called on that shard.
+    using Reclaimer = std::function<uint64_t(uint64_t bytes)>;
+    void set_reclaimer(uint32_t shard, Reclaimer reclaimer);
+
+  private:
+    friend class Reservation;
+    void give_back(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
+
+    uint64_t total_;
+    std::atomic<uint64_t> used_;
+    static constexpr uint32_t kShardsMax = 256;
+    std::vector<Reclaimer> reclaimers_ = std::vector<Reclaimer>(kShardsMax);
+};
+
+}  // namespace weir::runtime
