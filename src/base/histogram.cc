@@ -7,7 +7,7 @@
 namespace weir {
 
 // Values below 64 have a bucket each; above, the top bit chooses the row and the next six bits the column.
-size_t Histogram::index_of(int64_t value) {
+std::size_t Histogram::index_of(int64_t value) {
     const auto v = static_cast<uint64_t>(std::max<int64_t>(value, 0));
     if (v < (1u << kSubBits)) return v;
     const int exponent = 63 - std::countl_zero(v) - kSubBits;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -30,8 +31,8 @@ class Histogram {
   private:
     static constexpr int kSubBits = 6;
     static constexpr int kExponents = 35;
-    static size_t index_of(int64_t value);
-    static int64_t upper_of(size_t index);
+    static std::size_t index_of(int64_t value);
+    static int64_t upper_of(std::size_t index);
 
     std::array<uint64_t, (kExponents + 1) << kSubBits> counts_{};
     uint64_t count_ = 0;
