@@ -1,0 +1,505 @@
+#include "kafka/records/compression.h"
+
+#include <lz4frame.h>
+#include <snappy.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/check.h"
+
+namespace weir::kafka {
+
+// Turns one compressed stream into plain bytes, as many as the caller has room for.
+class Inflater {
+  public:
+    Inflater() = default;
+    Inflater(const Inflater&) = delete;
+    Inflater& operator=(const Inflater&) = delete;
+    virtual ~Inflater() = default;
+    // Whatever it allocates for the output is bounded by `size_max`.
+    virtual Result<> start(Bytes packed, size_t size_max) = 0;
+    // Fills `to`; fewer bytes than that only at the end of a whole stream.
+    virtual Result<size_t> read(MutableBytes to) = 0;
+};
+
+namespace {
+
+constexpr std::array<std::string_view, 5> kNames = {"none", "gzip", "snappy", "lz4", "zstd"};
+
+// The framing of snappy-java: magic, version and lowest compatible version, then blocks of (length,
+// raw snappy).
+constexpr std::array<uint8_t, 16> kXerialHeader = {0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0,
+                                                   0,    0,   0,   1,   0,   0,   0,   1};
+constexpr size_t kXerialMagicSize = 8;
+constexpr size_t kXerialBlockSize = size_t{32} << 10;  // what snappy-java writes
+
+// No snappy element gives more than 64 bytes for 3, so a stream that claims more than this lies
+// about its length.
+constexpr size_t kSnappyRatioMax = 22;
+
+constexpr uint32_t kLz4Magic = 0x184d2204;
+
+std::unexpected<Error> malformed(std::string_view what) {
+    return fail(ErrorCode::kMalformed, std::string(what));
+}
+std::unexpected<Error> too_large() {
+    return fail(ErrorCode::kResourceExhausted, "the plain records exceed their limit");
+}
+
+class GzipInflater final : public Inflater {
+  public:
+    ~GzipInflater() override {
+        if (ready_) inflateEnd(&stream_);
+    }
+
+    Result<> start(Bytes packed, size_t) override {
+        if (packed.size() > UINT32_MAX) return too_large();
+        if (!ready_) {
+            if (inflateInit2(&stream_, 15 + 16) != Z_OK) {
+                return fail(ErrorCode::kResourceExhausted, "gzip: no memory");
+            }
+            ready_ = true;
+        } else {
+            CHECK(inflateReset(&stream_) == Z_OK);
+        }
+        stream_.next_in = const_cast<Bytef*>(packed.data());
+        stream_.avail_in = static_cast<uInt>(packed.size());
+        ended_ = false;
+        return {};
+    }
+
+    Result<size_t> read(MutableBytes to) override {
+        CHECK(to.size() <= UINT32_MAX);
+        stream_.next_out = to.data();
+        stream_.avail_out = static_cast<uInt>(to.size());
+        while (!ended_ && stream_.avail_out > 0) {
+            const int status = inflate(&stream_, Z_NO_FLUSH);
+            if (status == Z_STREAM_END) {
+                // RFC 1952, 2.2: members may follow one another.
+                ended_ = stream_.avail_in == 0;
+                if (!ended_) CHECK(inflateReset(&stream_) == Z_OK);
+            } else if (status != Z_OK) {
+                return malformed(status == Z_BUF_ERROR ? "gzip: the stream ends too early"
+                                                       : "gzip: not a valid stream");
+            }
+        }
+        return to.size() - stream_.avail_out;
+    }
+
+  private:
+    z_stream stream_{};
+    bool ready_ = false;
+    bool ended_ = false;
+};
+
+class SnappyInflater final : public Inflater {
+  public:
+    Result<> start(Bytes packed, size_t size_max) override {
+        rest_ = packed;
+        allowance_ = size_max;
+        pending_ = {};
+        if (packed.empty()) return malformed("snappy: no bytes");
+        framed_ =
+            packed.size() >= kXerialHeader.size() &&
+            std::equal(packed.begin(), packed.begin() + kXerialMagicSize, kXerialHeader.begin());
+        if (framed_) rest_ = rest_.subspan(kXerialHeader.size());
+        return {};
+    }
+
+    Result<size_t> read(MutableBytes to) override {
+        size_t filled = 0;
+        while (filled < to.size()) {
+            if (!pending_.empty()) {
+                const size_t count = std::min(pending_.size(), to.size() - filled);
+                std::memcpy(to.data() + filled, pending_.data(), count);
+                pending_ = pending_.subspan(count);
+                filled += count;
+                continue;
+            }
+            if (rest_.empty()) break;
+            TRY_ASSIGN(const Bytes block, take_block());
+            TRY_ASSIGN(const size_t size, plain_size(block));
+            MutableBytes target = to.subspan(filled);
+            const bool direct = size <= target.size();
+            if (!direct) {
+                block_.resize(size);
+                target = block_;
+            }
+            if (!snappy::RawUncompress(reinterpret_cast<const char*>(block.data()), block.size(),
+                                       reinterpret_cast<char*>(target.data()))) {
+                return malformed("snappy: not a valid block");
+            }
+            allowance_ -= size;
+            if (direct) {
+                filled += size;
+            } else {
+                pending_ = block_;
+            }
+        }
+        return filled;
+    }
+
+  private:
+    Result<Bytes> take_block() {
+        if (!framed_) return std::exchange(rest_, {});
+        if (rest_.size() < 4) return malformed("snappy: the stream ends too early");
+        const uint32_t size = load_be<uint32_t>(rest_.data());
+        if (size > rest_.size() - 4) return malformed("snappy: a block is longer than the stream");
+        const Bytes block = rest_.subspan(4, size);
+        rest_ = rest_.subspan(4 + size);
+        return block;
+    }
+
+    // What the block says it unpacks to, when that can be true and is allowed.
+    Result<size_t> plain_size(Bytes block) const {
+        size_t size = 0;
+        if (!snappy::GetUncompressedLength(reinterpret_cast<const char*>(block.data()),
+                                           block.size(), &size)) {
+            return malformed("snappy: a block has no length");
+        }
+        if (size / kSnappyRatioMax > block.size())
+            return malformed("snappy: a block claims too much");
+        if (size > allowance_) return too_large();
+        return size;
+    }
+
+    Bytes rest_;
+    size_t allowance_ = 0;
+    bool framed_ = false;
+    std::vector<uint8_t> block_;  // a block that was larger than the caller's room
+    Bytes pending_;               // its part that was not read yet
+};
+
+// XXH32 with seed 0 of fewer than 16 bytes: what the header checksum of an LZ4 frame is made of
+// (xxHash specification, 2.2).
+uint32_t xxh32_short(Bytes bytes) {
+    CHECK(bytes.size() < 16);
+    constexpr uint32_t kPrime1 = 0x9e3779b1;
+    constexpr uint32_t kPrime2 = 0x85ebca77;
+    constexpr uint32_t kPrime3 = 0xc2b2ae3d;
+    constexpr uint32_t kPrime4 = 0x27d4eb2f;
+    constexpr uint32_t kPrime5 = 0x165667b1;
+    uint32_t hash = kPrime5 + static_cast<uint32_t>(bytes.size());
+    for (; bytes.size() >= 4; bytes = bytes.subspan(4)) {
+        hash = std::rotl(hash + load_le<uint32_t>(bytes.data()) * kPrime3, 17) * kPrime4;
+    }
+    for (const uint8_t byte : bytes) hash = std::rotl(hash + byte * kPrime5, 11) * kPrime1;
+    hash = (hash ^ (hash >> 15)) * kPrime2;
+    hash = (hash ^ (hash >> 13)) * kPrime3;
+    return hash ^ (hash >> 16);
+}
+
+class Lz4Inflater final : public Inflater {
+  public:
+    ~Lz4Inflater() override { LZ4F_freeDecompressionContext(context_); }
+
+    void set_header_check(Lz4Header check) { header_check_ = check; }
+
+    Result<> start(Bytes packed, size_t) override {
+        if (context_ == nullptr) {
+            if (LZ4F_isError(LZ4F_createDecompressionContext(&context_, LZ4F_VERSION))) {
+                return fail(ErrorCode::kResourceExhausted, "lz4: no memory");
+            }
+        }
+        LZ4F_resetDecompressionContext(context_);
+        rest_ = packed;
+        ended_ = false;
+        if (packed.size() < LZ4F_HEADER_SIZE_MIN || load_le<uint32_t>(packed.data()) != kLz4Magic) {
+            return malformed("lz4: no frame header");
+        }
+        if (header_check_ == Lz4Header::kUnchecked) return feed_corrected_header();
+        return {};
+    }
+
+    Result<size_t> read(MutableBytes to) override {
+        size_t filled = 0;
+        while (!ended_ && filled < to.size()) {
+            size_t written = to.size() - filled;
+            size_t consumed = rest_.size();
+            const size_t hint = LZ4F_decompress(context_, to.data() + filled, &written,
+                                                rest_.data(), &consumed, nullptr);
+            if (LZ4F_isError(hint)) return malformed("lz4: not a valid frame");
+            rest_ = rest_.subspan(consumed);
+            filled += written;
+            if (hint == 0) {
+                // Readers stop at the end of the first frame, so what follows it would be lost on
+                // some and read by others.
+                if (!rest_.empty()) return malformed("lz4: bytes after the frame");
+                ended_ = true;
+            } else if (consumed == 0 && written == 0) {
+                return malformed("lz4: the frame ends too early");
+            }
+        }
+        return filled;
+    }
+
+  private:
+    // Gives the frame's header to the library with the checksum that it should have had.
+    Result<> feed_corrected_header() {
+        const uint8_t flags = rest_[4];
+        const size_t size = size_t{7} + ((flags & 0x08) ? 8 : 0) + ((flags & 0x01) ? 4 : 0);
+        if (rest_.size() < size) return malformed("lz4: the frame ends too early");
+        std::array<uint8_t, LZ4F_HEADER_SIZE_MAX> header{};
+        std::copy_n(rest_.begin(), size, header.begin());
+        header[size - 1] =
+            static_cast<uint8_t>(xxh32_short(Bytes(header).subspan(4, size - 5)) >> 8);
+        size_t written = 0;
+        size_t consumed = size;
+        const size_t hint =
+            LZ4F_decompress(context_, nullptr, &written, header.data(), &consumed, nullptr);
+        if (LZ4F_isError(hint) || consumed != size)
+            return malformed("lz4: not a valid frame header");
+        rest_ = rest_.subspan(size);
+        return {};
+    }
+
+    LZ4F_dctx* context_ = nullptr;
+    Lz4Header header_check_ = Lz4Header::kChecked;
+    Bytes rest_;
+    bool ended_ = false;
+};
+
+class ZstdInflater final : public Inflater {
+  public:
+    ~ZstdInflater() override { ZSTD_freeDCtx(context_); }
+
+    Result<> start(Bytes packed, size_t) override {
+        if (context_ == nullptr) {
+            // The library refuses windows over 128 MiB. It reserves the window that the frame names
+            // but touches only what was unpacked, so the bound on the output bounds the memory.
+            context_ = ZSTD_createDCtx();
+            if (context_ == nullptr) return fail(ErrorCode::kResourceExhausted, "zstd: no memory");
+        }
+        ZSTD_DCtx_reset(context_, ZSTD_reset_session_only);
+        input_ = {packed.data(), packed.size(), 0};
+        ended_ = false;
+        if (packed.empty()) return malformed("zstd: no bytes");
+        return {};
+    }
+
+    Result<size_t> read(MutableBytes to) override {
+        ZSTD_outBuffer output{to.data(), to.size(), 0};
+        while (!ended_ && output.pos < output.size) {
+            const size_t hint = ZSTD_decompressStream(context_, &output, &input_);
+            if (ZSTD_isError(hint)) return malformed("zstd: not a valid frame");
+            if (hint == 0) {
+                ended_ = input_.pos == input_.size;  // RFC 8878, 3.1: frames may follow one another
+            } else if (input_.pos == input_.size && output.pos < output.size) {
+                return malformed("zstd: the frame ends too early");
+            }
+        }
+        return output.pos;
+    }
+
+  private:
+    ZSTD_DCtx* context_ = nullptr;
+    ZSTD_inBuffer input_{};
+    bool ended_ = false;
+};
+
+Result<std::vector<uint8_t>> gzip(Bytes plain, int level) {
+    if (plain.size() > UINT32_MAX) return fail(ErrorCode::kResourceExhausted, "gzip: too large");
+    z_stream stream{};
+    if (deflateInit2(&stream, level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+        return fail(ErrorCode::kResourceExhausted, "gzip: no memory");
+    }
+    std::vector<uint8_t> packed(deflateBound(&stream, plain.size()));
+    stream.next_in = const_cast<Bytef*>(plain.data());
+    stream.avail_in = static_cast<uInt>(plain.size());
+    stream.next_out = packed.data();
+    stream.avail_out = static_cast<uInt>(packed.size());
+    const int status = deflate(&stream, Z_FINISH);
+    packed.resize(stream.total_out);
+    deflateEnd(&stream);
+    CHECK(status == Z_STREAM_END);
+    return packed;
+}
+
+Result<std::vector<uint8_t>> snappy_framed(Bytes plain) {
+    const size_t blocks = (plain.size() + kXerialBlockSize - 1) / kXerialBlockSize;
+    std::vector<uint8_t> packed(kXerialHeader.size() +
+                                blocks * (4 + snappy::MaxCompressedLength(kXerialBlockSize)));
+    std::copy(kXerialHeader.begin(), kXerialHeader.end(), packed.begin());
+    size_t end = kXerialHeader.size();
+    for (; !plain.empty(); plain = plain.subspan(std::min(plain.size(), kXerialBlockSize))) {
+        const Bytes block = plain.first(std::min(plain.size(), kXerialBlockSize));
+        size_t size = 0;
+        snappy::RawCompress(reinterpret_cast<const char*>(block.data()), block.size(),
+                            reinterpret_cast<char*>(packed.data() + end + 4), &size);
+        store_be(packed.data() + end, static_cast<uint32_t>(size));
+        end += 4 + size;
+    }
+    packed.resize(end);
+    return packed;
+}
+
+Result<std::vector<uint8_t>> lz4_frame(Bytes plain, int level) {
+    LZ4F_preferences_t preferences{};
+    preferences.frameInfo.blockSizeID = LZ4F_max64KB;
+    preferences.frameInfo.blockMode = LZ4F_blockIndependent;
+    preferences.compressionLevel = level;
+    std::vector<uint8_t> packed(LZ4F_compressFrameBound(plain.size(), &preferences));
+    const size_t size =
+        LZ4F_compressFrame(packed.data(), packed.size(), plain.data(), plain.size(), &preferences);
+    if (LZ4F_isError(size)) return fail(ErrorCode::kResourceExhausted, "lz4: no memory");
+    packed.resize(size);
+    return packed;
+}
+
+Result<std::vector<uint8_t>> zstd_frame(Bytes plain, int level) {
+    std::vector<uint8_t> packed(ZSTD_compressBound(plain.size()));
+    const size_t size =
+        ZSTD_compress(packed.data(), packed.size(), plain.data(), plain.size(), level);
+    if (ZSTD_isError(size)) return fail(ErrorCode::kResourceExhausted, "zstd: no memory");
+    packed.resize(size);
+    return packed;
+}
+
+}  // namespace
+
+std::string_view to_string(Compression codec) { return kNames[static_cast<size_t>(codec)]; }
+
+std::optional<Compression> compression_from_name(std::string_view name) {
+    for (size_t i = 0; i < kNames.size(); ++i) {
+        if (kNames[i] == name) return static_cast<Compression>(i);
+    }
+    return std::nullopt;
+}
+
+bool is_compression_level(Compression codec, int level) {
+    if (level == kCompressionLevelDefault) return true;
+    switch (codec) {
+        case Compression::kNone:
+        case Compression::kSnappy:
+            return false;
+        case Compression::kGzip:
+            return level == -1 || (level >= 1 && level <= 9);
+        case Compression::kLz4:
+            return level >= 1 && level <= 17;
+        case Compression::kZstd:
+            return level >= -131072 && level <= 22;
+    }
+    return false;
+}
+
+Result<std::vector<uint8_t>> compress(Compression codec, Bytes plain, int level) {
+    if (!is_compression_level(codec, level)) {
+        return fail(ErrorCode::kInvalidArgument, "the codec has no such level");
+    }
+    const bool by_default = level == kCompressionLevelDefault;
+    switch (codec) {
+        case Compression::kNone:
+            return std::vector<uint8_t>(plain.begin(), plain.end());
+        case Compression::kGzip:
+            return gzip(plain, by_default ? Z_DEFAULT_COMPRESSION : level);
+        case Compression::kSnappy:
+            return snappy_framed(plain);
+        case Compression::kLz4:
+            return lz4_frame(plain, by_default ? 0 : level);
+        case Compression::kZstd:
+            return zstd_frame(plain, by_default ? ZSTD_CLEVEL_DEFAULT : level);
+    }
+    return fail(ErrorCode::kUnsupported, "no such codec");
+}
+
+Decompressor::Decompressor() = default;
+Decompressor::~Decompressor() = default;
+Decompressor::Decompressor(Decompressor&&) noexcept = default;
+Decompressor& Decompressor::operator=(Decompressor&&) noexcept = default;
+
+namespace {
+
+std::unique_ptr<Inflater> make_inflater(Compression codec) {
+    switch (codec) {
+        case Compression::kGzip:
+            return std::make_unique<GzipInflater>();
+        case Compression::kSnappy:
+            return std::make_unique<SnappyInflater>();
+        case Compression::kLz4:
+            return std::make_unique<Lz4Inflater>();
+        case Compression::kZstd:
+            return std::make_unique<ZstdInflater>();
+        case Compression::kNone:
+            break;
+    }
+    check_failed("a codec with an inflater", __FILE__, __LINE__);
+}
+
+void choose_lz4_header(Inflater& inflater, Compression codec, Lz4Header lz4_header) {
+    if (codec == Compression::kLz4)
+        static_cast<Lz4Inflater&>(inflater).set_header_check(lz4_header);
+}
+
+}  // namespace
+
+Inflater& Decompressor::inflater_for(Compression codec) {
+    std::unique_ptr<Inflater>& inflater = inflaters_[static_cast<size_t>(codec)];
+    if (!inflater) inflater = make_inflater(codec);
+    return *inflater;
+}
+
+Result<> Decompressor::start(Compression codec, Bytes packed, size_t size_max,
+                             Lz4Header lz4_header) {
+    active_ = nullptr;
+    stored_ = {};
+    allowance_ = size_max;
+    if (codec == Compression::kNone) {
+        if (packed.size() > size_max) return too_large();
+        stored_ = packed;
+        return {};
+    }
+    Inflater& inflater = inflater_for(codec);
+    choose_lz4_header(inflater, codec, lz4_header);
+    TRY(inflater.start(packed, size_max));
+    chunk_.resize(kChunkSize);
+    active_ = &inflater;
+    return {};
+}
+
+Result<Bytes> Decompressor::next() {
+    if (active_ == nullptr) return std::exchange(stored_, {});
+    // One byte more than is allowed, so that an output of exactly size_max is seen to end.
+    const size_t room = allowance_ < chunk_.size() ? allowance_ + 1 : chunk_.size();
+    Result<size_t> count = active_->read(MutableBytes(chunk_).first(room));
+    if (count && *count > allowance_) count = too_large();
+    if (!count || *count == 0) active_ = nullptr;
+    if (!count) return std::unexpected(std::move(count).error());
+    allowance_ -= *count;
+    return Bytes(chunk_).first(*count);
+}
+
+Result<std::vector<uint8_t>> decompress(Compression codec, Bytes packed, size_t size_max,
+                                        Lz4Header lz4_header) {
+    if (codec == Compression::kNone) {
+        if (packed.size() > size_max) return too_large();
+        return std::vector<uint8_t>(packed.begin(), packed.end());
+    }
+    const std::unique_ptr<Inflater> inflater = make_inflater(codec);
+    choose_lz4_header(*inflater, codec, lz4_header);
+    TRY(inflater->start(packed, size_max));
+    std::vector<uint8_t> plain;
+    size_t filled = 0;
+    for (;;) {
+        // Growing from what the input suggests, and never past the limit: a small input that claims
+        // much gets little.
+        const size_t room = std::max(filled, 4 * packed.size() + 1024);
+        plain.resize(std::min(size_max, filled + room));
+        TRY_ASSIGN(const size_t count, inflater->read(MutableBytes(plain).subspan(filled)));
+        filled += count;
+        if (filled < plain.size()) break;
+        if (filled == size_max) {
+            uint8_t beyond = 0;
+            TRY_ASSIGN(const size_t more, inflater->read({&beyond, 1}));
+            if (more > 0) return too_large();
+            break;
+        }
+    }
+    plain.resize(filled);
+    return plain;
+}
+
+}  // namespace weir::kafka

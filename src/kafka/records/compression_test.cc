@@ -1,0 +1,186 @@
+#include "kafka/records/compression.h"
+
+#include <gtest/gtest.h>
+#include <snappy.h>
+
+#include <string>
+
+#include "base/prng.h"
+#include "base/units.h"
+
+namespace weir::kafka {
+namespace {
+
+constexpr Compression kCodecs[] = {Compression::kGzip, Compression::kSnappy, Compression::kLz4,
+                                   Compression::kZstd};
+
+std::vector<uint8_t> make_text(Prng& prng, size_t size) {
+    std::vector<uint8_t> bytes(size);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>('a' + prng.below(6));
+    return bytes;
+}
+
+std::vector<uint8_t> make_noise(Prng& prng, size_t size) {
+    std::vector<uint8_t> bytes(size);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(prng.next());
+    return bytes;
+}
+
+Result<std::vector<uint8_t>> drain(Decompressor& decompressor, Compression codec, Bytes packed,
+                                   size_t size_max) {
+    TRY(decompressor.start(codec, packed, size_max));
+    std::vector<uint8_t> all;
+    for (;;) {
+        TRY_ASSIGN(const Bytes chunk, decompressor.next());
+        if (chunk.empty()) return all;
+        EXPECT_LE(chunk.size(), Decompressor::kChunkSize);
+        all.insert(all.end(), chunk.begin(), chunk.end());
+    }
+}
+
+TEST(Compression, names_are_those_of_the_topic_config) {
+    EXPECT_EQ(to_string(Compression::kZstd), "zstd");
+    EXPECT_EQ(compression_from_name("snappy"), Compression::kSnappy);
+    EXPECT_EQ(compression_from_name("producer"), std::nullopt);
+}
+
+TEST(Compression, every_codec_gives_back_what_it_packed) {
+    Prng prng(1);
+    Decompressor reused;
+    for (const Compression codec : kCodecs) {
+        for (const size_t size : {0, 1, 2, 100, 32767, 32768, 32769, 65536, 65537, 300'000}) {
+            for (const bool noise : {false, true}) {
+                const auto plain = noise ? make_noise(prng, size) : make_text(prng, size);
+                const auto packed = compress(codec, plain);
+                ASSERT_TRUE(packed) << packed.error().to_string();
+                const auto again = decompress(codec, *packed, size);
+                ASSERT_TRUE(again) << to_string(codec) << size << again.error().to_string();
+                EXPECT_EQ(*again, plain);
+                const auto streamed = drain(reused, codec, *packed, size);
+                ASSERT_TRUE(streamed) << to_string(codec) << size << streamed.error().to_string();
+                EXPECT_EQ(*streamed, plain);
+            }
+        }
+    }
+}
+
+TEST(Compression, one_byte_more_than_the_limit_is_refused) {
+    Prng prng(2);
+    Decompressor reused;
+    for (const Compression codec : kCodecs) {
+        for (const size_t size : {1, 1000, 65536, 200'000}) {
+            const auto packed = compress(codec, make_text(prng, size));
+            ASSERT_TRUE(packed);
+            const auto flat = decompress(codec, *packed, size - 1);
+            ASSERT_FALSE(flat);
+            EXPECT_EQ(flat.error().code, ErrorCode::kResourceExhausted);
+            const auto streamed = drain(reused, codec, *packed, size - 1);
+            ASSERT_FALSE(streamed);
+            EXPECT_EQ(streamed.error().code, ErrorCode::kResourceExhausted);
+        }
+    }
+}
+
+TEST(Compression, a_cut_stream_is_refused_at_every_length) {
+    Prng prng(3);
+    const auto plain = make_text(prng, 3000);
+    Decompressor reused;
+    for (const Compression codec : kCodecs) {
+        const auto packed = compress(codec, plain);
+        ASSERT_TRUE(packed);
+        for (size_t size = 0; size < packed->size(); ++size) {
+            const Bytes cut = Bytes(*packed).first(size);
+            // A snappy stream without a block is a valid one of nothing.
+            if (codec == Compression::kSnappy && size == 16) continue;
+            const auto flat = decompress(codec, cut, 10'000);
+            ASSERT_FALSE(flat) << to_string(codec) << " " << size;
+            EXPECT_EQ(flat.error().code, ErrorCode::kMalformed);
+            ASSERT_FALSE(drain(reused, codec, cut, 10'000)) << to_string(codec) << " " << size;
+        }
+        auto longer = *packed;
+        longer.push_back(7);
+        EXPECT_FALSE(decompress(codec, longer, 10'000)) << to_string(codec);
+    }
+}
+
+TEST(Compression, noise_never_crashes_and_seldom_decodes) {
+    Prng prng(4);
+    Decompressor reused;
+    for (int round = 0; round < 2000; ++round) {
+        for (const Compression codec : kCodecs) {
+            auto packed = compress(codec, make_text(prng, prng.below(500)));
+            ASSERT_TRUE(packed);
+            for (uint64_t i = prng.between(1, 4); i > 0; --i) {
+                (*packed)[prng.below(packed->size())] = static_cast<uint8_t>(prng.next());
+            }
+            const auto flat = decompress(codec, *packed, 4096);
+            const auto streamed = drain(reused, codec, *packed, 4096);
+            ASSERT_EQ(flat.has_value(), streamed.has_value());
+            if (flat) EXPECT_EQ(*flat, *streamed);
+        }
+    }
+}
+
+TEST(Compression, raw_snappy_is_read_too) {
+    Prng prng(5);
+    const auto plain = make_text(prng, 100'000);
+    std::string packed;
+    snappy::Compress(reinterpret_cast<const char*>(plain.data()), plain.size(), &packed);
+    const auto again = decompress(Compression::kSnappy, as_bytes(packed), plain.size());
+    ASSERT_TRUE(again);
+    EXPECT_EQ(*again, plain);
+    Decompressor decompressor;
+    EXPECT_EQ(*drain(decompressor, Compression::kSnappy, as_bytes(packed), plain.size()), plain);
+    EXPECT_EQ(decompress(Compression::kSnappy, as_bytes(packed), 99'999).error().code,
+              ErrorCode::kResourceExhausted);
+}
+
+TEST(Compression, a_snappy_block_that_claims_gigabytes_costs_nothing) {
+    // A varint of 2^32 - 1, then one literal byte.
+    const uint8_t raw[] = {0xff, 0xff, 0xff, 0xff, 0x0f, 0x00, 'x'};
+    const auto refused = decompress(Compression::kSnappy, raw, 8_GiB);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::kMalformed);
+}
+
+TEST(Compression, gzip_members_and_zstd_frames_may_follow_one_another) {
+    for (const Compression codec : {Compression::kGzip, Compression::kZstd}) {
+        auto packed = *compress(codec, as_bytes("first "));
+        const auto second = *compress(codec, as_bytes("second"));
+        packed.insert(packed.end(), second.begin(), second.end());
+        const auto plain = decompress(codec, packed, 100);
+        ASSERT_TRUE(plain) << to_string(codec);
+        EXPECT_EQ(as_text(*plain), "first second");
+    }
+}
+
+TEST(Compression, levels_outside_of_the_codecs_range_are_refused) {
+    const Bytes plain = as_bytes("some text");
+    for (const auto& [codec, level] : {std::pair{Compression::kGzip, 0},
+                                       {Compression::kGzip, 10},
+                                       {Compression::kLz4, 0},
+                                       {Compression::kLz4, 18},
+                                       {Compression::kZstd, 23},
+                                       {Compression::kSnappy, 1}}) {
+        const auto refused = compress(codec, plain, level);
+        ASSERT_FALSE(refused) << to_string(codec) << level;
+        EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+    }
+    Prng prng(6);
+    std::vector<uint8_t> text;
+    while (text.size() < 100'000) {
+        const std::string word = "word-" + std::to_string(prng.below(3000)) + " ";
+        text.insert(text.end(), word.begin(), word.end());
+    }
+    for (const Compression codec : {Compression::kGzip, Compression::kLz4, Compression::kZstd}) {
+        const auto low = compress(codec, text, 1);
+        const auto high = compress(codec, text, 9);
+        ASSERT_TRUE(low);
+        ASSERT_TRUE(high);
+        EXPECT_LT(high->size(), low->size()) << to_string(codec);
+        EXPECT_EQ(*decompress(codec, *high, text.size()), text);
+    }
+}
+
+}  // namespace
+}  // namespace weir::kafka

@@ -1,0 +1,110 @@
+// What a broker asks of a batch before it appends it: structure, CRC, and every record, unpacked if
+// need be. The answer says which kind of error to send, which records were wrong, and what else the
+// append needs to know, so that nothing reads the batch twice.
+//
+// An uncompressed batch costs one CRC pass and one pass over the records' fields, without an
+// allocation. A compressed one is unpacked in chunks that are thrown away, so memory does not
+// follow what it unpacks to. Belongs to one request; plain code, no shard needed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/time.h"
+#include "base/units.h"
+#include "kafka/records/batch.h"
+#include "kafka/records/compression.h"
+#include "kafka/records/record_scanner.h"
+
+namespace weir::kafka {
+
+struct BatchLimits {
+    size_t batch_bytes_max = 1_MiB + kBatchPrefixSize;  // max.message.bytes
+    size_t records_bytes_max = 128_MiB;                 // of what a compressed batch unpacks to
+    bool key_required = false;                          // the topic is compacted
+    bool zstd_allowed = true;                           // Produce 7 and later
+    bool transactional_allowed = true;                  // the request names a transactional id
+    // A broker's own batches: control records, a base offset other than 0, and a log append time
+    // may be in them.
+    bool from_client = true;
+    // What a record's timestamp may be, both ends included; -1 (none) always may. Left open where
+    // the topic's type is LogAppendTime.
+    WallTime timestamp_first{std::numeric_limits<int64_t>::min()};
+    WallTime timestamp_last{std::numeric_limits<int64_t>::max()};
+};
+
+// Named after the Kafka error that answers it.
+enum class BatchFault : uint8_t {
+    kNone,
+    kCorruptMessage,
+    kInvalidRecord,
+    kInvalidTimestamp,
+    kUnsupportedCompressionType,
+    kMessageTooLarge,
+};
+
+struct BatchVerdict {
+    BatchFault fault = BatchFault::kNone;
+    std::string_view reason;  // a sentence for the error message; empty when valid
+    // The records at fault, where it is theirs (`record_errors` of Produce 8); at most
+    // kRecordFaultsMax.
+    std::vector<RecordFault> record_faults;
+
+    BatchHeader header;  // as parsed; meaningful unless the fault is one of the header
+    size_t plain_records_size = 0;
+    // By the records, not by what the header says: write it with set_max_timestamp() if
+    // header.max_timestamp differs.
+    WallTime max_timestamp = kNoTimestamp;
+    int32_t max_timestamp_delta = 0;  // the first record that has it, relative to the base offset
+
+    bool ok() const { return fault == BatchFault::kNone; }
+    int64_t offset_of_max_timestamp(int64_t base_offset) const {
+        return base_offset + max_timestamp_delta;
+    }
+};
+
+// Validates one batch in steps of bounded length, so that its user can let others run in between:
+//   BatchValidation validation(batch, limits);
+//   while (validation.step()) co_await yield();
+//   … validation.verdict() …
+class BatchValidation {
+  public:
+    // `batch` is the whole records field of one partition in a produce request, and outlives this.
+    // `reuse` saves a compressed batch the set-up of its codec.
+    BatchValidation(Bytes batch, const BatchLimits& limits, Decompressor* reuse = nullptr);
+
+    BatchValidation(const BatchValidation&) = delete;
+    BatchValidation& operator=(const BatchValidation&) = delete;
+
+    // Does the next piece of work: all of an uncompressed batch, or 64 KiB of unpacked records.
+    // True when more is left.
+    bool step();
+    // After the last step.
+    BatchVerdict& verdict() { return verdict_; }
+
+  private:
+    bool check_header();
+    bool finish(BatchFault fault, std::string_view reason);
+    bool finish_unpacking(const Error& error);
+    bool finish_scan();
+
+    Bytes batch_;
+    BatchLimits limits_;
+    Decompressor* decompressor_;
+    std::optional<Decompressor> own_decompressor_;
+    RecordScanner scanner_;
+    bool started_ = false;
+    BatchVerdict verdict_;
+};
+
+// All steps at once.
+BatchVerdict validate_batch(Bytes batch, const BatchLimits& limits, Decompressor* reuse = nullptr);
+
+std::string_view to_string(BatchFault fault);
+
+}  // namespace weir::kafka
