@@ -18,7 +18,7 @@ if(CCACHE)
 endif()
 
 set(WEIR_SANITIZE "" CACHE STRING "address (with undefined) or thread; empty for none")
-add_compile_options(-Wall -Wextra -Wconversion -Wno-sign-conversion -Werror -fno-omit-frame-pointer
+add_compile_options(-Wall -Wextra -Wconversion -Wno-sign-conversion -Wno-missing-designated-field-initializers -Werror -fno-omit-frame-pointer
                     -D_GLIBCXX_ASSERTIONS -gz -fdebug-prefix-map=${CMAKE_SOURCE_DIR}=. -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
 set(CMAKE_CXX_FLAGS_DEBUG "-Og -g1")
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")

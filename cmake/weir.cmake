@@ -1,7 +1,8 @@
 # weir_library(base/ SOURCES a.cc b.cc DEPS runtime LIBS fmt::fmt)
 #   One folder under src/, one library, one sentence. The folder's headers are reachable as "<folder>/x.h" only by targets
 #   that name it in DEPS: each library exports an include root that holds a link to its own folder and nothing else. So an
-#   include of a higher floor does not compile.
+#   include of a higher floor does not compile. Headers that the build generates lie in a root of the library's own, given as
+#   GENERATED_ROOT, under the same "<folder>/".
 # weir_test(base SOURCES a_test.cc DEPS base)     the unit tests that stand beside a folder's sources: one program a folder.
 
 find_package(Threads REQUIRED)
@@ -12,7 +13,7 @@ function(weir_target_name folder out)
 endfunction()
 
 function(weir_library folder)
-  cmake_parse_arguments(A "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(A "" "GENERATED_ROOT" "SOURCES;DEPS;LIBS" ${ARGN})
   weir_target_name(${folder} target)
   set(root ${CMAKE_BINARY_DIR}/roots/${target})
   get_filename_component(parent ${root}/${folder} DIRECTORY)
@@ -25,7 +26,7 @@ function(weir_library folder)
     add_library(${target} INTERFACE)
     set(scope INTERFACE)
   endif()
-  target_include_directories(${target} ${scope} ${root})
+  target_include_directories(${target} ${scope} ${root} ${A_GENERATED_ROOT})
   foreach(dep ${A_DEPS})
     weir_target_name(${dep} dep_target)
     if(NOT TARGET ${dep_target})
