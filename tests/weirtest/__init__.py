@@ -1,0 +1,1 @@
+"""What the process tests share: a node to start, stop and kill, and the Kafka protocol by hand."""
