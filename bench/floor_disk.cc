@@ -1,7 +1,10 @@
-// The disk's own floor, with nothing of Weir's engine between: what the benchmarks are compared with.
-//   weir_floor_disk append --file F [--size 4096] [--seconds 5] [--rate N]   pwrite O_DIRECT over pre-written blocks + fdatasync, one at a time
-//   weir_floor_disk write  --file F [--size 1048576] [--seconds 5]           large writes, a flush after each: durable throughput
-//   weir_floor_disk read   --file F [--size 1048576] [--depth 4]             reads the file once, sequentially, O_DIRECT, `depth` in flight
+// The disk's own floor, with nothing of Weir's engine between: what the benchmarks are compared
+// with.
+//   weir_floor_disk append --file F [--size 4096] [--seconds 5] [--rate N]   pwrite O_DIRECT over
+//   pre-written blocks + fdatasync, one at a time weir_floor_disk write  --file F [--size 1048576]
+//   [--seconds 5]           large writes, a flush after each: durable throughput weir_floor_disk
+//   read   --file F [--size 1048576] [--depth 4]             reads the file once, sequentially,
+//   O_DIRECT, `depth` in flight
 // Prints one line of JSON.
 #include <fcntl.h>
 #include <fmt/core.h>
@@ -65,7 +68,8 @@ int append(const std::string& file, uint64_t size, double seconds, double rate) 
     for (uint64_t n = 0; seconds_since(start) < seconds; ++n) {
         auto due = Clock::now();
         if (rate > 0) {
-            due = start + std::chrono::nanoseconds(static_cast<int64_t>(1e9 * static_cast<double>(n) / rate));
+            due = start + std::chrono::nanoseconds(
+                              static_cast<int64_t>(1e9 * static_cast<double>(n) / rate));
             std::this_thread::sleep_until(due);
         }
         if (::pwrite(fd, block, size, static_cast<off_t>(at)) < 0) die("pwrite");
@@ -74,17 +78,19 @@ int append(const std::string& file, uint64_t size, double seconds, double rate) 
         latency.record((Clock::now() - due).count());
     }
     const double took = seconds_since(start);
-    fmt::print("{{\"operations\":{},\"per_second\":{:.1f},\"bytes_per_second\":{:.0f},\"p50_ns\":{},\"p99_ns\":{},\"p999_ns\":{},\"max_ns\":{}}}\n",
-               latency.count(), static_cast<double>(latency.count()) / took,
-               static_cast<double>(latency.count() * size) / took, latency.quantile(0.5), latency.quantile(0.99),
-               latency.quantile(0.999), latency.max());
+    fmt::print(
+        "{{\"operations\":{},\"per_second\":{:.1f},\"bytes_per_second\":{:.0f},\"p50_ns\":{},\"p99_"
+        "ns\":{},\"p999_ns\":{},\"max_ns\":{}}}\n",
+        latency.count(), static_cast<double>(latency.count()) / took,
+        static_cast<double>(latency.count() * size) / took, latency.quantile(0.5),
+        latency.quantile(0.99), latency.quantile(0.999), latency.max());
     return 0;
 }
 
 int read(const std::string& file, uint64_t size, unsigned depth) {
     const int fd = ::open(file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
     if (fd < 0) die("open");
-    struct stat status {};
+    struct stat status{};
     if (::fstat(fd, &status) != 0) die("fstat");
     const auto total = static_cast<uint64_t>(status.st_size);
     io_uring ring{};
@@ -146,7 +152,8 @@ int main(int argc, char** argv) {
     };
     CLI::App* append_command = add("append", "small writes, a flush after each");
     append_command->add_option("--seconds", seconds);
-    append_command->add_option("--rate", rate, "operations a second, open loop; 0: one after another");
+    append_command->add_option("--rate", rate,
+                               "operations a second, open loop; 0: one after another");
     CLI::App* write_command = add("write", "large writes, a flush after each");
     write_command->add_option("--seconds", seconds);
     CLI::App* read_command = add("read", "reads the file once");

@@ -6,13 +6,15 @@
 
 namespace weir {
 
-// Values below 64 have a bucket each; above, the top bit chooses the row and the next six bits the column.
+// Values below 64 have a bucket each; above, the top bit chooses the row and the next six bits the
+// column.
 std::size_t Histogram::index_of(int64_t value) {
     const auto v = static_cast<uint64_t>(std::max<int64_t>(value, 0));
     if (v < (1u << kSubBits)) return v;
     const int exponent = 63 - std::countl_zero(v) - kSubBits;
     if (exponent >= kExponents) return ((kExponents + 1) << kSubBits) - 1;
-    return (static_cast<size_t>(exponent + 1) << kSubBits) + ((v >> exponent) & ((1u << kSubBits) - 1));
+    return (static_cast<size_t>(exponent + 1) << kSubBits) +
+           ((v >> exponent) & ((1u << kSubBits) - 1));
 }
 
 int64_t Histogram::upper_of(size_t index) {

@@ -1,5 +1,6 @@
-// Histogram: a whole latency distribution in bounded memory. Buckets are log-linear (64 linear steps in each power of two), so that any
-// quantile is right within 1.6 %. Values are nanoseconds up to about 18 minutes; larger ones count as the largest.
+// Histogram: a whole latency distribution in bounded memory. Buckets are log-linear (64 linear
+// steps in each power of two), so that any quantile is right within 1.6 %. Values are nanoseconds
+// up to about 18 minutes; larger ones count as the largest.
 #pragma once
 
 #include <array>
@@ -18,7 +19,8 @@ class Histogram {
     int64_t max() const { return max_; }
     int64_t min() const { return count_ == 0 ? 0 : min_; }
     double mean() const { return count_ == 0 ? 0 : sum_ / static_cast<double>(count_); }
-    // The smallest value that at least `quantile` (0..1) of the values do not exceed, as the upper end of its bucket.
+    // The smallest value that at least `quantile` (0..1) of the values do not exceed, as the upper
+    // end of its bucket.
     int64_t quantile(double quantile) const;
 
     // Each bucket that holds something, in order: {upper end, how many}.

@@ -16,12 +16,14 @@ TEST(Histogram, quantiles_are_within_two_per_cent_of_the_sorted_values) {
     Histogram histogram;
     std::vector<int64_t> values;
     for (int i = 0; i < 20000; ++i) {
-        values.push_back(static_cast<int64_t>(prng.exponential(1e6)) + static_cast<int64_t>(prng.below(50)));
+        values.push_back(static_cast<int64_t>(prng.exponential(1e6)) +
+                         static_cast<int64_t>(prng.below(50)));
         histogram.record(values.back());
     }
     std::ranges::sort(values);
     for (const double q : {0.0001, 0.5, 0.9, 0.99, 0.999, 1.0}) {
-        const auto exact = static_cast<double>(values[static_cast<size_t>(std::ceil(q * 20000)) - 1]);
+        const auto exact =
+            static_cast<double>(values[static_cast<size_t>(std::ceil(q * 20000)) - 1]);
         EXPECT_NEAR(static_cast<double>(histogram.quantile(q)), exact, exact * 0.02 + 1) << q;
     }
     EXPECT_EQ(histogram.max(), values.back());

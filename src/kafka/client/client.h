@@ -1,0 +1,76 @@
+// Client: a Kafka client of one cluster: bootstrap addresses, metadata, and a connection to each
+// broker that is needed. What the `weir` command and the benchmarks are built on; not a general
+// client library (no background refresh, no consumer-group membership).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kafka/client/connection.h"
+#include "kafka/protocol/metadata.h"
+
+namespace weir::kafka {
+
+class Client {
+  public:
+    struct Options {
+        std::vector<std::string> bootstrap;  // "host:port"
+        Connection::Options connection;
+    };
+
+    explicit Client(Options options) : options_(std::move(options)) {}
+    ~Client() = default;
+
+    // Connects to the first bootstrap address that answers, and learns the brokers.
+    runtime::Task<Result<void>> open();
+    runtime::Task<void> close();
+
+    // A connection that any admin request may be sent on.
+    Connection& any() { return *bootstrap_; }
+    runtime::Task<Result<Connection*>> to_node(int32_t node_id);
+    // The coordinator of a consumer group.
+    runtime::Task<Result<Connection*>> to_group_coordinator(std::string group);
+    // A connection of its own, for load generators: the caller closes it.
+    runtime::Task<Result<std::unique_ptr<Connection>>> connect_apart(int32_t node_id);
+
+    struct Partition {
+        int32_t index;
+        int32_t leader;
+        std::vector<int32_t> replicas;
+        std::vector<int32_t> in_sync;
+        int16_t error_code;
+    };
+    struct Topic {
+        std::string name;
+        Uuid id;
+        bool is_internal = false;
+        std::vector<Partition> partitions;  // by index
+    };
+    // All topics when `names` is empty. Unknown ones fail with kNotFound.
+    runtime::Task<Result<std::vector<Topic>>> topics(std::vector<std::string> names);
+    runtime::Task<Result<Topic>> topic(std::string name);
+
+    struct Broker {
+        int32_t id;
+        std::string address;
+    };
+    const std::vector<Broker>& brokers() const { return brokers_; }
+
+  private:
+    runtime::Task<Result<MetadataResponse>> metadata(MetadataRequest request);
+
+    Options options_;
+    std::unique_ptr<Connection> bootstrap_;
+    std::vector<Broker> brokers_;
+    std::map<int32_t, std::unique_ptr<Connection>> by_node_;
+};
+
+// kNotFound for unknown names, kAlreadyExists, kTimedOut, else kIo: with Kafka's name of the code,
+// and the broker's sentence where it gave one.
+Error error_of(int16_t code, std::string_view what,
+               const std::optional<std::string>& message = std::nullopt);
+
+}  // namespace weir::kafka
