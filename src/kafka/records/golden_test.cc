@@ -1,9 +1,9 @@
 // Batches and message sets as librdkafka and kafka-python sent them (testdata/capture.py).
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <sstream>
+#include <cstdio>
 #include <string>
+#include <utility>
 
 #include "kafka/records/builder.h"
 #include "kafka/records/legacy.h"
@@ -28,21 +28,32 @@ std::vector<uint8_t> from_hex(const std::string& hex) {
     return bytes;
 }
 
+std::string read_file(const char* path) {
+    std::string text;
+    std::FILE* file = std::fopen(path, "r");
+    if (file == nullptr) return text;
+    char buffer[4096];
+    while (const size_t size = std::fread(buffer, 1, sizeof buffer, file))
+        text.append(buffer, size);
+    std::fclose(file);
+    return text;
+}
+
+// The lines are "client/magic/codec hex".
 std::vector<Golden> read_goldens() {
-    std::ifstream file(WEIR_TESTDATA "/golden.txt");
+    const std::string text = read_file(WEIR_TESTDATA "/golden.txt");
     std::vector<Golden> goldens;
-    std::string name;
-    std::string hex;
-    while (file >> name >> hex) {
-        std::istringstream parts(name);
-        std::string client;
-        std::string magic;
-        std::string codec;
-        std::getline(parts, client, '/');
-        std::getline(parts, magic, '/');
-        std::getline(parts, codec, '/');
-        goldens.push_back(
-            {client, std::stoi(magic), compression_from_name(codec).value(), from_hex(hex)});
+    size_t at = 0;
+    const auto take = [&](char end) {
+        const size_t begin = std::exchange(at, text.find(end, at) + 1);
+        return text.substr(begin, at - 1 - begin);
+    };
+    while (at < text.size()) {
+        Golden& golden = goldens.emplace_back();
+        golden.client = take('/');
+        golden.magic = std::stoi(take('/'));
+        golden.codec = compression_from_name(take(' ')).value();
+        golden.bytes = from_hex(take('\n'));
     }
     return goldens;
 }
