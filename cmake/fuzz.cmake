@@ -4,6 +4,7 @@
 option(WEIR_FUZZ "build the libFuzzer programs, and instrument everything for them" OFF)
 if(WEIR_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
+  add_custom_target(fuzzers)  # all of them and what they need, nothing else
 endif()
 
 function(weir_fuzz folder source)
@@ -15,6 +16,7 @@ function(weir_fuzz folder source)
   get_filename_component(stem ${source} NAME_WE)
   set(program ${library}_${stem})
   add_executable(${program} ${source})
+  add_dependencies(fuzzers ${program})
   target_link_options(${program} PRIVATE -fsanitize=fuzzer)
   target_link_libraries(${program} PRIVATE ${library} ${A_LIBS})
   foreach(dep ${A_DEPS})

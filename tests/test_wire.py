@@ -1,0 +1,227 @@
+"""The connection: items 1 to 10 of the conformance list (docs/conformance.md)."""
+
+import struct
+import time
+import unittest
+import uuid
+
+from weirtest import records, wire
+from weirtest.kafka import create_topic, fetch, list_offset, send_fetch, send_produce
+from weirtest.node import NodeTest
+from weirtest.wire import APIS, Connection
+
+# A small valid request of each API, for every version that has the fields.
+REQUESTS = {
+    "Produce": dict(acks=1, timeout_ms=1000, topics=[]),
+    "Fetch": dict(replica=-1, max_wait_ms=0, min_bytes=0, max_bytes=1 << 20, session_epoch=-1, topics=[], rack=""),
+    "ListOffsets": dict(replica=-1, topics=[]),
+    "Metadata": dict(topics=[], auto_create=False),
+    "OffsetCommit": dict(group="every-version", generation=-1, member="", retention_ms=-1, topics=[]),
+    "OffsetFetch": dict(group="every-version", topics=[], groups=[{"group": "every-version", "epoch": -1, "topics": []}]),
+    "FindCoordinator": dict(key="every-version", keys=["every-version"]),
+    "JoinGroup": dict(group="", session_ms=10_000, rebalance_ms=10_000, member="", protocol_type="consumer",
+                      protocols=[{"name": "range", "metadata": b""}]),
+    "Heartbeat": dict(group="no-such-group", generation=1, member="nobody"),
+    "LeaveGroup": dict(group="no-such-group", member="nobody", members=[{"member": "nobody"}]),
+    "SyncGroup": dict(group="no-such-group", generation=1, member="nobody", protocol_type="consumer", protocol="range"),
+    "DescribeGroups": dict(groups=["no-such-group"]),
+    "ListGroups": dict(states=[], types=[]),
+    "ApiVersions": dict(software_name="weir-test", software_version="1"),
+    "CreateTopics": dict(topics=[{"name": "every-version", "partitions": 1, "replicas": 1}], timeout_ms=1000, validate_only=True),
+    "DeleteTopics": dict(names=["no-such-topic"], topics=[{"name": "no-such-topic"}], timeout_ms=1000),
+    "InitProducerId": dict(timeout_ms=1000, producer_id=-1, epoch=-1),
+    "OffsetForLeaderEpoch": dict(replica=-1, topics=[]),
+    "DescribeConfigs": dict(resources=[{"type": 2, "name": "no-such-topic", "keys": None}]),
+    "DeleteGroups": dict(groups=["no-such-group"]),
+    "IncrementalAlterConfigs": dict(resources=[], validate_only=True),
+    "DescribeCluster": dict(endpoint_type=1),
+}
+
+
+class Wire(NodeTest):
+    def advertised(self, c):
+        """{name: (first, last)} of the APIs that these tests can write."""
+        names = {api[0]: name for name, api in APIS.items()}
+        answer = c.call("ApiVersions", 3, software_name="weir-test", software_version="1")
+        self.assertEqual(wire.NONE, answer["error"])
+        self.unknown_keys = [a["key"] for a in answer["apis"] if a["key"] not in names]
+        return {names[a["key"]]: (a["min"], a["max"]) for a in answer["apis"] if a["key"] in names}
+
+    def test_item_1_answers_come_in_the_order_of_the_requests(self):
+        topic = create_topic(self.node, self.topic_name())
+        with Connection(self.node) as c:
+            send_fetch(c, topic, 0, max_wait_ms=700)  # waits, and holds back what comes after it
+            for _ in range(3):
+                c.send("Metadata", 4, topics=[{"name": topic}])
+                c.send("ListOffsets", 5, replica=-1, topics=[
+                    {"name": topic, "partitions": [{"index": 0, "leader_epoch": -1, "timestamp": -1}]}])
+            began = time.monotonic()
+            c.receive()
+            self.assertGreater(time.monotonic() - began, 0.5)
+            while c.waiting:
+                c.receive()
+            self.assertLess(time.monotonic() - began, 3)
+
+    def test_item_1_many_produces_in_flight_keep_their_order(self):
+        topic = create_topic(self.node, self.topic_name(), 4)
+        with Connection(self.node) as c:
+            for i in range(200):
+                send_produce(c, topic, records.batch([b"%d" % i]), partition=i % 4)
+            offsets = [c.receive()["topics"][0]["partitions"][0]["base_offset"] for _ in range(200)]
+            self.assertEqual([i // 4 for i in range(200)], offsets)
+            for p in range(4):
+                got = records.records(fetch(c, topic, 0, partition=p)["records"])
+                self.assertEqual([b"%d" % i for i in range(p, 200, 4)], [r.value for r in got])
+
+    def test_item_1_requests_in_one_segment_and_byte_by_byte(self):
+        with Connection(self.node) as c:
+            frames = b"".join(wire.request_frame("ApiVersions", 0, {}, i) for i in range(1, 11))
+            c.send_raw(frames)
+            for i in range(1, 11):
+                self.assertEqual(i, wire.decode_response("ApiVersions", 0, c.frame())[0])
+            for byte in wire.request_frame("ApiVersions", 0, {}, 11):
+                c.send_raw(bytes([byte]))
+                time.sleep(0.001)
+            self.assertEqual(11, wire.decode_response("ApiVersions", 0, c.frame())[0])
+
+    def test_item_2_acks_0_has_no_answer(self):
+        topic = create_topic(self.node, self.topic_name())
+        with Connection(self.node) as c:
+            for i in range(10):
+                send_produce(c, topic, records.batch([b"%d" % i]), acks=0)
+            self.assertEqual(0, c.call("ApiVersions", 0)["error"])  # the next answer is to this
+            deadline = time.monotonic() + 5
+            while list_offset(c, topic, -1)[2] < 10:
+                self.assertLess(time.monotonic(), deadline)
+            self.assertEqual([b"%d" % i for i in range(10)], [r.value for r in records.records(fetch(c, topic, 0)["records"])])
+
+    def test_item_2_acks_0_that_fails_closes_the_connection(self):
+        with Connection(self.node) as c:
+            topic = create_topic(self.node, self.topic_name())
+            send_produce(c, topic, records.batch([b"x"], crc=1), acks=0)
+            self.assertTrue(c.closed_by_node())
+
+    def test_item_3_a_frame_too_large_or_negative_closes_the_connection(self):
+        for size in (2**31 - 1, 200 << 20, -1, -2**31):
+            with self.subTest(size), Connection(self.node) as c:
+                before = self.node.status("VmRSS")
+                c.send_raw(struct.pack(">i", size) + b"\0" * 100)
+                self.assertTrue(c.closed_by_node())
+                self.assertLess(self.node.status("VmRSS") - before, 20 << 10)
+
+    def test_item_4_every_advertised_version_is_served(self):
+        with Connection(self.node) as c:
+            advertised = self.advertised(c)
+        self.assertEqual([], self.unknown_keys, "these tests cannot write all that is advertised")
+        for name, (first, last) in advertised.items():
+            for version in range(first, last + 1):
+                with self.subTest(f"{name} {version}"), Connection(self.node) as c:
+                    values = {f.name: REQUESTS[name][f.name] for f in wire.PARSED[name][0] if f.name in REQUESTS[name]}
+                    c.call(name, version, values)
+                    c.call("ApiVersions", 0)  # the connection is still good
+
+    def test_item_4_everything_that_clients_need_is_advertised(self):
+        needed = {"Produce": (3, 11), "Fetch": (4, 16), "ListOffsets": (1, 7), "Metadata": (0, 12), "OffsetCommit": (2, 9),
+                  "OffsetFetch": (1, 9), "FindCoordinator": (0, 4), "JoinGroup": (0, 9), "Heartbeat": (0, 4), "LeaveGroup": (0, 5),
+                  "SyncGroup": (0, 5), "DescribeGroups": (0, 5), "ListGroups": (0, 4), "ApiVersions": (0, 4), "CreateTopics": (2, 7),
+                  "DeleteTopics": (1, 6), "InitProducerId": (0, 4), "DescribeConfigs": (1, 4), "IncrementalAlterConfigs": (0, 1),
+                  "DescribeCluster": (0, 1)}
+        with Connection(self.node) as c:
+            advertised = self.advertised(c)
+        for name, (first, last) in needed.items():
+            with self.subTest(name):
+                self.assertIn(name, advertised)
+                self.assertLessEqual(advertised[name][0], first)
+                self.assertGreaterEqual(advertised[name][1], last)
+
+    def test_item_4_produce_is_advertised_from_0(self):
+        """Older librdkafka switches compression off when Produce starts above 0 (KAFKA-18659)."""
+        with Connection(self.node) as c:
+            self.assertEqual(0, self.advertised(c)["Produce"][0])
+
+    def test_item_4_unknown_tagged_fields_are_ignored(self):
+        with Connection(self.node) as c:
+            head_tags = {7: b"in the header", 9: b""}
+            values = dict(topics=[], auto_create=False, _tags={0: b"unknown", 300: b"\1" * 200})
+            c.send_raw(wire.request_frame("Metadata", 12, values, 77, header_tags=head_tags))
+            correlation, answer = wire.decode_response("Metadata", 12, c.frame())
+            self.assertEqual(77, correlation)
+            self.assertEqual(1, len(answer["brokers"]))
+
+    def test_item_5_empty_and_null_arrays(self):
+        topic = create_topic(self.node, self.topic_name())
+        with Connection(self.node) as c:
+            self.assertIn(topic, [t["name"] for t in c.call("Metadata", 0, topics=[])["topics"]])
+            for version in (1, 4, 9, 12):
+                self.assertIn(topic, [t["name"] for t in c.call("Metadata", version, topics=None)["topics"]])
+                self.assertEqual([], c.call("Metadata", version, topics=[])["topics"])
+            c.call("OffsetCommit", 2, group="nulls", generation=-1, member="", retention_ms=-1, topics=[
+                {"name": topic, "partitions": [{"index": 0, "offset": 5, "metadata": ""}]}])
+            for version in (2, 5, 7):
+                found = c.call("OffsetFetch", version, group="nulls", topics=None)["topics"]
+                self.assertEqual([(topic, 5)], [(t["name"], t["partitions"][0]["offset"]) for t in found])
+                self.assertEqual([], c.call("OffsetFetch", version, group="nulls", topics=[])["topics"])
+
+    def test_item_6_an_unknown_version_of_api_versions_is_answered_in_version_0(self):
+        for version in (5, 6, 100, 32767):
+            with self.subTest(version), Connection(self.node) as c:
+                head = struct.pack(">hhi", 18, version, 4242) + wire.encode_value("str", "weir-test", False) + b"\0" + b"\0\0\0"
+                c.send_raw(struct.pack(">i", len(head)) + head)
+                correlation, answer = wire.decode_response("ApiVersions", 0, c.frame())
+                self.assertEqual(4242, correlation)
+                self.assertEqual(wire.UNSUPPORTED_VERSION, answer["error"])
+                self.assertIn(18, [a["key"] for a in answer["apis"]])
+                self.assertEqual(0, c.call("ApiVersions", 0)["error"])  # the client goes on with what it learnt
+
+    def test_item_6_an_unknown_api_or_version_closes_the_connection(self):
+        for key, version in ((0, 99), (1, 0), (3, -1), (4, 0), (999, 0), (-1, 0)):
+            with self.subTest((key, version)), Connection(self.node) as c:
+                head = struct.pack(">hhi", key, version, 1) + wire.encode_value("str", "weir-test", False)
+                c.send_raw(struct.pack(">i", len(head)) + head)
+                self.assertTrue(c.closed_by_node())
+
+    def test_item_9_metadata_names_the_listener_that_was_asked(self):
+        with Connection(self.node) as c:
+            answer = c.call("Metadata", 4, topics=[])
+            self.assertEqual([("127.0.0.1", self.node.port)], [(b["host"], b["port"]) for b in answer["brokers"]])
+            self.assertEqual(answer["brokers"][0]["id"], answer["controller"])
+            cluster = c.call("DescribeCluster", 0)
+            self.assertEqual(answer["cluster_id"], cluster["cluster_id"])
+            self.assertEqual([("127.0.0.1", self.node.port)], [(b["host"], b["port"]) for b in cluster["brokers"]])
+            coordinator = c.call("FindCoordinator", 1, key="any")
+            self.assertEqual(("127.0.0.1", self.node.port), (coordinator["host"], coordinator["port"]))
+
+    def test_trailing_bytes_in_a_request_do_no_harm_to_the_next(self):
+        """Kafka's own broker ignores them; a closed connection would do too, a wrong next answer would not."""
+        with Connection(self.node) as c:
+            frame = wire.request_frame("ApiVersions", 0, {}, 5)[4:] + b"left over"
+            c.send_raw(struct.pack(">i", len(frame)) + frame)
+            try:
+                self.assertEqual(5, wire.decode_response("ApiVersions", 0, c.frame())[0])
+                self.assertEqual(0, c.call("ApiVersions", 0)["error"])
+            except wire.Closed:
+                pass
+
+    def test_every_truncation_of_a_request_is_survived(self):
+        topic = create_topic(self.node, self.topic_name())
+        whole = [
+            wire.request_frame("Metadata", 12, dict(topics=[{"topic_id": uuid.UUID(int=0), "name": topic}]), 1),
+            wire.request_frame("Produce", 9, dict(acks=-1, timeout_ms=100, topics=[
+                {"name": topic, "partitions": [{"index": 0, "records": records.batch([b"x"])}]}]), 1),
+            wire.request_frame("JoinGroup", 6, REQUESTS["JoinGroup"], 1)]
+        for frame in whole:
+            for size in range(4, len(frame) - 4, 3):
+                with Connection(self.node) as c:
+                    c.send_raw(struct.pack(">i", size - 4) + frame[4:size])
+                    c.send_raw(wire.request_frame("ApiVersions", 0, {}, 9))
+                    try:
+                        while struct.unpack(">i", c.frame()[:4])[0] != 9:
+                            pass
+                    except wire.Closed:
+                        pass
+        with Connection(self.node) as c:
+            self.assertEqual(0, c.call("ApiVersions", 0)["error"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# A fresh Debian 12 with nothing but a clone: does ./dev start serve, does ./dev test pass, and how long does each take?
+#
+#   tools/fresh-debian.sh [FOLDER]       FOLDER (default: a new one under /tmp) holds the root file system; run as root
+#
+# It clones the committed state of this tree. The machine's own configuration of apt and npm is copied in when it runs, so that
+# the fresh system reaches the same package sources; it is not part of the tree. KEEP=1 keeps the folder.
+set -euo pipefail
+# A mount namespace of its own: what is mounted below goes with this process, and never reaches the machine's own mounts.
+[ -n "${WEIR_FRESH:-}" ] || WEIR_FRESH=1 exec unshare --mount --propagation private "$0" "$@"
+tree=$(cd "$(dirname "$0")/.." && pwd)
+root=${1:-$(mktemp -d /tmp/fresh-debian-XXXXXX)}
+
+cleanup() {
+    for m in dev sys proc; do ! mountpoint -q "$root/$m" || umount -R -l "$root/$m"; done
+    [ "${KEEP:-}" = 1 ] || rm -rf --one-file-system "$root"
+}
+trap cleanup EXIT
+
+minutes() { printf '%s: %d min %02d s\n' "$1" $(($2 / 60)) $(($2 % 60)); }
+
+if [ ! -x "$root/bin/bash" ]; then
+    command -v debootstrap >/dev/null || apt-get install -y -q debootstrap
+    mirror=$(grep -rhoE '^(URIs: |deb )\S+' /etc/apt/sources.list /etc/apt/sources.list.d/*.sources 2>/dev/null | awk '{print $2}' | head -1)
+    debootstrap --variant=minbase --include=ca-certificates bookworm "$root" "$mirror" >"$root.log" 2>&1 || { tail "$root.log"; exit 1; }
+fi
+for m in proc sys dev; do mountpoint -q "$root/$m" || mount --rbind "/$m" "$root/$m"; done
+
+# How this machine reaches its package sources.
+for path in /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d /etc/apt/auth.conf.d /etc/apt/trusted.gpg.d /etc/apt/preferences.d \
+    /etc/resolv.conf /etc/hosts /etc/npmrc "$HOME/.npmrc" /etc/ssl/certs /usr/local/share/ca-certificates /usr/share/keyrings; do
+    [ -e "$path" ] || continue
+    mkdir -p "$root$(dirname "$path")"
+    cp -aL "$path" "$root$(dirname "$path")/"
+done
+rm -rf "$root/weir"
+git clone -q "$tree" "$root/weir"
+
+inside() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 "${proxies[@]}" "$@"; }
+proxies=()
+while IFS= read -r line; do proxies+=("$line"); done < <(env | grep -iE '^(https?|no|all)_proxy=|^NODE_EXTRA_CA_CERTS=|^SSL_CERT_FILE=' || true)
+
+echo "packages before: $(inside dpkg-query -f '.\n' -W | wc -l)"
+began=$SECONDS
+inside bash -c 'cd /weir && exec ./dev start --data /tmp/weir-data --kafka 127.0.0.1:0 --admin 127.0.0.1:0' >"$root/start.out" 2>"$root/start.err" &
+starter=$!
+until grep -q '^ready ' "$root/start.out"; do
+    kill -0 "$starter" 2>/dev/null || { echo "./dev start ended:"; tail -30 "$root/start.err"; exit 1; }
+    sleep 1
+done
+minutes "./dev start, until it serves" $((SECONDS - began))
+cat "$root/start.out"
+for pid in $(pgrep -P "$starter") "$starter"; do kill -TERM "$pid" 2>/dev/null || true; done
+wait "$starter" && echo "it stopped in order" || echo "it stopped with $?"
+echo "packages after: $(inside dpkg-query -f '.\n' -W | wc -l)"
+ls -l "$root/weir/build/release/weir" | awk '{printf "the binary: %.1f MiB\n", $5 / 1048576}'
+
+began=$SECONDS
+status=0
+inside bash -c 'cd /weir && exec ./dev test' >"$root/test.out" 2>&1 || status=$?
+minutes "./dev test" $((SECONDS - began))
+grep -E '^(FAILED|skipped)' "$root/test.out" || true
+tail -1 "$root/test.out"
+[ "$status" = 0 ] || cp "$root/test.out" "${TMPDIR:-/tmp}/fresh-debian-test.out"
+exit "$status"
