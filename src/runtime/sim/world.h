@@ -80,6 +80,11 @@ class Node {
     // All of its main tasks came to their end; reap() it.
     bool finished() const;
     uint32_t shard_count() const { return spec_.shards; }
+    // From its next start on.
+    void set_shard_count(uint32_t shards) {
+        CHECK(!running());
+        spec_.shards = shards;
+    }
     // How often it was started.
     uint64_t lives() const { return lives_; }
     Shard& shard(ShardId id);
