@@ -81,9 +81,7 @@ DriverParam param(std::string name, DriverChoice choice) {
             }};
 }
 
-INSTANTIATE_TEST_SUITE_P(Real, Conformance,
-                         testing::Values(param("uring", DriverChoice::kUring),
-                                         param("aio", DriverChoice::kAio)),
+INSTANTIATE_TEST_SUITE_P(Real, Conformance, testing::Values(param("uring", DriverChoice::kUring)),
                          param_name);
 
 }  // namespace
