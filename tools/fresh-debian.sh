@@ -21,17 +21,17 @@ minutes() { printf '%s: %d min %02d s\n' "$1" $(($2 / 60)) $(($2 % 60)); }
 
 if [ ! -x "$root/bin/bash" ]; then
     command -v debootstrap >/dev/null || apt-get install -y -q debootstrap
-    mirror=$(grep -rhoE '^(URIs: |deb )\S+' /etc/apt/sources.list /etc/apt/sources.list.d/*.sources 2>/dev/null | awk '{print $2}' | head -1)
+    mirror=$(sed -nE 's/^(URIs:|deb) +(\[[^]]*\] +)?(http[^ ]+).*/\3/p' /etc/apt/sources.list /etc/apt/sources.list.d/*.sources 2>/dev/null | head -1 || true)
     debootstrap --variant=minbase --include=ca-certificates bookworm "$root" "$mirror" >"$root.log" 2>&1 || { tail "$root.log"; exit 1; }
 fi
 for m in proc sys dev; do mountpoint -q "$root/$m" || mount --rbind "/$m" "$root/$m"; done
 
 # How this machine reaches its package sources.
 for path in /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d /etc/apt/auth.conf.d /etc/apt/trusted.gpg.d /etc/apt/preferences.d \
-    /etc/resolv.conf /etc/hosts /etc/npmrc "$HOME/.npmrc" /etc/ssl/certs /usr/local/share/ca-certificates /usr/share/keyrings; do
+    /etc/resolv.conf /etc/hosts /etc/npmrc "$HOME/.npmrc" /etc/ssl/certs/ca-certificates.crt /usr/local/share/ca-certificates /usr/share/keyrings; do
     [ -e "$path" ] || continue
     mkdir -p "$root$(dirname "$path")"
-    cp -aL "$path" "$root$(dirname "$path")/"
+    cp -aL --remove-destination "$path" "$root$(dirname "$path")/"
 done
 rm -rf "$root/weir"
 git clone -q "$tree" "$root/weir"
