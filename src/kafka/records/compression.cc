@@ -1,5 +1,8 @@
 #include "kafka/records/compression.h"
 
+#define ZSTD_STATIC_LINKING_ONLY  // ZSTD_getFrameHeader: the library is linked statically, so it
+                                  // cannot change underneath
+
 #include <lz4frame.h>
 #include <snappy.h>
 #include <zlib.h>
@@ -10,6 +13,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/units.h"
 
 namespace weir::kafka {
 
@@ -20,8 +24,11 @@ class Inflater {
     Inflater(const Inflater&) = delete;
     Inflater& operator=(const Inflater&) = delete;
     virtual ~Inflater() = default;
-    // Whatever it allocates for the output is bounded by `size_max`.
-    virtual Result<> start(Bytes packed, size_t size_max) = 0;
+    // Whatever it allocates for the output is bounded by `size_max`, and what it holds back of it
+    // to look back at by `held_max`.
+    virtual Result<> start(Bytes packed, size_t size_max, size_t held_max) = 0;
+    // What the stream says of its plain size, if it does: a hint to allocate by, not to be trusted.
+    virtual size_t claimed_size(Bytes) const { return 0; }
     // Fills `to`; fewer bytes than that only at the end of a whole stream.
     virtual Result<size_t> read(MutableBytes to) = 0;
 };
@@ -41,6 +48,9 @@ constexpr size_t kXerialBlockSize = size_t{32} << 10;  // what snappy-java write
 // about its length.
 constexpr size_t kSnappyRatioMax = 22;
 
+// What every decoder should support (RFC 8878, 3.1.1.1.2), and all that the levels up to 19 use.
+constexpr size_t kZstdWindowUsual = 8_MiB;
+
 constexpr uint32_t kLz4Magic = 0x184d2204;
 
 std::unexpected<Error> malformed(std::string_view what) {
@@ -56,7 +66,7 @@ class GzipInflater final : public Inflater {
         if (ready_) inflateEnd(&stream_);
     }
 
-    Result<> start(Bytes packed, size_t) override {
+    Result<> start(Bytes packed, size_t, size_t) override {
         if (packed.size() > UINT32_MAX) return too_large();
         if (!ready_) {
             if (inflateInit2(&stream_, 15 + 16) != Z_OK) {
@@ -70,6 +80,10 @@ class GzipInflater final : public Inflater {
         stream_.avail_in = static_cast<uInt>(packed.size());
         ended_ = false;
         return {};
+    }
+
+    size_t claimed_size(Bytes packed) const override {
+        return packed.size() < 4 ? 0 : load_le<uint32_t>(packed.last(4).data());
     }
 
     Result<size_t> read(MutableBytes to) override {
@@ -98,7 +112,7 @@ class GzipInflater final : public Inflater {
 
 class SnappyInflater final : public Inflater {
   public:
-    Result<> start(Bytes packed, size_t size_max) override {
+    Result<> start(Bytes packed, size_t size_max, size_t) override {
         rest_ = packed;
         allowance_ = size_max;
         pending_ = {};
@@ -199,7 +213,7 @@ class Lz4Inflater final : public Inflater {
 
     void set_header_check(Lz4Header check) { header_check_ = check; }
 
-    Result<> start(Bytes packed, size_t) override {
+    Result<> start(Bytes packed, size_t, size_t) override {
         if (context_ == nullptr) {
             if (LZ4F_isError(LZ4F_createDecompressionContext(&context_, LZ4F_VERSION))) {
                 return fail(ErrorCode::kResourceExhausted, "lz4: no memory");
@@ -267,27 +281,38 @@ class ZstdInflater final : public Inflater {
   public:
     ~ZstdInflater() override { ZSTD_freeDCtx(context_); }
 
-    Result<> start(Bytes packed, size_t) override {
+    Result<> start(Bytes packed, size_t, size_t held_max) override {
         if (context_ == nullptr) {
-            // The library refuses windows over 128 MiB. It reserves the window that the frame names
-            // but touches only what was unpacked, so the bound on the output bounds the memory.
             context_ = ZSTD_createDCtx();
             if (context_ == nullptr) return fail(ErrorCode::kResourceExhausted, "zstd: no memory");
         }
         ZSTD_DCtx_reset(context_, ZSTD_reset_session_only);
         input_ = {packed.data(), packed.size(), 0};
         ended_ = false;
+        between_frames_ = true;
+        held_max_ = held_max;
+        held_ = std::nullopt;
         if (packed.empty()) return malformed("zstd: no bytes");
         return {};
+    }
+
+    size_t claimed_size(Bytes packed) const override {
+        const unsigned long long size = ZSTD_getFrameContentSize(packed.data(), packed.size());
+        return size == ZSTD_CONTENTSIZE_UNKNOWN || size == ZSTD_CONTENTSIZE_ERROR ? 0 : size;
     }
 
     Result<size_t> read(MutableBytes to) override {
         ZSTD_outBuffer output{to.data(), to.size(), 0};
         while (!ended_ && output.pos < output.size) {
+            if (between_frames_) look_at_window();
+            between_frames_ = false;
+            const size_t before = output.pos;
             const size_t hint = ZSTD_decompressStream(context_, &output, &input_);
             if (ZSTD_isError(hint)) return malformed("zstd: not a valid frame");
+            if (held_ && (*held_ += output.pos - before) > held_max_) return too_large();
             if (hint == 0) {
                 ended_ = input_.pos == input_.size;  // RFC 8878, 3.1: frames may follow one another
+                between_frames_ = true;
             } else if (input_.pos == input_.size && output.pos < output.size) {
                 return malformed("zstd: the frame ends too early");
             }
@@ -296,9 +321,23 @@ class ZstdInflater final : public Inflater {
     }
 
   private:
+    // A frame says how far it looks back, up to 128 MiB (more is refused by the library). The
+    // library reserves as much and touches what was unpacked; so a frame with a large window may
+    // unpack to held_max_, others to any size.
+    void look_at_window() {
+        held_ = std::nullopt;
+        ZSTD_frameHeader frame{};
+        const uint8_t* const at = static_cast<const uint8_t*>(input_.src) + input_.pos;
+        if (ZSTD_getFrameHeader(&frame, at, input_.size - input_.pos) != 0) return;
+        if (frame.windowSize > kZstdWindowUsual) held_ = 0;
+    }
+
     ZSTD_DCtx* context_ = nullptr;
     ZSTD_inBuffer input_{};
     bool ended_ = false;
+    bool between_frames_ = true;
+    size_t held_max_ = 0;
+    std::optional<size_t> held_;  // of a frame with a large window: what it unpacked to so far
 };
 
 Result<std::vector<uint8_t>> gzip(Bytes plain, int level) {
@@ -454,7 +493,7 @@ Result<> Decompressor::start(Compression codec, Bytes packed, size_t size_max,
     }
     Inflater& inflater = inflater_for(codec);
     choose_lz4_header(inflater, codec, lz4_header);
-    TRY(inflater.start(packed, size_max));
+    TRY(inflater.start(packed, size_max, kWindowMax));
     chunk_.resize(kChunkSize);
     active_ = &inflater;
     return {};
@@ -480,23 +519,24 @@ Result<std::vector<uint8_t>> decompress(Compression codec, Bytes packed, size_t 
     }
     const std::unique_ptr<Inflater> inflater = make_inflater(codec);
     choose_lz4_header(*inflater, codec, lz4_header);
-    TRY(inflater->start(packed, size_max));
-    std::vector<uint8_t> plain;
-    size_t filled = 0;
-    for (;;) {
-        // Growing from what the input suggests, and never past the limit: a small input that claims
-        // much gets little.
-        const size_t room = std::max(filled, 4 * packed.size() + 1024);
-        plain.resize(std::min(size_max, filled + room));
+    TRY(inflater->start(packed, size_max, size_max));
+    // By what the stream claims, as far as that is believable, else growing from what the input
+    // suggests; never past the limit. So a small input that claims much, or gives much, gets little
+    // at first.
+    const size_t believable = 64 * packed.size() + 64_KiB;
+    const size_t claimed = std::min(inflater->claimed_size(packed), believable);
+    std::vector<uint8_t> plain(std::min(size_max, std::max(claimed, 4 * packed.size() + 1_KiB)));
+    TRY_ASSIGN(size_t filled, inflater->read(plain));
+    while (filled == plain.size()) {
+        // Full: is there more? Asked with one byte, because most often there is not.
+        uint8_t beyond = 0;
+        TRY_ASSIGN(const size_t more, inflater->read({&beyond, 1}));
+        if (more == 0) break;
+        if (filled == size_max) return too_large();
+        plain.resize(std::min(size_max, 2 * filled + 1));
+        plain[filled++] = beyond;
         TRY_ASSIGN(const size_t count, inflater->read(MutableBytes(plain).subspan(filled)));
         filled += count;
-        if (filled < plain.size()) break;
-        if (filled == size_max) {
-            uint8_t beyond = 0;
-            TRY_ASSIGN(const size_t more, inflater->read({&beyond, 1}));
-            if (more > 0) return too_large();
-            break;
-        }
     }
     plain.resize(filled);
     return plain;

@@ -50,12 +50,15 @@ Result<std::vector<uint8_t>> decompress(Compression codec, Bytes packed, size_t 
 
 class Inflater;
 
-// Reads one compressed run chunk by chunk. Holds a chunk and the codec's own window (zstd: as large
-// as the output at most; a raw snappy block: its whole output; else under 5 MiB). Can be started
-// again and then reuses both; belongs to one user at a time.
+// Reads one compressed run chunk by chunk. Holds a chunk and what the codec looks back at: under 9
+// MiB, but up to kWindowMax for a zstd frame with a window over 8 MiB (levels 20 and up; it may not
+// unpack to more), and for one raw snappy block its whole output, 22 times its input at most. Can
+// be started again and then reuses its memory, which saves tens of microseconds, so keep one where
+// batches are validated all the time. Belongs to one user at a time.
 class Decompressor {
   public:
     static constexpr size_t kChunkSize = size_t{64} << 10;
+    static constexpr size_t kWindowMax = size_t{16} << 20;
 
     Decompressor();
     ~Decompressor();
