@@ -24,6 +24,7 @@ File& File::operator=(File&& other) noexcept {
     CHECK(!fd_.valid());
     fd_ = std::exchange(other.fd_, Fd{});
     path_ = std::move(other.path_);
+    buffered_ = other.buffered_;
     return *this;
 }
 
@@ -36,25 +37,35 @@ Task<Result<File>> File::open(std::string path, FileOptions options) {
                                      .path = path.c_str()});
     const int32_t result = op.result;
     if (result < 0) co_return fail(Error::from_errno(-result, fmt::format("open {}", path)));
-    co_return File(Fd{result}, std::move(path));
+    co_return File(Fd{result}, std::move(path), (options.flags & kOpenBuffered) != 0);
 }
 
 Task<Result<size_t>> File::read(uint64_t offset, MutableBytes into) {
-    size_t done = 0;
-    while (done < into.size()) {
-        const size_t part = std::min(into.size() - done, kTransferMax);
+    size_t done = 0;      // filled so far
+    size_t position = 0;  // where to read on: O_DIRECT continues only from an aligned position
+    while (position < into.size()) {
+        const size_t part = std::min(into.size() - position, kTransferMax);
         const OpResult op = co_await perform({.kind = OpKind::kRead,
                                          .fd = fd_,
-                                         .offset = offset + done,
-                                         .data = into.data() + done,
+                                         .offset = offset + position,
+                                         .data = into.data() + position,
                                          .size = part});
         const int32_t result = op.result;
         if (result == -EINTR || result == -EAGAIN) continue;
         if (result < 0) co_return fail(Error::from_errno(-result, fmt::format("read {}", path_)));
         if (result == 0) break;
-        done += static_cast<size_t>(result);
-        // O_DIRECT continues only from an aligned position: an unaligned short read is the end of the file.
-        if (static_cast<size_t>(result) < part && done % kDirectAlign != 0) break;
+        const size_t end = position + static_cast<size_t>(result);
+        if (buffered_ || end % kDirectAlign == 0) {
+            position = done = end;
+            continue;
+        }
+        // The end of the file, or a transfer that stopped within a block: reading the block again tells.
+        if (end == done || end == into.size()) {
+            done = end;
+            break;
+        }
+        done = std::max(done, end);
+        position = end / kDirectAlign * kDirectAlign;
     }
     co_return done;
 }
@@ -73,7 +84,7 @@ Task<Result<void>> File::write(uint64_t offset, Bytes from) {
         if (result < 0) co_return fail(Error::from_errno(-result, fmt::format("write {}", path_)));
         if (result == 0) co_return fail(ErrorCode::kIo, fmt::format("write {}: wrote nothing", path_));
         size_t written = static_cast<size_t>(result);
-        if (done + written < from.size()) written = written / kDirectAlign * kDirectAlign;
+        if (!buffered_ && done + written < from.size()) written = written / kDirectAlign * kDirectAlign;
         done += written;
     }
     co_return Result<void>{};

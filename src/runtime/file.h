@@ -20,7 +20,8 @@ struct FileOptions {
 class File {
   public:
     File() = default;
-    File(File&& other) noexcept : fd_(std::exchange(other.fd_, Fd{})), path_(std::move(other.path_)) {}
+    File(File&& other) noexcept
+        : fd_(std::exchange(other.fd_, Fd{})), path_(std::move(other.path_)), buffered_(other.buffered_) {}
     File& operator=(File&& other) noexcept;
     // Closed, or the shard is dying.
     ~File();
@@ -45,9 +46,10 @@ class File {
     Task<Result<void>> close();
 
   private:
-    File(Fd fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+    File(Fd fd, std::string path, bool buffered) : fd_(fd), path_(std::move(path)), buffered_(buffered) {}
     Fd fd_;
     std::string path_;
+    bool buffered_ = false;
 };
 
 struct DiskUsage {

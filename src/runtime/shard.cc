@@ -33,6 +33,8 @@ Shard::~Shard() {
     group_.shards[id_] = nullptr;
 }
 
+void Shard::drop_remote_scope() { remote_scope_.reset(); }
+
 Shard& Shard::current() {
     CHECK(current_shard != nullptr);
     return *current_shard;

@@ -97,6 +97,9 @@ class Shard {
     // Owns coroutines that run here for other shards (on(), see remote.h). Closed when the node stops.
     Scope& remote_scope() { return *remote_scope_; }
 
+    // The simulator destroys what runs here for other shards before it destroys what waits for it there.
+    void drop_remote_scope();
+
     // True while the simulator destroys this node's coroutines: destructors then do not insist on an orderly end.
     bool dying() const { return dying_; }
     void set_dying() { dying_ = true; }

@@ -219,8 +219,7 @@ void Group::replace_static_member(Members::iterator old, RequestId request_id, J
         return;
     }
     if (state_ != GroupState::kPreparingRebalance) {
-        prepare_rebalance(now, out,
-                          fmt::format("static member {} came back changed", *member.instance_id));
+        prepare_rebalance(now, out, fmt::format("static member {} came back", *member.instance_id));
     }
     try_complete_join(now, out);
 }
@@ -630,7 +629,7 @@ void Group::remove_member(std::string_view member_id, Moment now, GroupOutput& o
     const std::string id(member_id);
     drop_member(id, out, why);
     if (state_ == GroupState::kStable || state_ == GroupState::kCompletingRebalance)
-        prepare_rebalance(now, out, fmt::format("member {} {}", id, why));
+        prepare_rebalance(now, out, fmt::format("member {} is out", id));
     try_complete_join(now, out);
 }
 

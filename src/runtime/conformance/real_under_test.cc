@@ -81,7 +81,9 @@ DriverParam param(std::string name, DriverChoice choice) {
             }};
 }
 
-INSTANTIATE_TEST_SUITE_P(Real, Conformance, testing::Values(param("uring", DriverChoice::kUring)),
+INSTANTIATE_TEST_SUITE_P(Real, Conformance,
+                         testing::Values(param("uring", DriverChoice::kUring),
+                                         param("aio", DriverChoice::kAio)),
                          param_name);
 
 }  // namespace

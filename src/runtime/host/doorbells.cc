@@ -27,9 +27,4 @@ void Doorbells::ring(uint32_t shard) const {
     [[maybe_unused]] const ssize_t written = ::write(fds_[shard], &one, sizeof one);
 }
 
-void Doorbells::clear(uint32_t shard) const {
-    uint64_t count = 0;
-    [[maybe_unused]] const ssize_t got = ::read(fds_[shard], &count, sizeof count);
-}
-
 }  // namespace weir::runtime

@@ -19,9 +19,6 @@ class Doorbells {
 
     int fd(uint32_t shard) const { return fds_[shard]; }
     void ring(uint32_t shard) const;
-    // Takes what rang; only by the shard itself, when the descriptor is readable (it blocks
-    // otherwise, as io_uring wants it).
-    void clear(uint32_t shard) const;
 
   private:
     explicit Doorbells(std::vector<int> fds) : fds_(std::move(fds)) {}

@@ -69,11 +69,15 @@ void HostDriver::submit(Op& op) {
         case OpKind::kRecv:
         case OpKind::kSend:
             return start(op);
-        case OpKind::kClose:
-            CHECK(kind_of(op.fd) != FdKind::kNone);
+        case OpKind::kClose: {
+            const FdKind kind = kind_of(op.fd);
+            CHECK(kind != FdKind::kNone);
             fds_[static_cast<size_t>(op.fd.v)] = FdKind::kNone;
             forget(op.fd);
+            // A file's last close may free its extents; a socket's never blocks.
+            if (kind == FdKind::kSocket) return finish(op, ::close(op.fd.v) == 0 ? 0 : -errno);
             break;
+        }
         default:
             break;
     }
@@ -134,6 +138,11 @@ void HostDriver::finish(Op& op, int result) {
 void HostDriver::finish_device(Op& op, int result) {
     device_.leave(op);
     finish(op, result);
+}
+
+void HostDriver::device_to_helper(Op& op) {
+    device_.leave(op);
+    to_helper(op);
 }
 
 void HostDriver::start_waiting() {

@@ -44,8 +44,8 @@ class HostDriver : public Driver {
 
     // --- the derived driver's part
     // Starts kRead, kWrite, kFdatasync (aligned, ordered), kAccept, kRecv, kSend, one connect(2) of
-    // a kConnect (to current_address(), on plan_of(op).fd), and those of kOpen, kClose, kFallocate,
-    // kRename, kUnlink, kMakeDir, kRemoveDir that use_helper() does not claim.
+    // a kConnect (to current_address(), on plan_of(op).fd), and those of kOpen, kClose (of files),
+    // kFallocate, kRename, kUnlink, kMakeDir, kRemoveDir that use_helper() does not claim.
     virtual void start(Op& op) = 0;
     // Asks a started socket operation to end.
     virtual void cancel_started(Op& op) = 0;
@@ -59,6 +59,9 @@ class HostDriver : public Driver {
     void finish(Op& op, int result);
     // As finish(), for kRead, kWrite and kFdatasync that went through start().
     void finish_device(Op& op, int result);
+    // Instead of finish_device(): the helper does it.
+    void device_to_helper(Op& op);
+    uint32_t device_in_flight() const { return device_.in_flight(); }
     // Starts what waited for the device. After a batch of finish_device().
     void start_waiting();
     // As finish(), for one connect(2): tries the next address if there is one.
@@ -81,7 +84,6 @@ class HostDriver : public Driver {
     int socket_flags() const { return socket_flags_; }
     ShardId shard_id() const { return shard_id_; }
     int doorbell_fd() const { return doorbells_.fd(shard_id_); }
-    void clear_doorbell() { doorbells_.clear(shard_id_); }
     // Says once that the disk has no O_DIRECT.
     void warn_no_direct(const char* path);
 

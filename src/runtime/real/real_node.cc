@@ -8,6 +8,7 @@
 #include <latch>
 #include <thread>
 
+#include "runtime/aio/aio_driver.h"
 #include "runtime/host/clock.h"
 #include "runtime/host/doorbells.h"
 #include "runtime/host/host_driver.h"
@@ -131,7 +132,7 @@ class Node final : public RealNode {
         const HostOptions host{
             .shard = id, .clock = &clock_, .doorbells = &doorbells_, .log = log_};
         if (choice_ == DriverChoice::kUring) return UringDriver::create(host);
-        return fail(ErrorCode::kUnsupported, "the aio driver");
+        return AioDriver::create(host);
     }
 
     void run_shard(ShardThread& self) {
