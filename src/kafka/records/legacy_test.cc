@@ -137,7 +137,7 @@ TEST(Legacy, lz4_is_read_with_either_header_checksum_and_any) {
 TEST(Legacy, noise_under_a_right_crc_never_crashes) {
     Prng prng(31);
     int accepted = 0;
-    for (int round = 0; round < 20'000; ++round) {
+    for (int round = 0; round < 3000; ++round) {
         auto plain = joined({{}, {.key = {}}});
         if (prng.chance(0.5)) plain[prng.below(plain.size())] = static_cast<uint8_t>(prng.next());
         const auto codec = static_cast<Compression>(prng.between(1, 3));
@@ -153,8 +153,8 @@ TEST(Legacy, noise_under_a_right_crc_never_crashes) {
         ++accepted;
         ASSERT_TRUE(validate_batch(up.batch, {}).ok());
     }
-    EXPECT_GT(accepted, 4000);
-    EXPECT_LT(accepted, 19'000);
+    EXPECT_GT(accepted, 500);
+    EXPECT_LT(accepted, 2800);
 }
 
 }  // namespace

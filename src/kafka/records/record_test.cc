@@ -47,7 +47,7 @@ std::vector<OwnedRecord> random_records(Prng& prng) {
         record.offset = offset++;
         record.timestamp = {static_cast<int64_t>(prng.below(1'000'000)) - 10'000};
         record.key = random_bytes(prng, 30);
-        record.value = random_bytes(prng, prng.chance(0.05) ? 200'000 : 300);
+        record.value = random_bytes(prng, prng.chance(0.05) ? 70'000 : 300);
         record.headers.resize(prng.chance(0.3) ? prng.below(80) : 0);
         for (auto& [key, value] : record.headers) {
             key = random_bytes(prng, 10).value_or("");
@@ -83,7 +83,7 @@ std::vector<OwnedRecord> read_all(const OpenBatch& open) {
 
 TEST(Record, random_batches_come_back_as_they_were_built) {
     Prng prng(11);
-    for (int round = 0; round < 300; ++round) {
+    for (int round = 0; round < 100; ++round) {
         const auto records = random_records(prng);
         BatchBuilder builder({.compression = static_cast<Compression>(prng.below(5))});
         size_t bound = builder.plain_size();
