@@ -1,0 +1,51 @@
+#include "storage/layout.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+namespace weir::storage {
+namespace {
+
+bool parse_hex(std::string_view text, uint64_t* value) {
+    if (text.size() != 16) return false;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value, 16);
+    return error == std::errc() && end == text.data() + text.size();
+}
+
+constexpr std::string_view kJournalPrefix = "journal-";
+
+}  // namespace
+
+std::string shards_directory(const std::string& data, uint64_t generation) {
+    return fmt::format("{}/shards-{}", data, generation);
+}
+
+std::string shard_directory(const std::string& data, uint64_t generation, uint32_t shard) {
+    return fmt::format("{}/shards-{}/{}", data, generation, shard);
+}
+
+std::string logs_directory(const std::string& data) { return data + "/logs"; }
+
+std::string log_directory(const std::string& data, LogId id) {
+    return fmt::format("{}/logs/{:02x}/{:016x}", data, id.v & 0xff, id.v);
+}
+
+std::string segment_path(const std::string& data, LogId id, int64_t base_offset, uint32_t segment) {
+    return fmt::format("{}/{:020}-{:08x}.segment", log_directory(data, id), base_offset, segment);
+}
+
+std::string journal_path(const std::string& shard_directory, uint64_t sequence) {
+    return fmt::format("{}/{}{:016x}", shard_directory, kJournalPrefix, sequence);
+}
+
+bool parse_journal_name(const std::string& name, uint64_t* sequence) {
+    return name.starts_with(kJournalPrefix) &&
+           parse_hex(std::string_view(name).substr(kJournalPrefix.size()), sequence);
+}
+
+bool parse_log_directory_name(const std::string& name, LogId* id) {
+    return parse_hex(name, &id->v);
+}
+
+}  // namespace weir::storage

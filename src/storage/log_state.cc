@@ -1,0 +1,161 @@
+#include "storage/log_state.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace weir::storage {
+
+void EntryQueue::pop_front() {
+    CHECK(!empty());
+    entries_[head_++].payload = {};
+    if (head_ == entries_.size()) {
+        clear();
+    } else if (head_ > 64 && head_ > entries_.size() / 2) {
+        entries_.erase(entries_.begin(), entries_.begin() + static_cast<ptrdiff_t>(head_));
+        head_ = 0;
+    }
+}
+
+void EntryQueue::pop_back() {
+    CHECK(!empty());
+    entries_.pop_back();
+    if (head_ == entries_.size()) clear();
+}
+
+void EntryQueue::clear() {
+    // A hot log fills the vector again at once; an idle one gives it back.
+    entries_.clear();
+    if (entries_.capacity() > 64) entries_ = {};
+    head_ = 0;
+}
+
+size_t EntryQueue::find(int64_t offset) const {
+    size_t low = 0, high = size();
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if ((*this)[middle].info.next_offset > offset)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+void LogState::append(MemoryEntry entry) {
+    CHECK(entry.info.first == end);
+    end = entry.info.end();
+    memory_bytes += entry.payload.size();
+    if (terms.empty() || entry.info.term > terms.back().term)
+        terms.push_back({entry.info.term, entry.info.first});
+    memory.push_back(std::move(entry));
+}
+
+void LogState::truncate_suffix(Position to, std::vector<Segment>* removed) {
+    if (to >= end) return;
+    while (!memory.empty() && memory.back().info.first >= to) {
+        memory_bytes -= memory.back().payload.size();
+        memory.pop_back();
+    }
+    while (!terms.empty() && terms.back().first >= to) terms.pop_back();
+    end = to;
+    if (to >= flushed_end) return;
+    flushed_end = to;
+    while (!segments.empty() && segments.back().base >= to) {
+        removed->push_back(std::move(segments.back()));
+        segments.pop_back();
+    }
+    if (segments.empty()) return;
+    Segment& last = segments.back();
+    last.end = std::min(last.end, to);
+    if (last.index != nullptr) cut_index(*last.index, to);
+}
+
+void LogState::truncate_prefix(int64_t to, std::vector<Segment>* removed) {
+    if (to <= start_offset) return;
+    start_offset = to;
+    if (to > end.offset) {
+        for (Segment& segment : segments) removed->push_back(std::move(segment));
+        segments.clear();
+        memory.clear();
+        memory_bytes = 0;
+        end = flushed_end = {to, 0};
+        if (terms.size() > 1) terms.erase(terms.begin(), terms.end() - 1);
+        return;
+    }
+    size_t below = 0;
+    // The last segment stays for as long as it takes runs.
+    while (below < segments.size() && segments[below].end.offset <= to &&
+           (below + 1 < segments.size() || segments[below].full))
+        ++below;
+    for (size_t i = 0; i < below; ++i) removed->push_back(std::move(segments[i]));
+    segments.erase(segments.begin(), segments.begin() + static_cast<ptrdiff_t>(below));
+    // The term that `to` lies in stays known.
+    while (terms.size() > 1 && terms[1].first.offset <= to) terms.erase(terms.begin());
+}
+
+void LogState::open_segment(const SegmentOpened& opened) {
+    if (opened.segment < next_segment) return;
+    next_segment = opened.segment + 1;
+    if (!segments.empty()) segments.back().full = true;
+    Segment segment;
+    segment.id = opened.segment;
+    segment.base = segment.end = opened.base;
+    segment.created_ms = opened.created_ms;
+    segments.push_back(std::move(segment));
+}
+
+void LogState::close_segment(const SegmentClosed& closed) {
+    Segment* segment = find_segment(closed.segment);
+    if (segment == nullptr) return;
+    segment->full = true;
+    segment->footer_position = closed.footer_position;
+    segment->footer_length = closed.footer_length;
+}
+
+bool LogState::add_run(const RunNote& note) {
+    Segment* segment = find_segment(note.segment);
+    if (segment == nullptr || note.position < segment->data_end) return false;
+    segment->data_end = note.position + note.length;
+    segment->end = note.end;
+    segment->max_timestamp_ms = std::max(segment->max_timestamp_ms, note.max_timestamp_ms);
+    if (segment->index != nullptr) {
+        add_to_index(*segment->index,
+                     {note.first, note.end, note.max_timestamp_ms, note.position, note.length});
+    }
+    flushed_end = note.end;
+    drop_flushed();
+    return true;
+}
+
+void LogState::drop_flushed() {
+    while (!memory.empty() && memory.front().info.first < flushed_end) {
+        memory_bytes -= memory.front().payload.size();
+        memory.pop_front();
+    }
+}
+
+Segment* LogState::find_segment(uint32_t segment_id) {
+    for (size_t i = segments.size(); i > 0; --i) {
+        if (segments[i - 1].id == segment_id) return &segments[i - 1];
+    }
+    return nullptr;
+}
+
+uint64_t LogState::segment_bytes() const {
+    uint64_t bytes = 0;
+    for (const Segment& segment : segments) bytes += segment.data_end;
+    return bytes;
+}
+
+void cut_index(std::vector<RunPlace>& index, Position end) {
+    while (!index.empty() && index.back().first >= end) index.pop_back();
+    if (!index.empty()) index.back().end = std::min(index.back().end, end);
+}
+
+void add_to_index(std::vector<RunPlace>& index, const RunPlace& run) {
+    cut_index(index, run.first);
+    index.push_back(run);
+}
+
+}  // namespace weir::storage
