@@ -1,6 +1,8 @@
-// What a log is made of. One offset space (DESIGN.md, rule 5): an entry covers the offsets [first_offset, next_offset). A data entry is one record batch, at
-// least one offset wide. A control entry (the start of a term, a configuration of a Raft group) has zero width; `ordinal` counts the control
-// entries since the last data entry, and is 0 nearly always. Positions compare as (offset, ordinal). storage/ never looks into a payload.
+// What a log is made of. One offset space (DESIGN.md, rule 5): an entry covers the offsets
+// [first_offset, next_offset). A data entry is one record batch, at least one offset wide. A
+// control entry (the start of a term, a configuration of a Raft group) has zero width; `ordinal`
+// counts the control entries since the last data entry, and is 0 nearly always. Positions compare
+// as (offset, ordinal). storage/ never looks into a payload.
 #pragma once
 
 #include <compare>
@@ -10,7 +12,8 @@
 
 namespace weir::storage {
 
-// Names one partition log on this node for ever; given out by the node's metadata log, never reused. kMetadataLog is the metadata log itself.
+// Names one partition log on this node for ever; given out by the node's metadata log, never
+// reused. kMetadataLog is the metadata log itself.
 struct LogId {
     uint64_t v = 0;
     auto operator<=>(const LogId&) const = default;
@@ -25,24 +28,27 @@ struct Position {
 
 enum class EntryKind : uint8_t { kData = 0, kControl = 1 };
 
-// What is known of an entry without its payload. Kept in the journal, so that recovery needs no data.
+// What is known of an entry without its payload. Kept in the journal, so that recovery needs no
+// data.
 struct EntryInfo {
     EntryKind kind = EntryKind::kData;
-    int32_t term = 0;                 // of the leader that appended it: Kafka's leader epoch
-    Position first;                   // where it begins
-    int64_t next_offset = 0;          // == first.offset for a control entry
-    int64_t max_timestamp_ms = -1;    // of its records; -1: none
+    int32_t term = 0;               // of the leader that appended it: Kafka's leader epoch
+    Position first;                 // where it begins
+    int64_t next_offset = 0;        // == first.offset for a control entry
+    int64_t max_timestamp_ms = -1;  // of its records; -1: none
 
     Position end() const {
-        return kind == EntryKind::kControl ? Position{first.offset, first.ordinal + 1} : Position{next_offset, 0};
+        return kind == EntryKind::kControl ? Position{first.offset, first.ordinal + 1}
+                                           : Position{next_offset, 0};
     }
 };
 
 struct Entry {
     EntryInfo info;
     runtime::SharedBytes payload;
-    // The first bytes of the payload, kept in the journal even where the payload bypasses it, and given back by recovery: for a Kafka batch its
-    // header (61 bytes), which is all that producer state needs. At most kSummaryBytesMax.
+    // The first bytes of the payload, kept in the journal even where the payload bypasses it, and
+    // given back by recovery: for a Kafka batch its header (61 bytes), which is all that producer
+    // state needs. At most kSummaryBytesMax.
     uint32_t summary_bytes = 0;
 };
 inline constexpr uint32_t kSummaryBytesMax = 128;

@@ -1,6 +1,8 @@
-// A Log is one partition's sequence of entries, durable through its shard's journal and its own segment files. Owned by the shard's Store; used on that
-// shard alone. Entries become readable at once (the caller bounds reads by its high watermark) and durable by group commit.
-// After a crash a log holds all entries below the last durable_end() that it told, whole, and perhaps some after it; never a gap.
+// A Log is one partition's sequence of entries, durable through its shard's journal and its own
+// segment files. Owned by the shard's Store; used on that shard alone. Entries become readable at
+// once (the caller bounds reads by its high watermark) and durable by group commit. After a crash a
+// log holds all entries below the last durable_end() that it told, whole, and perhaps some after
+// it; never a gap.
 #pragma once
 
 #include <functional>
@@ -17,14 +19,16 @@
 namespace weir::storage {
 
 struct LogConfig {
-    uint64_t segment_bytes = 1ull << 30;       // a segment rolls at this size ...
+    uint64_t segment_bytes = 1ull << 30;          // a segment rolls at this size ...
     int64_t segment_ms = 7ll * 24 * 3600 * 1000;  // ... or when its first entry is this old
-    int64_t retention_bytes = -1;              // of closed segments; -1: no bound
-    int64_t retention_ms = 7ll * 24 * 3600 * 1000;  // by a segment's largest timestamp; -1: no bound
-    bool delete_by_retention = true;           // cleanup.policy has "delete"
+    int64_t retention_bytes = -1;                 // of closed segments; -1: no bound
+    int64_t retention_ms =
+        7ll * 24 * 3600 * 1000;       // by a segment's largest timestamp; -1: no bound
+    bool delete_by_retention = true;  // cleanup.policy has "delete"
 };
 
-// Entries [first, next_offset) as they are stored, in order. A part holds one or more whole payloads back to back.
+// Entries [first, next_offset) as they are stored, in order. A part holds one or more whole
+// payloads back to back.
 struct ReadResult {
     std::vector<runtime::SharedBytes> parts;
     uint64_t size = 0;
@@ -33,9 +37,10 @@ struct ReadResult {
 };
 
 struct ReadLimits {
-    int64_t end_offset = INT64_MAX;   // give entries that lie wholly below this offset (the high watermark)
-    uint64_t bytes_max = 1 << 20;     // give no more than this ...
-    bool at_least_one = true;         // ... but the first entry in any case
+    int64_t end_offset =
+        INT64_MAX;  // give entries that lie wholly below this offset (the high watermark)
+    uint64_t bytes_max = 1 << 20;  // give no more than this ...
+    bool at_least_one = true;      // ... but the first entry in any case
 };
 
 struct FoundEntry {
@@ -43,15 +48,16 @@ struct FoundEntry {
     runtime::SharedBytes payload;
 };
 
-// What recovery found, for the state machines above: their last saved state, and what came after it.
+// What recovery found, for the state machines above: their last saved state, and what came after
+// it.
 struct RecoveredState {
-    std::vector<uint8_t> state;      // as StateProvider gave it at some checkpoint; empty if never
-    int64_t state_offset = 0;        // the state covers the entries below this offset
+    std::vector<uint8_t> state;  // as StateProvider gave it at some checkpoint; empty if never
+    int64_t state_offset = 0;    // the state covers the entries below this offset
     struct Replayed {
         EntryInfo info;
         std::vector<uint8_t> summary;  // the first summary_bytes of its payload
     };
-    std::vector<Replayed> entries;   // from state_offset on, in order
+    std::vector<Replayed> entries;  // from state_offset on, in order
 };
 
 class Log {
@@ -60,49 +66,61 @@ class Log {
 
     virtual LogId id() const = 0;
     virtual const LogConfig& config() const = 0;
-    // Takes effect for the active segment's next roll and the next retention pass. Not durable: the metadata log holds it.
+    // Takes effect for the active segment's next roll and the next retention pass. Not durable: the
+    // metadata log holds it.
     virtual void configure(const LogConfig& config) = 0;
 
-    virtual int64_t start_offset() const = 0;   // the first offset that can be read
-    virtual Position end() const = 0;           // after the last entry appended
-    virtual Position durable_end() const = 0;   // after the last entry on stable storage
+    virtual int64_t start_offset() const = 0;  // the first offset that can be read
+    virtual Position end() const = 0;          // after the last entry appended
+    virtual Position durable_end() const = 0;  // after the last entry on stable storage
     virtual HardState hard_state() const = 0;
-    virtual int32_t last_term() const = 0;      // of the last entry; 0 if there never was one
-    // Raft and OffsetForLeaderEpoch: the end offset of the largest term <= `term`: {that term, where the next one begins or end()}; nothing if unknown.
+    virtual int32_t last_term() const = 0;  // of the last entry; 0 if there never was one
+    // Raft and OffsetForLeaderEpoch: the end offset of the largest term <= `term`: {that term,
+    // where the next one begins or end()}; nothing if unknown.
     struct TermEnd {
         int32_t term;
         int64_t end_offset;
     };
     virtual std::optional<TermEnd> end_of_term(int32_t term) const = 0;
-    virtual uint64_t size_bytes() const = 0;    // of what is held: segments and memory
+    virtual uint64_t size_bytes() const = 0;  // of what is held: segments and memory
 
-    // Waits until the store takes `bytes` more (memory not yet handed over, journal space); back-pressure, not failure.
-    // kDiskFull while the disk is full, kUnavailable when the store is stopping or failed.
+    // Waits until the store takes `bytes` more (memory not yet handed over, journal space);
+    // back-pressure, not failure. kDiskFull while the disk is full, kUnavailable when the store is
+    // stopping or failed.
     virtual runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop) = 0;
-    // Takes the entry, at once and in the order of calls; entry.info.first == end(). It joins the next group commit.
+    // Takes the entry, at once and in the order of calls; entry.info.first == end(). It joins the
+    // next group commit.
     virtual Result<void> append(Entry entry) = 0;
-    // Until durable_end() >= position. Fails with the error of the write or flush that failed: then nothing more is promised of entries beyond
-    // durable_end(), and the store takes no more.
+    // Until durable_end() >= position. Fails with the error of the write or flush that failed: then
+    // nothing more is promised of entries beyond durable_end(), and the store takes no more.
     virtual runtime::Task<Result<void>> wait_durable(Position position) = 0;
-    // Called after each advance of durable_end(), on this shard, outside of any coroutine step that appends. One listener; replaces the last.
+    // Called after each advance of durable_end(), on this shard, outside of any coroutine step that
+    // appends. One listener; replaces the last.
     virtual void on_durable(std::function<void()> listener) = 0;
 
-    // Data entries from the one that holds `offset` on. start_offset() <= offset <= end().offset, else kOutOfRange; nothing there yet gives an empty result.
-    // kCorrupt when a checksum on disk fails: reported, never skipped.
-    virtual runtime::Task<Result<ReadResult>> read(int64_t offset, ReadLimits limits, runtime::StopToken stop) = 0;
-    // The first data entry at or after start_offset() whose max_timestamp_ms >= timestamp_ms, below end_offset.
-    virtual runtime::Task<Result<std::optional<FoundEntry>>> find_timestamp(int64_t timestamp_ms, int64_t end_offset) = 0;
+    // Data entries from the one that holds `offset` on. start_offset() <= offset <= end().offset,
+    // else kOutOfRange; nothing there yet gives an empty result. kCorrupt when a checksum on disk
+    // fails: reported, never skipped.
+    virtual runtime::Task<Result<ReadResult>> read(int64_t offset, ReadLimits limits,
+                                                   runtime::StopToken stop) = 0;
+    // The first data entry at or after start_offset() whose max_timestamp_ms >= timestamp_ms, below
+    // end_offset.
+    virtual runtime::Task<Result<std::optional<FoundEntry>>> find_timestamp(int64_t timestamp_ms,
+                                                                            int64_t end_offset) = 0;
     // The first data entry that has the largest max_timestamp_ms, below end_offset.
-    virtual runtime::Task<Result<std::optional<FoundEntry>>> find_max_timestamp(int64_t end_offset) = 0;
+    virtual runtime::Task<Result<std::optional<FoundEntry>>> find_max_timestamp(
+        int64_t end_offset) = 0;
 
     // Forgets entries at and after `end`, durably, before it returns. Raft alone asks for it.
     virtual runtime::Task<Result<void>> truncate_suffix(Position end) = 0;
-    // Moves start_offset() up; durable before it returns. Whole segments below go back to the pool in the background.
+    // Moves start_offset() up; durable before it returns. Whole segments below go back to the pool
+    // in the background.
     virtual runtime::Task<Result<void>> truncate_prefix(int64_t start_offset) = 0;
     virtual runtime::Task<Result<void>> save_hard_state(HardState state) = 0;
 
-    // A state machine's bytes that go into checkpoints, so that replay starts there. Called on this shard at a checkpoint; must reflect all
-    // entries appended so far. Without a provider everything since the log's start is replayed.
+    // A state machine's bytes that go into checkpoints, so that replay starts there. Called on this
+    // shard at a checkpoint; must reflect all entries appended so far. Without a provider
+    // everything since the log's start is replayed.
     virtual void set_state_provider(std::function<std::vector<uint8_t>()> provider) = 0;
     // What recovery found; once, then it is forgotten.
     virtual RecoveredState take_recovered() = 0;

@@ -1,5 +1,6 @@
-// A Store is one shard's logs, journal, checkpoint and read cache. StoreSet opens the data directory of a node: takes its lock, recovers each journal
-// there (whatever the number of shards that wrote them), and leaves one open Store on each shard.
+// A Store is one shard's logs, journal, checkpoint and read cache. StoreSet opens the data
+// directory of a node: takes its lock, recovers each journal there (whatever the number of shards
+// that wrote them), and leaves one open Store on each shard.
 #pragma once
 
 #include <functional>
@@ -17,19 +18,23 @@
 namespace weir::storage {
 
 struct StoreOptions {
-    std::string directory;                       // of the node's data
-    runtime::MemoryBudget* memory = nullptr;     // of the node; outlives the store
-    uint64_t journal_file_bytes = 16u << 20;     // each journal file, pre-written
-    uint64_t journal_bytes_max = 256u << 20;     // of all journal files of a shard; beyond it hand-over must make room
-    uint64_t unflushed_bytes_max = 64u << 20;    // of one shard: entries in memory that are not in segments yet
-    uint64_t commit_bytes_max = 4u << 20;        // of one group commit
-    uint64_t bypass_bytes_min = 256u << 10;      // a log with at least this much in one commit goes straight to its segment
-    uint64_t cache_bytes_max = 64u << 20;        // of one shard's read cache; gives way to the budget
+    std::string directory;                    // of the node's data
+    runtime::MemoryBudget* memory = nullptr;  // of the node; outlives the store
+    uint64_t journal_file_bytes = 16u << 20;  // each journal file, pre-written
+    uint64_t journal_bytes_max =
+        256u << 20;  // of all journal files of a shard; beyond it hand-over must make room
+    uint64_t unflushed_bytes_max =
+        64u << 20;  // of one shard: entries in memory that are not in segments yet
+    uint64_t commit_bytes_max = 4u << 20;  // of one group commit
+    uint64_t bypass_bytes_min =
+        256u << 10;  // a log with at least this much in one commit goes straight to its segment
+    uint64_t cache_bytes_max = 64u << 20;  // of one shard's read cache; gives way to the budget
     uint64_t read_ahead_bytes = 1u << 20;
     int64_t retention_check_ms = 30'000;
-    // A failed flush or journal write: the node must stop (its data may be gone already). Called once, on the shard.
+    // A failed flush or journal write: the node must stop (its data may be gone already). Called
+    // once, on the shard.
     std::function<void(const Error&)> on_fatal;
-    StorageBugs bugs;                            // for the simulator's negative tests
+    StorageBugs bugs;  // for the simulator's negative tests
 };
 
 // Counters since the store opened; read on its shard.
@@ -57,9 +62,11 @@ runtime::ShardId owner_of(LogId id, uint32_t shard_count);
 class Store {
   public:
     virtual ~Store() = default;
-    virtual runtime::Task<Result<Log*>> create_log(LogId id, LogConfig config) = 0;  // durable before it returns; kAlreadyExists
-    virtual runtime::Task<Result<void>> remove_log(LogId id) = 0;                    // durable; files go in the background; the Log* dies
-    virtual Log* find(LogId id) = 0;                                                 // nullptr if it is not here
+    virtual runtime::Task<Result<Log*>> create_log(
+        LogId id, LogConfig config) = 0;  // durable before it returns; kAlreadyExists
+    virtual runtime::Task<Result<void>> remove_log(
+        LogId id) = 0;                // durable; files go in the background; the Log* dies
+    virtual Log* find(LogId id) = 0;  // nullptr if it is not here
     virtual std::vector<LogId> logs() const = 0;
     virtual const StoreMetrics& metrics() const = 0;
     virtual bool failed() const = 0;
@@ -68,11 +75,13 @@ class Store {
 class StoreSet {
   public:
     virtual ~StoreSet() = default;
-    // Run on shard 0, with all shards running. Creates the directory if it is not there. Errors: kUnavailable (locked), kCorrupt, kIo, kDiskFull, ...
+    // Run on shard 0, with all shards running. Creates the directory if it is not there. Errors:
+    // kUnavailable (locked), kCorrupt, kIo, kDiskFull, ...
     static runtime::Task<Result<std::unique_ptr<StoreSet>>> open(StoreOptions options);
     // The store of the shard that calls.
     virtual Store& local() = 0;
-    // Run on shard 0, before destruction: commits, checkpoints, closes. No task of the stores is left running afterwards.
+    // Run on shard 0, before destruction: commits, checkpoints, closes. No task of the stores is
+    // left running afterwards.
     virtual runtime::Task<void> close() = 0;
 };
 

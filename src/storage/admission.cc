@@ -1,0 +1,52 @@
+#include "storage/admission.h"
+
+#include <algorithm>
+
+#include "storage/shard_store.h"
+
+namespace weir::storage {
+
+using runtime::Task;
+using runtime::try_;
+
+namespace {
+
+// Kept free in the journal for what the store writes itself: notes of runs, votes, truncations.
+constexpr uint64_t kJournalSlack = 4 * kPage;
+
+}  // namespace
+
+bool Admission::fits(uint64_t bytes) const {
+    const StoreOptions& options = store_.options();
+    const uint64_t waiting = admitted_ + pending_;
+    // An entry larger than the limits passes when it is alone.
+    const uint64_t memory = std::min(bytes, options.unflushed_bytes_max / 2);
+    if (store_.metrics().unflushed_bytes + admitted_ + memory > options.unflushed_bytes_max)
+        return false;
+    const uint64_t inline_bytes = std::min(bytes, store_.limits().inline_bytes_max / 2);
+    return store_.journal().fits(waiting + inline_bytes + kJournalSlack);
+}
+
+Task<Result<void>> Admission::admit(uint64_t bytes, runtime::StopToken stop) {
+    bool turn = waiters_.empty();
+    while (true) {
+        co_await try_(store_.usable());
+        if (turn && fits(bytes)) break;
+        if (disk_full_)
+            co_return fail(ErrorCode::kDiskFull, "no space left for the journal or the segments");
+        store_.wake_maintenance();
+        co_await try_(co_await waiters_.wait({.stop = stop}));
+        turn = true;
+    }
+    admitted_ += bytes;
+    changed();
+    co_return Result<void>{};
+}
+
+void Admission::set_disk_full(bool full) {
+    if (disk_full_ == full) return;
+    disk_full_ = full;
+    all_changed();
+}
+
+}  // namespace weir::storage

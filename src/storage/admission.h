@@ -1,0 +1,54 @@
+// Back-pressure of a store: appends are admitted while the memory for entries not yet in segments,
+// and the journal files that are ready, hold them. Owned by the ShardStore, used on its shard.
+#pragma once
+
+#include <cstdint>
+
+#include "base/result.h"
+#include "runtime/stop_token.h"
+#include "runtime/task.h"
+#include "runtime/wait.h"
+
+namespace weir::storage {
+
+class ShardStore;
+
+class Admission {
+  public:
+    explicit Admission(ShardStore& store) : store_(store) {}
+
+    // Waits until `bytes` more fit. kDiskFull instead of waiting while the disk is full.
+    runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop);
+    // What was admitted came, and waits for its commit.
+    void appended(uint64_t bytes) {
+        admitted_ -= admitted_ < bytes ? admitted_ : bytes;
+        pending_ += bytes;
+    }
+    // It is in a block. What was admitted and never appended (a refused batch) must not count for
+    // ever: it ends with the next commit.
+    void committed(uint64_t bytes) {
+        pending_ -= bytes;
+        admitted_ = 0;
+        changed();
+    }
+    void dropped(uint64_t bytes) { pending_ -= bytes; }
+    // Memory or journal space came free, the disk filled or emptied, the store failed or stops.
+    void changed() { waiters_.notify_one(); }
+    void all_changed() { waiters_.notify_all(); }
+
+    void set_disk_full(bool full);
+    bool disk_full() const { return disk_full_; }
+    uint64_t pending() const { return pending_; }
+    bool has_waiters() const { return !waiters_.empty(); }
+
+  private:
+    bool fits(uint64_t bytes) const;
+
+    ShardStore& store_;
+    uint64_t admitted_ = 0;
+    uint64_t pending_ = 0;
+    bool disk_full_ = false;
+    runtime::WaitQueue waiters_;
+};
+
+}  // namespace weir::storage

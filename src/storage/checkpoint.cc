@@ -1,0 +1,141 @@
+#include "storage/checkpoint.h"
+
+#include <algorithm>
+
+#include "runtime/buffer.h"
+#include "runtime/file.h"
+#include "runtime/shard.h"
+#include "storage/shard_store.h"
+
+namespace weir::storage {
+
+using runtime::File;
+using runtime::Task;
+using runtime::try_;
+
+namespace {
+
+constexpr uint64_t kCheckpointBytesMax = 4ull << 30;
+constexpr uint64_t kChunk = 1_MiB;
+
+Task<Result<void>> write_chunks(File* file, const std::vector<uint8_t>* bytes) {
+    runtime::IoBuffer buffer =
+        runtime::IoBuffer::allocate(std::min(kChunk, round_to_page(bytes->size())));
+    for (uint64_t at = 0; at < bytes->size(); at += kChunk) {
+        const uint64_t size = std::min(kChunk, bytes->size() - at);
+        const uint64_t padded = round_to_page(size);
+        std::memcpy(buffer.data(), bytes->data() + at, size);
+        std::memset(buffer.data() + size, 0, padded - size);
+        co_await try_(file->write(at, {buffer.data(), padded}));
+    }
+    co_return co_await file->sync();
+}
+
+Task<Result<std::vector<uint8_t>>> read_whole(File* file, uint64_t size) {
+    std::vector<uint8_t> bytes;
+    bytes.reserve(size);
+    runtime::IoBuffer buffer = runtime::IoBuffer::allocate(kChunk);
+    while (bytes.size() < size) {
+        const size_t filled = co_await try_(file->read(bytes.size(), buffer.all()));
+        bytes.insert(bytes.end(), buffer.data(), buffer.data() + filled);
+        if (filled < kChunk) break;
+    }
+    co_return bytes;
+}
+
+}  // namespace
+
+Task<Result<Checkpoint>> Checkpointer::load(std::string path) {
+    const uint64_t size = co_await try_(runtime::file_size(path));
+    if (size > kCheckpointBytesMax) co_return fail(ErrorCode::kCorrupt, path + ": too large");
+    File file = co_await try_(File::open(path, {.flags = runtime::kOpenRead}));
+    auto bytes = co_await read_whole(&file, size);
+    (void)co_await file.close();
+    if (!bytes) co_return fail(std::move(bytes).error());
+    auto checkpoint = parse_checkpoint(*bytes);
+    if (!checkpoint) co_return fail(std::move(checkpoint).error().with(path));
+    co_return checkpoint;
+}
+
+Task<Result<void>> Checkpointer::replace(std::string directory, std::vector<uint8_t> checkpoint) {
+    const std::string temporary = path(directory) + ".tmp";
+    File file = co_await try_(File::open(
+        temporary, {.flags = runtime::kOpenWrite | runtime::kOpenCreate | runtime::kOpenTruncate,
+                    .preallocate_bytes = round_to_page(checkpoint.size())}));
+    Result<void> written = co_await write_chunks(&file, &checkpoint);
+    (void)co_await file.close();
+    co_await try_(std::move(written));
+    co_return co_await runtime::rename_path(temporary, path(directory));
+}
+
+bool Checkpointer::due() const {
+    const uint64_t written = store_.metrics().journal_bytes - journal_bytes_at_last_;
+    const bool short_of_space = store_.journal().starved() || store_.journal().space_wanted();
+    return written >= store_.limits().checkpoint_bytes || (short_of_space && written > 0);
+}
+
+uint64_t Checkpointer::old_block() const {
+    const JournalWriter& journal = store_.journal();
+    // When files run short everything has to go that is not in the current one.
+    const bool short_of_space = journal.starved() || journal.space_wanted();
+    return journal.block_back(short_of_space ? 0 : journal.bytes_max() / 2);
+}
+
+Task<Result<void>> Checkpointer::run() {
+    co_await try_(store_.healthy());
+    const uint64_t journal_bytes = store_.metrics().journal_bytes;
+    std::vector<LogId> ids;
+    for (const auto& [id, log] : store_.all_logs()) ids.push_back(id);
+    std::vector<uint8_t> bytes(kCheckpointHeaderBytes);
+    std::vector<Barrier> barriers;
+    // Logs made or removed from here on are in later blocks.
+    uint64_t start_block = store_.commits().durable_block() + 1;
+    uint32_t count = 0;
+    for (const LogId id : ids) {
+        if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
+        PartitionLog* log = store_.find_log(id);
+        if (log == nullptr || log->removing()) continue;
+        const EntryQueue& memory = log->state().memory;
+        if (!memory.empty() && memory.front().block != 0)
+            start_block = std::min(start_block, memory.front().block);
+        if (log->has_pending() || log->in_commit())
+            barriers.push_back({id, log->end(), log->records_queued()});
+        log->capture(bytes, store_.commits().durable_block());
+        ++count;
+    }
+    co_await wait_for(std::move(barriers));
+    co_await try_(store_.healthy());
+    const JournalWriter::OldFile start = store_.journal().file_of(start_block);
+    finish_checkpoint(bytes, {.journal_id = journal_id_,
+                              .generation = store_.layout().generation,
+                              .shard = store_.shard(),
+                              .shards = store_.layout().shards,
+                              .start_file = start.sequence,
+                              .start_block = start.first_block,
+                              .logs = count,
+                              .written_ms = runtime::Shard::current().wall_now().ms});
+    if (store_.bugs().recycle_too_early) store_.journal().release_before(start.sequence);
+    co_await try_(replace(store_.directory(), std::move(bytes)));
+    co_await try_(store_.sync_names(store_.directory()));
+    ++store_.counters().checkpoints;
+    journal_bytes_at_last_ = journal_bytes;
+    store_.journal().release_before(start.sequence);
+    co_await store_.journal().trim();
+    store_.admission().changed();
+    co_return Result<void>{};
+}
+
+Task<void> Checkpointer::wait_for(std::vector<Barrier> barriers) {
+    for (const Barrier& barrier : barriers) {
+        PartitionLog* log = store_.find_log(barrier.log);
+        if (log == nullptr || store_.failed()) continue;
+        auto inside = log->gate().try_enter();
+        if (!inside) continue;  // being removed: its removal is in a later block than all it had
+        (void)co_await log->wait_records(barrier.records);
+        // A truncation since then took what was captured beyond it; its record is waited for like
+        // any other.
+        (void)co_await log->wait_durable(std::min(barrier.end, log->end()));
+    }
+}
+
+}  // namespace weir::storage

@@ -1,0 +1,53 @@
+// Writes checkpoints of a shard, so that recovery replays only the journal's tail and journal files
+// come free. Owned by the ShardStore, used on its shard.
+//
+// A checkpoint is fuzzy: each log is captured at its own moment, while the store goes on, with the
+// journal block whose effects it holds. Replay is idempotent a log, so that is enough. It counts
+// once the journal is durable up to all that was captured, and then only by its rename.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "runtime/task.h"
+#include "storage/checkpoint_format.h"
+
+namespace weir::storage {
+
+class ShardStore;
+
+class Checkpointer {
+  public:
+    explicit Checkpointer(ShardStore& store) : store_(store) {}
+
+    static std::string path(const std::string& shard_directory) {
+        return shard_directory + "/checkpoint";
+    }
+    // Reads and checks a checkpoint file.
+    static runtime::Task<Result<Checkpoint>> load(std::string path);
+    // Writes one durably in the place of another.
+    static runtime::Task<Result<void>> replace(std::string shard_directory,
+                                               std::vector<uint8_t> checkpoint);
+
+    void start(uint64_t journal_id) { journal_id_ = journal_id; }
+    bool due() const;
+    // Logs with entries in memory from before this block are handed over first, so that the journal
+    // can be freed.
+    uint64_t old_block() const;
+    runtime::Task<Result<void>> run();
+
+  private:
+    struct Barrier {
+        LogId log;
+        Position end;
+        uint64_t records;
+    };
+    runtime::Task<void> wait_for(std::vector<Barrier> barriers);
+
+    ShardStore& store_;
+    uint64_t journal_id_ = 0;
+    uint64_t journal_bytes_at_last_ = 0;  // of the metrics
+};
+
+}  // namespace weir::storage

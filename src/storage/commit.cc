@@ -1,0 +1,237 @@
+#include "storage/commit.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "runtime/scope.h"
+#include "runtime/shard.h"
+#include "storage/shard_store.h"
+
+namespace weir::storage {
+
+using runtime::Task;
+using runtime::try_;
+
+namespace {
+
+// A bypass takes what waits in memory along; more than this and the hand-over must come first.
+constexpr uint64_t kBacklogBytesMax = 8_MiB;
+
+}  // namespace
+
+void Committer::start(uint64_t durable_block) {
+    durable_block_ = durable_block;
+    memory_ = runtime::IoBuffer::allocate(store_.limits().block_bytes_max);
+}
+
+void Committer::enqueue(PartitionLog& log) {
+    if (!log.commit_hook.linked()) queue_.push_back(log.commit_hook);
+    work_.notify_one();
+}
+
+Task<void> Committer::run(runtime::StopToken stop) {
+    while (!store_.failed()) {
+        collect();
+        if (items_.empty()) {
+            drained_.notify_all();
+            if (stop.stop_requested()) break;
+            (void)co_await work_.wait({.stop = stop});
+            continue;
+        }
+        busy_ = true;
+        Result<void> written = co_await write_and_flush();
+        busy_ = false;
+        if (written) {
+            complete();
+        } else {
+            store_.fail_store(written.error());
+        }
+    }
+    if (store_.failed()) give_up(store_.usable().error());
+    drained_.notify_all();
+}
+
+Task<void> Committer::drain() {
+    while (!store_.failed() && (busy_ || !queue_.empty())) (void)co_await drained_.wait();
+}
+
+void Committer::collect() {
+    items_.clear();
+    builder_.start(memory_.all());
+    bypass_budget_ = store_.options().commit_bytes_max;
+    bool full = false;
+    IntrusiveList<LogHook> again;  // taken in part: they come after the others next time
+    queue_.for_each([&](LogHook& hook) {
+        PartitionLog& log = hook.log;
+        if (full || log.held()) return;
+        full = !collect_from(log);
+        hook.unlink();
+        if (log.has_pending()) again.push_back(hook);
+    });
+    while (!again.empty()) queue_.push_back(again.pop_front());
+}
+
+bool Committer::collect_from(PartitionLog& log) {
+    constexpr size_t kLeast = kGroupHeaderBytes + kEntryHeaderBytes;
+    const size_t records_bytes = log.pending_records().size();
+    CHECK(records_bytes + 2 * kLeast + kBlockHeaderBytes < memory_.capacity());
+    if (builder_.room() < records_bytes + kLeast) return false;
+    Item item{.log = &log, .end = log.durable_end(), .records = log.records_queued()};
+    builder_.begin_group(log.id());
+    const uint32_t record_count = log.pending_record_count();
+    builder_.add_records(log.pending_records(), record_count);
+    size_t taken = 0;
+    if (log.pending_entries() > 0) {
+        const bool large = log.pending_bytes() >= store_.limits().bypass_bytes_min;
+        const Bypass bypass = large ? try_bypass(log, &item, &taken) : Bypass::kInline;
+        if (bypass == Bypass::kInline) taken = add_entries(log, &item);
+    }
+    builder_.end_group();
+    if (taken == 0 && record_count == 0)
+        return true;  // it has to wait for its segment; others need not
+    const bool bypassing = !item.runs.notes.empty();
+    log.taken(taken, item.bytes, store_.journal().next_block(), bypassing);
+    items_.push_back(std::move(item));
+    return bypassing || log.pending_entries() == 0 ||
+           builder_.room() > store_.limits().inline_bytes_max;
+}
+
+size_t Committer::add_entries(PartitionLog& log, Item* item) {
+    LogState& state = log.state();
+    size_t taken = 0;
+    for (size_t i = log.first_pending(); i < state.memory.size(); ++i) {
+        const MemoryEntry& entry = state.memory[i];
+        const size_t size = kEntryHeaderBytes + entry.payload.size();
+        if (size > store_.limits().inline_bytes_max) {
+            // Only its segment can take it.
+            if (taken == 0) store_.handover().ask_for_bypass(log, entry.payload.size());
+            break;
+        }
+        if (size > builder_.room()) break;
+        builder_.add_entry(entry.info, entry.payload.bytes(), entry.summary_bytes);
+        item->end = entry.info.end();
+        item->bytes += entry.payload.size();
+        ++taken;
+    }
+    return taken;
+}
+
+Committer::Bypass Committer::try_bypass(PartitionLog& log, Item* item, size_t* taken) {
+    LogState& state = log.state();
+    Segment* segment = state.active();
+    if (bypass_budget_ == 0) return Bypass::kLater;
+    if (log.moving()) return Bypass::kInline;
+    const size_t first_pending = log.first_pending();
+    if (state.memory_bytes - log.pending_bytes() > kBacklogBytesMax) {
+        store_.handover().ask(log);
+        return Bypass::kInline;
+    }
+    // Everything in memory goes, in order, up to the budget; at least one entry that waits.
+    const size_t entries_max =
+        builder_.room() / (2 * (kEntryHeaderBytes + kSummaryBytesMax + kRunNoteBytes));
+    if (entries_max == 0) return Bypass::kLater;
+    size_t entries = first_pending;
+    uint64_t pending_bytes = 0;
+    for (; entries < state.memory.size(); ++entries) {
+        const size_t size = state.memory[entries].payload.size();
+        if (entries > first_pending &&
+            (pending_bytes + size > bypass_budget_ || entries - first_pending >= entries_max))
+            break;
+        pending_bytes += size;
+    }
+    const RunPlan plan = plan_runs(state.memory, entries, store_.limits().run_bytes);
+    const uint64_t room = segment == nullptr || segment->allocated < segment->data_end
+                              ? 0
+                              : segment->allocated - segment->data_end;
+    store_.handover().bypass_needs(log, room, plan.length);
+    if (segment == nullptr || room < plan.length) return Bypass::kInline;
+    if (segment->data_end > 0 && segment->data_end + plan.length > log.config().segment_bytes)
+        return Bypass::kInline;
+    item->segment = store_.files().try_pin({log.id(), segment->id});
+    if (!item->segment) return Bypass::kInline;
+
+    for (size_t i = first_pending; i < entries; ++i) {
+        const MemoryEntry& entry = state.memory[i];
+        builder_.add_bypassed(entry.info, static_cast<uint32_t>(entry.payload.size()),
+                              entry.payload.bytes().first(entry.summary_bytes));
+    }
+    item->runs = write_runs(*store_.options().memory, state, plan, *segment, true);
+    std::vector<uint8_t> notes;
+    for (const RunNote& note : item->runs.notes) append_run(notes, note);
+    if (!store_.bugs().lose_run_record)
+        builder_.add_records(notes, static_cast<uint32_t>(item->runs.notes.size()));
+    item->bytes = pending_bytes;
+    item->end = state.memory[entries - 1].info.end();
+    *taken = entries - first_pending;
+    bypass_budget_ -= std::min(bypass_budget_, pending_bytes);
+    store_.counters().bypass_bytes += pending_bytes;
+    return Bypass::kTaken;
+}
+
+Task<Result<void>> Committer::write_and_flush() {
+    JournalWriter& journal = store_.journal();
+    co_await try_(journal.make_room(round_to_page(builder_.size()), {}));
+    const Bytes block = builder_.finish(journal.next_header());
+    std::vector<Task<Result<void>>> work;
+    for (Item& item : items_) {
+        if (!item.runs.notes.empty())
+            work.push_back(
+                item.segment.file().write(item.runs.position, item.runs.buffer.filled()));
+    }
+    const bool bypass = !work.empty();
+    if (!bypass) {
+        co_await try_(journal.write(block));
+    } else {
+        work.push_back(journal.write(block));
+        for (Result<void>& done : co_await runtime::all(std::move(work)))
+            co_await try_(std::move(done));
+    }
+    if (store_.bugs().acknowledge_before_flush) complete();
+    if (!bypass) {
+        co_await try_(journal.sync());
+    } else {
+        if (store_.bugs().acknowledge_bypass_before_segment_flush) {
+            co_await try_(journal.sync());
+            complete();
+        }
+        work.clear();
+        for (Item& item : items_) {
+            if (!item.runs.notes.empty()) work.push_back(item.segment.file().sync());
+        }
+        if (!work.empty()) {
+            work.push_back(journal.sync());
+            for (Result<void>& done : co_await runtime::all(std::move(work)))
+                co_await try_(std::move(done));
+        }
+    }
+    journal.advance(block.size());
+    store_.counters().journal_bytes += block.size();
+    co_return Result<void>{};
+}
+
+void Committer::complete() {
+    StoreMetrics& metrics = store_.counters();
+    ++metrics.journal_commits;
+    durable_block_ = store_.journal().next_block() - 1;
+    uint64_t bytes = 0;
+    for (Item& item : items_) {
+        bytes += item.bytes;
+        if (!item.runs.notes.empty()) {
+            for (auto& [note, bytes] : std::move(item.runs).share())
+                item.log->run_added(note, std::move(bytes));
+            item.segment.release();
+        }
+        item.log->committed(item.end, item.records);
+    }
+    items_.clear();
+    store_.admission().committed(bytes);
+    store_.handover().after_commit();
+}
+
+void Committer::give_up(const Error& error) {
+    for (Item& item : items_) item.log->commit_failed(error);
+    items_.clear();
+    for (auto& [id, log] : store_.all_logs()) log->commit_failed(error);
+}
+
+}  // namespace weir::storage

@@ -1,0 +1,75 @@
+// Group commit. One loop a shard: it collects what waits in all logs into one block of the journal,
+// writes it, flushes, tells the logs; what arrives meanwhile is the next block. A log with much to
+// write goes straight to its segment in the same commit, and the block holds a reference. A commit
+// is durable as a whole: nothing of it is acknowledged before the block, and every run that it
+// refers to, are flushed. Recovery relies on it.
+#pragma once
+
+#include <vector>
+
+#include "base/intrusive_list.h"
+#include "base/result.h"
+#include "runtime/buffer.h"
+#include "runtime/stop_token.h"
+#include "runtime/task.h"
+#include "runtime/wait.h"
+#include "storage/journal_format.h"
+#include "storage/partition_log.h"
+#include "storage/run_plan.h"
+#include "storage/segment_files.h"
+
+namespace weir::storage {
+
+class ShardStore;
+
+class Committer {
+  public:
+    explicit Committer(ShardStore& store) : store_(store) {}
+
+    void start(uint64_t durable_block);
+    void enqueue(PartitionLog& log);
+    // Ends when `stop` is requested and nothing waits, or when the store failed.
+    runtime::Task<void> run(runtime::StopToken stop);
+    // Until what waits now is durable, or the store failed.
+    runtime::Task<void> drain();
+    // A log that could not be taken can be now.
+    void wake() { work_.notify_all(); }
+
+    uint64_t durable_block() const { return durable_block_; }
+
+  private:
+    struct Item {
+        PartitionLog* log;
+        Position end;
+        uint64_t records = 0;
+        uint64_t bytes = 0;
+        // What bypasses the journal.
+        SegmentFiles::Pin segment;
+        WrittenRuns runs;
+    };
+
+    void collect();
+    // False when the block is full.
+    bool collect_from(PartitionLog& log);
+    enum class Bypass : uint8_t { kTaken, kInline, kLater };
+    // Lays the log's entries out as runs of its active segment; gives how many of those that wait
+    // were taken.
+    Bypass try_bypass(PartitionLog& log, Item* item, size_t* taken);
+    size_t add_entries(PartitionLog& log, Item* item);
+    runtime::Task<Result<void>> write_and_flush();
+    void complete();
+    void give_up(const Error& error);
+
+    ShardStore& store_;
+    IntrusiveList<LogHook> queue_;
+    runtime::WaitQueue work_;
+    runtime::WaitQueue drained_;
+    bool busy_ = false;
+    uint64_t durable_block_ = 0;
+    runtime::IoBuffer memory_;
+    BlockBuilder builder_;
+    uint64_t bypass_budget_ = 0;
+    std::vector<Item> items_;  // what the block in flight holds
+};
+
+}  // namespace weir::storage

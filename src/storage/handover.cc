@@ -1,0 +1,296 @@
+#include "storage/handover.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "runtime/shard.h"
+#include "storage/run_index.h"
+#include "storage/shard_store.h"
+
+namespace weir::storage {
+
+using runtime::Task;
+using runtime::try_;
+
+namespace {
+
+constexpr uint64_t kWriteBytesMax = 4_MiB;     // one write of a hand-over
+constexpr uint64_t kMoveUnitsMin = 512_KiB;    // bounds how many small ones run at once
+constexpr uint64_t kSegmentChunkMin = 64_KiB;  // small, so that many small partitions stay cheap
+constexpr uint64_t kSegmentChunkMax = 64_MiB;
+
+uint64_t chunk_for(uint64_t data_end, uint64_t length) {
+    return std::max(round_to_page(length),
+                    std::clamp(round_to_page(data_end), kSegmentChunkMin, kSegmentChunkMax));
+}
+
+}  // namespace
+
+void Handover::linger(PartitionLog& log) {
+    if (!log.memory_hook.linked()) lingering_.push_back(log.memory_hook);
+}
+
+void Handover::consider(PartitionLog& log) {
+    if (!log.has_unflushed_durable()) return;
+    linger(log);
+    if (log.unflushed_durable_bytes() >= store_.limits().run_bytes) ask(log);
+}
+
+void Handover::ask(PartitionLog& log) {
+    if (log.handover_hook.linked()) return;
+    due_.push_back(log.handover_hook);
+    store_.wake_maintenance();
+}
+
+bool Handover::memory_is_short() const {
+    return store_.metrics().unflushed_bytes > store_.options().unflushed_bytes_max / 2;
+}
+
+void Handover::after_commit() {
+    if (memory_is_short() && !disk_full_) store_.wake_maintenance();
+}
+
+bool Handover::due(uint64_t old_block) {
+    if (!due_.empty()) return true;
+    if (lingering_.empty()) return false;
+    if (memory_is_short()) return true;
+    const EntryQueue& memory = lingering_.front().log.state().memory;
+    return memory.empty() || memory.front().block < old_block;
+}
+
+Task<void> Handover::run(uint64_t old_block) {
+    runtime::Scope moving;
+    while (!store_.failed() && !disk_full_ && due(old_block)) {
+        PartitionLog& log = due_.empty() ? lingering_.front().log : due_.front().log;
+        log.handover_hook.unlink();
+        log.memory_hook.unlink();
+        // Busy with a bypass or a truncation: it is considered again when that ends.
+        if (log.moving() || log.held() || log.removing()) continue;
+        auto inside = log.gate().try_enter();
+        auto units = co_await moves_.acquire(
+            std::clamp(log.unflushed_durable_bytes(), kMoveUnitsMin, kWriteBytesMax));
+        CHECK(units.has_value());
+        moving.spawn(move_and_report(&log, std::move(*inside), std::move(*units)));
+    }
+    co_await moving.join();
+}
+
+Task<void> Handover::move_and_report(PartitionLog* log, runtime::Gate::Holder, runtime::Units) {
+    Result<void> moved = co_await move(log);
+    if (!moved) report(moved.error());
+    consider(*log);
+}
+
+void Handover::report(const Error& error) {
+    switch (error.code) {
+        case ErrorCode::kDiskFull:
+            disk_full_ = true;
+            store_.admission().set_disk_full(true);
+            break;
+        case ErrorCode::kUnavailable:
+            break;  // stopping, or the log is being removed
+        default:
+            store_.fail_store(error);
+    }
+}
+
+Task<Result<void>> Handover::move(PartitionLog* log) {
+    auto inside = log->gate().try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable);
+    if (log->moving() || log->held() || !log->has_unflushed_durable()) co_return Result<void>{};
+    log->set_moving(true);
+    Result<void> moved = co_await move_durable(log);
+    log->set_moving(false);
+    co_return moved;
+}
+
+Task<Result<void>> Handover::move_durable(PartitionLog* log) {
+    LogState& state = log->state();
+    const Position target = log->durable_end();
+    while (state.flushed_end < target) {
+        const uint64_t segment_bytes = log->config().segment_bytes;
+        Segment* active = state.active();
+        uint64_t space = segment_bytes;
+        if (active != nullptr && active->data_end > 0 && active->data_end < segment_bytes)
+            space = segment_bytes - active->data_end;
+        const size_t entries = entries_that_fit(
+            state.memory, target, std::min(kWriteBytesMax, space), store_.limits().run_bytes);
+        CHECK(entries > 0);
+        const RunPlan plan = plan_runs(state.memory, entries, store_.limits().run_bytes);
+        SegmentFiles::Pin pin = co_await try_(prepare_segment(log, plan.length));
+        WrittenRuns runs =
+            write_runs(*store_.options().memory, state, plan, *state.active(), false);
+        co_await try_(pin.file().write(runs.position, runs.buffer.filled()));
+        co_await try_(pin.file().sync());
+        store_.counters().handed_over_bytes += runs.buffer.size();
+        for (auto& [note, bytes] : std::move(runs).share()) {
+            log->run_added(note, std::move(bytes));
+            if (store_.bugs().lose_run_record) continue;
+            log->queue_record([&note](std::vector<uint8_t>& to) { append_run(to, note); });
+        }
+        store_.admission().changed();
+        if (store_.admission().disk_full() && !disk_full_) store_.admission().set_disk_full(false);
+    }
+    co_return Result<void>{};
+}
+
+Task<Result<SegmentFiles::Pin>> Handover::prepare_segment(PartitionLog* log, uint64_t length) {
+    CHECK(log->moving());
+    LogState& state = log->state();
+    Segment* active = state.active();
+    const int64_t now_ms = runtime::Shard::current().wall_now().ms;
+    const bool fits =
+        active != nullptr &&
+        (active->data_end == 0 || active->data_end + length <= log->config().segment_bytes);
+    const bool expired = active != nullptr && active->data_end > 0 &&
+                         now_ms - active->created_ms >= log->config().segment_ms;
+    if (!fits || expired) co_return co_await open_new_segment(log, length);
+    const uint32_t id = active->id;
+    SegmentFiles::Pin pin = co_await try_(store_.files().pin(
+        {log->id(), id},
+        segment_path(store_.options().directory, log->id(), active->base.offset, id),
+        runtime::kOpenRead | runtime::kOpenWrite));
+    co_await try_(extend(log, id, &pin, length));
+    co_return pin;
+}
+
+Task<Result<void>> Handover::extend(PartitionLog* log, uint32_t segment, SegmentFiles::Pin* pin,
+                                    uint64_t length) {
+    Segment* active = log->state().find_segment(segment);
+    if (active == nullptr) co_return Result<void>{};
+    if (active->allocated == 0) {
+        const uint64_t size = co_await try_(pin->file().size());
+        active = log->state().find_segment(segment);
+        if (active == nullptr) co_return Result<void>{};
+        active->allocated = round_down(size, kPage);
+    }
+    if (active->data_end + length <= active->allocated) co_return Result<void>{};
+    const uint64_t from = std::max(active->allocated, active->data_end);
+    const uint64_t size = chunk_for(active->data_end, active->data_end + length - from);
+    co_await try_(pin->file().preallocate(from, size));
+    active = log->state().find_segment(segment);
+    if (active != nullptr) active->allocated = std::max(active->allocated, from + size);
+    co_return Result<void>{};
+}
+
+Task<Result<SegmentFiles::Pin>> Handover::open_new_segment(PartitionLog* log, uint64_t length) {
+    LogState& state = log->state();
+    const SegmentOpened opened{.segment = state.next_segment,
+                               .base = state.flushed_end,
+                               .created_ms = runtime::Shard::current().wall_now().ms};
+    const std::string& data = store_.options().directory;
+    const std::string directory = log_directory(data, log->id());
+    if (state.segments.empty()) co_await try_(runtime::make_directories(directory));
+    const uint64_t size = chunk_for(0, length);
+    SegmentFiles::Pin pin = co_await try_(store_.files().pin(
+        {log->id(), opened.segment},
+        segment_path(data, log->id(), opened.base.offset, opened.segment),
+        runtime::kOpenRead | runtime::kOpenWrite | runtime::kOpenCreate | runtime::kOpenTruncate,
+        size));
+    co_await try_(store_.sync_names(directory));
+    const uint32_t previous = state.active() == nullptr ? 0 : state.active()->id;
+    state.open_segment(opened);
+    Segment& segment = state.segments.back();
+    segment.allocated = size;
+    segment.index = std::make_unique<std::vector<RunPlace>>();
+    log->queue_record([&opened](std::vector<uint8_t>& to) { append_segment_opened(to, opened); });
+    if (previous != 0) store_.spawn_background(close_segment(log, previous));
+    co_return pin;
+}
+
+void Handover::ask_for_bypass(PartitionLog& log, uint64_t bytes) {
+    if (log.moving() || log.segment_asked) return;
+    bypass_needs(log, 0, run_length(1, bytes) + log.state().memory_bytes);
+}
+
+void Handover::bypass_needs(PartitionLog& log, uint64_t room, uint64_t length) {
+    // Asked for ahead, so that a large stream seldom has to go through the journal while its
+    // segment grows.
+    if (room >= 4 * length || log.segment_asked || disk_full_) return;
+    log.segment_asked = true;
+    if (!store_.spawn_background(prepare_for_bypass(&log, 8 * length))) log.end_segment_task();
+}
+
+Task<void> Handover::prepare_for_bypass(PartitionLog* log, uint64_t length) {
+    auto inside = log->gate().try_enter();
+    if (!inside) {
+        log->end_segment_task();
+        co_return;
+    }
+    LogState& state = log->state();
+    Segment* active = state.active();
+    length = std::min(length, std::max(kSegmentChunkMax, length / 8));
+    const uint64_t limit = log->config().segment_bytes;
+    Result<void> done;
+    if (active != nullptr && active->data_end + length / 8 <= limit) {
+        // Growing the file needs no exclusion from those who write to it.
+        const uint32_t id = active->id;
+        auto pin = co_await store_.files().pin(
+            {log->id(), id},
+            segment_path(store_.options().directory, log->id(), active->base.offset, id),
+            runtime::kOpenRead | runtime::kOpenWrite);
+        done = pin ? co_await extend(log, id, &*pin, length)
+                   : Result<void>(fail(std::move(pin).error()));
+    } else if (!log->moving() && !log->held()) {
+        log->set_moving(true);
+        auto pin = co_await open_new_segment(log, std::min(length, std::max(limit, length / 8)));
+        if (!pin) done = fail(std::move(pin).error());
+        log->set_moving(false);
+    }
+    log->end_segment_task();
+    if (!done) report(done.error());
+    if (log->has_pending()) store_.commits().enqueue(*log);
+}
+
+Task<Result<void>> Handover::roll_if_expired(PartitionLog* log) {
+    Segment* active = log->state().active();
+    const int64_t now_ms = runtime::Shard::current().wall_now().ms;
+    if (active == nullptr || active->data_end == 0 ||
+        now_ms - active->created_ms < log->config().segment_ms || log->moving()) {
+        co_return Result<void>{};
+    }
+    // It takes no more runs; the next hand-over opens another.
+    active->full = true;
+    co_await close_segment(log, active->id);
+    co_return Result<void>{};
+}
+
+Task<void> Handover::close_segment(PartitionLog* log, uint32_t segment) {
+    auto inside = log->gate().try_enter();
+    if (!inside) co_return;
+    Result<void> written = co_await write_footer(log, segment);
+    // Without a footer the segment is as good; only its index costs more to load.
+    if (!written) report(written.error());
+}
+
+Task<Result<void>> Handover::write_footer(PartitionLog* log, uint32_t id) {
+    co_await try_(load_index(&store_, log, id));
+    Segment* segment = log->state().find_segment(id);
+    if (segment == nullptr || segment->footer_length > 0 || segment->index == nullptr ||
+        segment->index->empty())
+        co_return Result<void>{};
+    const std::vector<uint8_t> footer =
+        build_footer(log->id(), id, segment->data_end, *segment->index);
+    const SegmentClosed closed{.segment = id,
+                               .footer_position = segment->data_end,
+                               .footer_length = static_cast<uint32_t>(footer.size())};
+    runtime::IoBuffer buffer = runtime::IoBuffer::allocate(footer.size());
+    std::memcpy(buffer.data(), footer.data(), footer.size());
+    buffer.set_size(footer.size());
+    SegmentFiles::Pin pin = co_await try_(store_.files().pin(
+        {log->id(), id},
+        segment_path(store_.options().directory, log->id(), segment->base.offset, id),
+        runtime::kOpenRead | runtime::kOpenWrite));
+    // A task that grew the file for a bypass must not grow it behind the footer.
+    co_await log->wait_segment_task();
+    co_await try_(pin.file().write(closed.footer_position, buffer.filled()));
+    co_await try_(pin.file().truncate(closed.footer_position + closed.footer_length));
+    co_await try_(pin.file().sync());
+    segment = log->state().find_segment(id);
+    if (segment == nullptr) co_return Result<void>{};
+    log->state().close_segment(closed);
+    log->queue_record([&closed](std::vector<uint8_t>& to) { append_segment_closed(to, closed); });
+    co_return Result<void>{};
+}
+
+}  // namespace weir::storage

@@ -1,0 +1,78 @@
+// Hand-over: moves what is durable in the journal from memory to the logs' segments, in large runs,
+// in the background; then memory and journal space come free. Also makes segments ready (created,
+// preallocated, rolled) and closes full ones with a footer. Owned by the ShardStore, used on its
+// shard.
+//
+// 1. The run is written to the segment and flushed. 2. A note goes into the journal with a later
+// commit. 3. Until that note is durable a crash brings the entries back from the journal, and the
+// run is written again at the same place.
+#pragma once
+
+#include "base/intrusive_list.h"
+#include "base/result.h"
+#include "base/units.h"
+#include "runtime/scope.h"
+#include "runtime/task.h"
+#include "runtime/wait.h"
+#include "storage/partition_log.h"
+#include "storage/run_plan.h"
+#include "storage/segment_files.h"
+
+namespace weir::storage {
+
+class ShardStore;
+
+class Handover {
+  public:
+    explicit Handover(ShardStore& store) : store_(store) {}
+
+    // --- from the commit loop
+    // The log got more durable entries.
+    void consider(PartitionLog& log);
+    void after_commit();
+    // Soon, whatever its size.
+    void ask(PartitionLog& log);
+    // Its first waiting entry fits no block.
+    void ask_for_bypass(PartitionLog& log, uint64_t bytes);
+    // A bypass of `length` wants room in the active segment, which has `room`.
+    void bypass_needs(PartitionLog& log, uint64_t room, uint64_t length);
+
+    // --- from the maintenance task
+    // Moves what is due: whole runs; the oldest while memory is short; all whose oldest entry is in
+    // a block before `old_block`.
+    runtime::Task<void> run(uint64_t old_block);
+    bool due(uint64_t old_block);
+    // Something could not be done because the disk is full; try again after a while.
+    bool blocked() const { return disk_full_; }
+    void unblock() { disk_full_ = false; }
+
+    runtime::Task<Result<void>> move(PartitionLog* log);
+    // Rolls the active segment if it is older than its log's segment_ms.
+    runtime::Task<Result<void>> roll_if_expired(PartitionLog* log);
+
+  private:
+    runtime::Task<void> move_and_report(PartitionLog* log, runtime::Gate::Holder inside,
+                                        runtime::Units units);
+    runtime::Task<Result<void>> move_durable(PartitionLog* log);
+    // Moving is set by the caller. After it the active segment is open and has room for `length`,
+    // or is new.
+    runtime::Task<Result<SegmentFiles::Pin>> prepare_segment(PartitionLog* log, uint64_t length);
+    runtime::Task<Result<SegmentFiles::Pin>> open_new_segment(PartitionLog* log, uint64_t length);
+    runtime::Task<Result<void>> extend(PartitionLog* log, uint32_t segment, SegmentFiles::Pin* pin,
+                                       uint64_t length);
+    runtime::Task<void> prepare_for_bypass(PartitionLog* log, uint64_t length);
+    runtime::Task<void> close_segment(PartitionLog* log, uint32_t segment);
+    runtime::Task<Result<void>> write_footer(PartitionLog* log, uint32_t segment);
+    bool memory_is_short() const;
+    // Errors of the disk but a full one stop the store.
+    void report(const Error& error);
+    void linger(PartitionLog& log);
+
+    ShardStore& store_;
+    IntrusiveList<LogHook> due_;        // with a whole run, or asked for
+    IntrusiveList<LogHook> lingering_;  // with any entry in memory; those that wait longest first
+    runtime::Semaphore moves_{32_MiB};  // bytes of buffers
+    bool disk_full_ = false;
+};
+
+}  // namespace weir::storage

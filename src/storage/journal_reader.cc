@@ -1,0 +1,180 @@
+#include "storage/journal_reader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "runtime/shard.h"
+#include "runtime/wait.h"
+
+namespace weir::storage {
+namespace {
+
+using runtime::File;
+using runtime::Task;
+using runtime::try_;
+
+constexpr uint64_t kWindowBytes = 1_MiB;
+// No commit is larger; a longer length in a header is damage.
+constexpr uint64_t kBlockBytesMax = 256_MiB;
+
+Task<Result<void>> overwrite_page(File* file, uint64_t offset) {
+    runtime::IoBuffer zeros = runtime::IoBuffer::allocate(kPage);
+    std::memset(zeros.data(), 0, kPage);
+    co_await try_(file->write(offset, {zeros.data(), kPage}));
+    co_return co_await file->sync();
+}
+
+}  // namespace
+
+Task<Result<void>> JournalReader::open(Options options) {
+    options_ = std::move(options);
+    expected_ = options_.start_block;
+    const std::vector<std::string> names =
+        co_await try_(runtime::list_directory(options_.directory));
+    for (const std::string& name : names) {
+        FileOnDisk file;
+        if (!parse_journal_name(name, &file.sequence)) continue;
+        file.path = options_.directory + "/" + name;
+        file.bytes = round_down(co_await try_(runtime::file_size(file.path)), kPage);
+        if (file.sequence < options_.start_file) {
+            too_old_.push_back({file.path, file.bytes});
+        } else {
+            files_.push_back(std::move(file));
+        }
+    }
+    std::sort(files_.begin(), files_.end(),
+              [](const FileOnDisk& a, const FileOnDisk& b) { return a.sequence < b.sequence; });
+    if (!files_.empty()) co_await try_(go_to(0));
+    co_return Result<void>{};
+}
+
+Task<void> JournalReader::close() {
+    if (file_.is_open()) (void)co_await file_.close();
+}
+
+Task<Result<void>> JournalReader::go_to(size_t index) {
+    if (file_.is_open()) co_await try_(file_.close());
+    current_ = index;
+    at_ = 0;
+    buffer_.set_size(0);
+    File file = co_await try_(
+        File::open(files_[index].path, {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
+    file_ = std::move(file);
+    // fsync before reading: after kill -9 the last block may be in the device's cache alone; a
+    // later power cut must not take what we build on.
+    co_return co_await file_.sync();
+}
+
+Task<Result<Bytes>> JournalReader::view(uint64_t offset, uint64_t bytes) {
+    const uint64_t end = std::min(offset + bytes, files_[current_].bytes);
+    if (offset >= end) co_return Bytes{};
+    if (offset < buffer_offset_ || end > buffer_offset_ + buffer_.size()) {
+        const uint64_t window = std::min(std::max(kWindowBytes, round_to_page(end - offset)),
+                                         files_[current_].bytes - offset);
+        if (buffer_.capacity() < window) buffer_ = runtime::IoBuffer::allocate(window);
+        buffer_.set_size(0);
+        buffer_offset_ = offset;
+        const size_t filled = co_await try_(file_.read(offset, {buffer_.data(), window}));
+        buffer_.set_size(filled);
+    }
+    const uint64_t held = buffer_offset_ + buffer_.size();
+    if (offset >= held) co_return Bytes{};
+    co_return buffer_.filled().subspan(offset - buffer_offset_, std::min(end, held) - offset);
+}
+
+bool JournalReader::ours(const BlockHeader& header) const {
+    return header.journal_id == options_.journal_id && header.shard == options_.shard &&
+           header.file_sequence == files_[current_].sequence && header.length <= kBlockBytesMax;
+}
+
+Task<Result<JournalReader::Place>> JournalReader::look(uint64_t offset) {
+    Place place;
+    place.bytes = co_await try_(view(offset, kPage));
+    place.check = check_block(place.bytes, &place.header, options_.verify_checksums);
+    if (place.check == BlockCheck::kNoBlock) co_return place;
+    if (!ours(place.header)) {
+        place.check =
+            BlockCheck::kNoBlock;  // an old block of a recycled file, or one of another journal
+        co_return place;
+    }
+    if (place.check == BlockCheck::kIncomplete) {
+        place.bytes = co_await try_(view(offset, place.header.length));
+        place.check = check_block(place.bytes, &place.header, options_.verify_checksums);
+        if (place.check == BlockCheck::kIncomplete) place.check = BlockCheck::kBroken;
+    }
+    co_return place;
+}
+
+Task<Result<std::optional<JournalReader::Block>>> JournalReader::next() {
+    if (files_.empty()) co_return std::nullopt;
+    const size_t end_file = current_;
+    const uint64_t end_offset = at_;
+    while (true) {
+        Place place = co_await try_(look(at_));
+        if (place.check == BlockCheck::kValid && place.header.block_sequence == expected_) {
+            Block block{.header = place.header,
+                        .bytes = {place.bytes.begin(), place.bytes.begin() + place.header.length},
+                        .path = files_[current_].path,
+                        .offset = at_};
+            if (!files_[current_].has_blocks) {
+                files_[current_].has_blocks = true;
+                files_[current_].first_block = expected_;
+            }
+            ++expected_;
+            at_ += round_to_page(place.header.length);
+            co_return block;
+        }
+        // The journal goes on in a later file (the rest of this one was too small for the block, or
+        // a restart began a new file), or it ends here.
+        if (current_ + 1 == files_.size()) break;
+        co_await try_(go_to(current_ + 1));
+    }
+    co_await try_(search_beyond_the_end(end_file, end_offset));
+    co_return std::nullopt;
+}
+
+Task<Result<void>> JournalReader::search_beyond_the_end(size_t file, uint64_t offset) {
+    for (size_t i = file; i < files_.size(); ++i) {
+        if (i != current_) co_await try_(go_to(i));
+        for (uint64_t at = i == file ? offset : 0; at < files_[i].bytes; at += kPage) {
+            Place place = co_await try_(look(at));
+            if (place.check == BlockCheck::kValid && place.header.block_sequence >= expected_) {
+                co_return fail(ErrorCode::kCorrupt,
+                               fmt::format("{} offset {}: block {} is damaged or missing, but "
+                                           "block {} follows at {} offset {}",
+                                           files_[file].path, offset, expected_,
+                                           place.header.block_sequence, files_[i].path, at));
+            }
+            if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
+        }
+    }
+    co_return Result<void>{};
+}
+
+JournalWriter::Start JournalReader::finish() const {
+    JournalWriter::Start start;
+    start.next_block = expected_;
+    start.next_file = std::max<uint64_t>(options_.start_file, 1);
+    start.spare = too_old_;
+    for (const FileOnDisk& file : files_) {
+        start.next_file = std::max(start.next_file, file.sequence + 1);
+        if (file.has_blocks && file.first_block < expected_) {
+            start.old.push_back({file.sequence, file.first_block, file.bytes});
+        } else {
+            start.spare.push_back({file.path, file.bytes});
+        }
+    }
+    return start;
+}
+
+Task<Result<void>> JournalReader::erase(const Block& block) {
+    File file =
+        co_await try_(File::open(block.path, {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
+    Result<void> erased = co_await overwrite_page(&file, block.offset);
+    (void)co_await file.close();
+    co_return erased;
+}
+
+}  // namespace weir::storage

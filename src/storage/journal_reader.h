@@ -1,0 +1,83 @@
+// Reads one shard's journal from a given block on, tells its end, and tells a torn end from damage.
+//
+// Only one block is ever in flight, and the next is written when it is durable. So the first block
+// that does not hold is the torn end if nothing valid follows it, and damage if a later block of
+// the same journal does. Used by recovery, on one shard, before the journal is written again.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "runtime/buffer.h"
+#include "runtime/file.h"
+#include "storage/journal_writer.h"
+
+namespace weir::storage {
+
+class JournalReader {
+  public:
+    struct Options {
+        std::string directory;
+        uint64_t journal_id = 0;
+        uint32_t shard = 0;
+        uint64_t start_file = 0;   // files before it hold nothing that counts
+        uint64_t start_block = 0;  // the first block of that file
+        bool verify_checksums = true;
+    };
+    struct Block {
+        BlockHeader header;
+        std::vector<uint8_t> bytes;  // header and groups
+        std::string path;
+        uint64_t offset = 0;
+    };
+
+    // Flushes what it reads first: a block that the device holds only in its cache must not count
+    // and then vanish.
+    runtime::Task<Result<void>> open(Options options);
+    runtime::Task<void> close();
+    // Nothing at the end of the journal. kCorrupt, naming file and offset, for damage.
+    runtime::Task<Result<std::optional<Block>>> next();
+    // After the end was reached: what a writer goes on with. Files with blocks are `old`, all
+    // others spare.
+    JournalWriter::Start finish() const;
+
+    // Makes a block that turned out to be torn in its references invalid, durably.
+    static runtime::Task<Result<void>> erase(const Block& block);
+    // Says that the last block that next() gave does not count.
+    void unread() { --expected_; }
+
+  private:
+    struct FileOnDisk {
+        std::string path;
+        uint64_t sequence = 0;
+        uint64_t bytes = 0;
+        uint64_t first_block = 0;
+        bool has_blocks = false;
+    };
+    runtime::Task<Result<void>> go_to(size_t index);
+    // Gives a view of up to `bytes` from `offset` of the current file; fewer at its end.
+    runtime::Task<Result<Bytes>> view(uint64_t offset, uint64_t bytes);
+    // The state of the place where the expected block may begin.
+    struct Place {
+        BlockCheck check = BlockCheck::kNoBlock;
+        BlockHeader header;
+        Bytes bytes;
+    };
+    runtime::Task<Result<Place>> look(uint64_t offset);
+    bool ours(const BlockHeader& header) const;
+    runtime::Task<Result<void>> search_beyond_the_end(size_t file, uint64_t offset);
+
+    Options options_;
+    std::vector<FileOnDisk> files_;  // from start_file on, ascending
+    std::vector<SpareFile> too_old_;
+    size_t current_ = 0;
+    runtime::File file_;
+    uint64_t at_ = 0;
+    uint64_t expected_ = 0;
+    runtime::IoBuffer buffer_;
+    uint64_t buffer_offset_ = 0;
+};
+
+}  // namespace weir::storage

@@ -1,0 +1,362 @@
+#include "storage/log_reader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "runtime/shard.h"
+#include "storage/run_index.h"
+#include "storage/shard_store.h"
+
+namespace weir::storage {
+
+using runtime::SharedBytes;
+using runtime::StopToken;
+using runtime::Task;
+using runtime::try_;
+
+namespace {
+
+bool fits(const ReadLimits& limits, uint64_t size, bool first, const EntryInfo& info,
+          size_t payload) {
+    if (info.next_offset > limits.end_offset) return false;
+    return size + payload <= limits.bytes_max || (first && limits.at_least_one);
+}
+
+// A read that finds its place gone looks again; truncations and retention are rare, so this often
+// means that the log's state is wrong.
+constexpr int kLooksMax = 8;
+
+}  // namespace
+
+bool LogReader::take_memory(const ReadLimits& limits, int64_t* at, ReadResult* result) {
+    const EntryQueue& memory = log_.state().memory;
+    for (size_t i = memory.find(*at); i < memory.size(); ++i) {
+        const MemoryEntry& entry = memory[i];
+        if (entry.info.kind == EntryKind::kControl) continue;
+        if (!fits(limits, result->size, result->parts.empty(), entry.info, entry.payload.size()))
+            return false;
+        if (result->parts.empty()) result->first_offset = entry.info.first.offset;
+        result->size += entry.payload.size();
+        result->parts.push_back(entry.payload);
+        *at = result->next_offset = entry.info.next_offset;
+    }
+    return true;
+}
+
+bool LogReader::take_run(const Run& run, const ReadLimits& limits, int64_t* at,
+                         ReadResult* result) {
+    auto view = RunView::parse(run.bytes.bytes(), false);
+    CHECK(view.has_value());
+    // Payloads lie back to back: adjacent ones make one part.
+    size_t part_at = 0, part_size = 0;
+    const auto flush = [&] {
+        if (part_size > 0) result->parts.push_back(run.bytes.slice(part_at, part_size));
+        part_size = 0;
+    };
+    bool more = true;
+    for (uint32_t i = view->find(*at); i < view->count(); ++i) {
+        const RunView::Item item = view->item(i);
+        if (item.info.end() > run.place.end) break;
+        if (item.info.kind == EntryKind::kControl) continue;
+        const bool first = result->parts.empty() && part_size == 0;
+        if (!fits(limits, result->size, first, item.info, item.payload_size)) {
+            more = false;
+            break;
+        }
+        if (first) result->first_offset = item.info.first.offset;
+        if (part_size > 0 && part_at + part_size != item.payload_at) flush();
+        if (part_size == 0) part_at = item.payload_at;
+        part_size += item.payload_size;
+        result->size += item.payload_size;
+        *at = result->next_offset = item.info.next_offset;
+    }
+    flush();
+    if (more) *at = std::max(*at, run.place.end.offset);
+    return more;
+}
+
+Task<Result<ReadResult>> LogReader::read(int64_t offset, ReadLimits limits, StopToken stop) {
+    const LogState& state = log_.state();
+    ReadResult result;
+    result.first_offset = result.next_offset = offset;
+    if (offset < state.start_offset || offset > state.end.offset) {
+        co_return fail(ErrorCode::kOutOfRange, fmt::format("offset {} is not in [{}, {}]", offset,
+                                                           state.start_offset, state.end.offset));
+    }
+    int64_t at = offset;
+    int looks = 0;
+    const int64_t end = std::min(limits.end_offset, state.end.offset);
+    while (at < end) {
+        if (at >= state.flushed_end.offset) {
+            take_memory(limits, &at, &result);
+            break;
+        }
+        Run run = co_await try_(run_at(at, stop));
+        if (run.bytes.empty()) {
+            // Retention or a truncation went by. What is gathered is still right.
+            if (!result.parts.empty()) break;
+            if (at < state.start_offset || at > state.end.offset)
+                co_return fail(ErrorCode::kOutOfRange, "the offset was removed meanwhile");
+            if (++looks == kLooksMax)
+                co_return fail(ErrorCode::kCorrupt,
+                               fmt::format("log {} has no run for offset {}", log_.id().v, at));
+            continue;
+        }
+        if (!take_run(run, limits, &at, &result)) break;
+        if (result.size >= limits.bytes_max) break;
+    }
+    log_.next_sequential = result.next_offset;
+    co_return result;
+}
+
+Task<Result<LogReader::Run>> LogReader::run_at(int64_t offset, StopToken stop) {
+    LogState& state = log_.state();
+    const auto after =
+        std::partition_point(state.segments.begin(), state.segments.end(),
+                             [&](const Segment& segment) { return segment.end.offset <= offset; });
+    if (after == state.segments.end() || after->base.offset > offset) co_return Run{};
+    const uint32_t id = after->id;
+    co_await try_(load_index(&store_, &log_, id));
+    const Segment* segment = state.find_segment(id);
+    if (segment == nullptr || segment->index == nullptr) co_return Run{};
+    const std::vector<RunPlace>& index = *segment->index;
+    const auto place = std::partition_point(
+        index.begin(), index.end(), [&](const RunPlace& run) { return run.end.offset <= offset; });
+    if (place == index.end() || place->first.offset > offset) co_return Run{};
+    if (SharedBytes cached = store_.cache().find({log_.id(), id, place->position});
+        !cached.empty()) {
+        ++store_.counters().cache_hits;
+        co_return Run{*place, std::move(cached)};
+    }
+    ++store_.counters().cache_misses;
+    // One read brings the runs that follow, if they lie behind it and somebody reads on.
+    std::vector<RunPlace> ahead;
+    uint64_t bytes = place->length;
+    const bool sequential = offset == log_.next_sequential;
+    for (auto next = place + 1; sequential && next != index.end(); ++next) {
+        const uint64_t end = ahead.empty() ? place->next() : ahead.back().next();
+        if (next->position != end || bytes + next->length > store_.options().read_ahead_bytes)
+            break;
+        bytes += next->length;
+        ahead.push_back(*next);
+    }
+    co_return co_await load(id, *place, std::move(ahead), stop);
+}
+
+Task<Result<LogReader::Run>> LogReader::load(uint32_t id, RunPlace place,
+                                             std::vector<RunPlace> ahead, StopToken stop) {
+    const Segment* segment = log_.state().find_segment(id);
+    const std::string path =
+        segment_path(store_.options().directory, log_.id(), segment->base.offset, id);
+    const uint64_t length = (ahead.empty() ? place.next() : ahead.back().next()) - place.position;
+    runtime::Reservation reservation =
+        co_await try_(store_.options().memory->reserve(length, stop));
+    SegmentFiles::Pin pin = co_await try_(
+        store_.files().pin({log_.id(), id}, path, runtime::kOpenRead | runtime::kOpenWrite));
+    runtime::IoBuffer buffer = runtime::IoBuffer::allocate(length, std::move(reservation));
+    const size_t filled = co_await try_(pin.file().read(place.position, buffer.all()));
+    buffer.set_size(filled);
+    ++store_.counters().segment_reads;
+    store_.counters().segment_read_bytes += filled;
+    const SharedBytes all = std::move(buffer).share();
+    Run wanted;
+    ahead.insert(ahead.begin(), place);
+    for (const RunPlace& run : ahead) {
+        const uint64_t at = run.position - place.position;
+        const bool here = at + run.length <= all.size();
+        auto view =
+            here ? RunView::parse(all.bytes().subspan(at, run.length),
+                                  !store_.bugs().skip_block_checksum)
+                 : Result<RunView>(fail(ErrorCode::kCorrupt, "the file ends before the run does"));
+        const bool right =
+            view && view->header().log == log_.id() && view->header().segment == id &&
+            view->header().position == run.position && view->header().length == run.length;
+        if (!right) {
+            if (run.position != place.position) break;  // told when somebody asks for it
+            ++store_.counters().corruptions;
+            Error error = view ? Error{ErrorCode::kCorrupt, "the run of another place", 0}
+                               : std::move(view).error();
+            error = std::move(error).with(fmt::format("{} at {}", path, run.position));
+            runtime::Shard::current().log().error("storage", "damaged run", "{}", error.message);
+            co_return fail(std::move(error));
+        }
+        SharedBytes bytes = all.slice(at, run.length);
+        if (run.position == place.position) wanted = {place, bytes};
+        store_.cache().insert({log_.id(), id, run.position}, std::move(bytes));
+    }
+    // It may have been truncated or removed while it was read.
+    segment = log_.state().find_segment(id);
+    if (segment == nullptr || segment->index == nullptr) co_return Run{};
+    const auto still =
+        std::find_if(segment->index->begin(), segment->index->end(),
+                     [&](const RunPlace& run) { return run.position == place.position; });
+    if (still == segment->index->end()) co_return Run{};
+    wanted.place = *still;
+    co_return wanted;
+}
+
+Task<Result<void>> LogReader::replay_from(Position from,
+                                          std::vector<RecoveredState::Replayed>* into) {
+    const LogState& state = log_.state();
+    for (size_t s = 0; s < state.segments.size(); ++s) {
+        if (state.segments[s].end <= from) continue;
+        const uint32_t id = state.segments[s].id;
+        co_await try_(load_index(&store_, &log_, id));
+        const std::vector<RunPlace> index = *state.segments[s].index;
+        for (const RunPlace& place : index) {
+            if (place.end <= from) continue;
+            const Run run = co_await try_(load(id, place, {}, {}));
+            auto view = RunView::parse(run.bytes.bytes(), false);
+            CHECK(view.has_value());
+            for (uint32_t i = 0; i < view->count(); ++i) {
+                const RunView::Item item = view->item(i);
+                if (item.info.first < from || item.info.end() > place.end) continue;
+                const Bytes summary =
+                    run.bytes.bytes().subspan(item.payload_at, item.summary_bytes);
+                into->push_back({item.info, {summary.begin(), summary.end()}});
+            }
+        }
+    }
+    for (size_t i = 0; i < state.memory.size(); ++i) {
+        const MemoryEntry& entry = state.memory[i];
+        if (entry.info.first < from) continue;
+        const Bytes summary = entry.payload.bytes().first(entry.summary_bytes);
+        into->push_back({entry.info, {summary.begin(), summary.end()}});
+    }
+    co_return Result<void>{};
+}
+
+template <class Accept>
+std::optional<FoundEntry> LogReader::search_run(const Run& run, int64_t end_offset, Accept accept) {
+    auto view = RunView::parse(run.bytes.bytes(), false);
+    CHECK(view.has_value());
+    std::optional<FoundEntry> found;
+    for (uint32_t i = 0; i < view->count(); ++i) {
+        const RunView::Item item = view->item(i);
+        if (item.info.end() > run.place.end || item.info.next_offset > end_offset) break;
+        if (item.info.kind == EntryKind::kControl || item.info.next_offset <= log_.start_offset())
+            continue;
+        if (!accept(item.info)) continue;
+        found = FoundEntry{item.info, run.bytes.slice(item.payload_at, item.payload_size)};
+    }
+    return found;
+}
+
+Task<Result<std::optional<FoundEntry>>> LogReader::find_timestamp(int64_t timestamp_ms,
+                                                                  int64_t end_offset) {
+    const LogState& state = log_.state();
+    bool done = false;
+    const auto accept = [&](const EntryInfo& info) {
+        if (done || info.max_timestamp_ms < timestamp_ms) return false;
+        return done = true;
+    };
+    int64_t at = state.start_offset;
+    while (at < std::min(end_offset, state.flushed_end.offset)) {
+        // Whole segments and runs below the timestamp are passed over without reading them.
+        const auto segment =
+            std::partition_point(state.segments.begin(), state.segments.end(),
+                                 [&](const Segment& s) { return s.end.offset <= at; });
+        if (segment == state.segments.end()) break;
+        if (segment->max_timestamp_ms < timestamp_ms) {
+            at = segment->end.offset;
+            continue;
+        }
+        const uint32_t id = segment->id;
+        co_await try_(load_index(&store_, &log_, id));
+        const Segment* loaded = log_.state().find_segment(id);
+        if (loaded == nullptr || loaded->index == nullptr) {
+            at = std::max(at, state.start_offset);
+            continue;
+        }
+        const auto run =
+            std::find_if(loaded->index->begin(), loaded->index->end(), [&](const RunPlace& r) {
+                return r.end.offset > at && r.max_timestamp_ms >= timestamp_ms;
+            });
+        if (run == loaded->index->end()) {
+            at = std::max(at + 1, loaded->end.offset);
+            continue;
+        }
+        at = std::max(at, run->first.offset);
+        const int64_t run_end = run->end.offset;
+        Run loaded_run = co_await try_(run_at(at, {}));
+        if (loaded_run.bytes.empty()) {
+            at = std::max(at, state.start_offset);
+            continue;
+        }
+        auto found = search_run(loaded_run, end_offset, accept);
+        if (found) co_return found;
+        at = std::max(at + 1, run_end);
+    }
+    const EntryQueue& memory = state.memory;
+    for (size_t i = 0; i < memory.size(); ++i) {
+        const EntryInfo& info = memory[i].info;
+        if (info.next_offset > end_offset) break;
+        if (info.kind == EntryKind::kControl || info.next_offset <= state.start_offset ||
+            !accept(info))
+            continue;
+        co_return FoundEntry{info, memory[i].payload};
+    }
+    co_return std::nullopt;
+}
+
+Task<Result<std::optional<FoundEntry>>> LogReader::find_max_timestamp(int64_t end_offset) {
+    const LogState& state = log_.state();
+    std::optional<FoundEntry> best;
+    int64_t largest = -1;
+    // Backwards, so that with timestamps that grow only the last run is read. The first of equal
+    // ones wins.
+    const EntryQueue& memory = state.memory;
+    for (size_t i = memory.size(); i > 0; --i) {
+        const EntryInfo& info = memory[i - 1].info;
+        if (info.kind == EntryKind::kControl || info.next_offset > end_offset ||
+            info.next_offset <= state.start_offset)
+            continue;
+        if (info.max_timestamp_ms < largest) continue;
+        largest = info.max_timestamp_ms;
+        best = FoundEntry{info, memory[i - 1].payload};
+    }
+    int64_t below = std::min(end_offset, state.flushed_end.offset);
+    while (below > state.start_offset) {
+        const auto after =
+            std::partition_point(state.segments.begin(), state.segments.end(),
+                                 [&](const Segment& s) { return s.base.offset < below; });
+        if (after == state.segments.begin()) break;
+        const Segment& segment = *(after - 1);
+        if (segment.max_timestamp_ms < largest) {
+            below = segment.base.offset;
+            continue;
+        }
+        const uint32_t id = segment.id;
+        co_await try_(load_index(&store_, &log_, id));
+        const Segment* loaded = log_.state().find_segment(id);
+        if (loaded == nullptr || loaded->index == nullptr) continue;
+        const int64_t base = loaded->base.offset;
+        int64_t next = base;
+        for (auto run = loaded->index->rbegin(); run != loaded->index->rend(); ++run) {
+            if (run->first.offset >= below || run->max_timestamp_ms < largest) continue;
+            next = run->first.offset;
+            break;
+        }
+        if (next >= state.start_offset || base < state.start_offset) {
+            Run run = co_await try_(run_at(std::max(next, state.start_offset), {}));
+            if (!run.bytes.empty()) {
+                int64_t in_run = -1;
+                auto found = search_run(run, end_offset, [&](const EntryInfo& info) {
+                    if (info.max_timestamp_ms <= in_run) return false;
+                    in_run = info.max_timestamp_ms;
+                    return true;
+                });
+                if (found && found->info.max_timestamp_ms >= largest) {
+                    largest = found->info.max_timestamp_ms;
+                    best = std::move(found);
+                }
+            }
+        }
+        below = std::min(below - 1, next);
+    }
+    co_return best;
+}
+
+}  // namespace weir::storage

@@ -1,0 +1,47 @@
+// Reads of one log: from its memory, from the cache, from its segments. Lives for one read.
+#pragma once
+
+#include "runtime/stop_token.h"
+#include "runtime/task.h"
+#include "storage/partition_log.h"
+
+namespace weir::storage {
+
+class ShardStore;
+
+class LogReader {
+  public:
+    LogReader(ShardStore& store, PartitionLog& log) : store_(store), log_(log) {}
+
+    runtime::Task<Result<ReadResult>> read(int64_t offset, ReadLimits limits,
+                                           runtime::StopToken stop);
+    runtime::Task<Result<std::optional<FoundEntry>>> find_timestamp(int64_t timestamp_ms,
+                                                                    int64_t end_offset);
+    runtime::Task<Result<std::optional<FoundEntry>>> find_max_timestamp(int64_t end_offset);
+    // Appends what recovery tells of all entries from `from` on.
+    runtime::Task<Result<void>> replay_from(Position from,
+                                            std::vector<RecoveredState::Replayed>* into);
+
+  private:
+    // A run in memory, verified.
+    struct Run {
+        RunPlace place;
+        runtime::SharedBytes bytes;
+    };
+    // The run that holds `offset`; offset < flushed_end. No bytes if it went away (truncation,
+    // retention) meanwhile.
+    runtime::Task<Result<Run>> run_at(int64_t offset, runtime::StopToken stop);
+    runtime::Task<Result<Run>> load(uint32_t segment, RunPlace place, std::vector<RunPlace> ahead,
+                                    runtime::StopToken stop);
+    // Adds entries to the result; false when a limit was reached.
+    bool take_run(const Run& run, const ReadLimits& limits, int64_t* at, ReadResult* result);
+    bool take_memory(const ReadLimits& limits, int64_t* at, ReadResult* result);
+    // The first data entry of a run, in [start_offset, end_offset), that `better` accepts.
+    template <class Accept>
+    std::optional<FoundEntry> search_run(const Run& run, int64_t end_offset, Accept accept);
+
+    ShardStore& store_;
+    PartitionLog& log_;
+};
+
+}  // namespace weir::storage

@@ -1,0 +1,60 @@
+// Waiting until something that only grows has come so far: a log's durable end, the number of its
+// records in the journal. One shard.
+#pragma once
+
+#include <optional>
+
+#include "runtime/wait.h"
+
+namespace weir::storage {
+
+template <class Key>
+class Milestones {
+  public:
+    class Awaiter final : public runtime::ParkedWaiter, public ListHook {
+      public:
+        Awaiter(Milestones& owner, Key target) : ParkedWaiter({}), owner_(owner), target_(target) {}
+        ~Awaiter() = default;
+        Result<void> await_resume() {
+            if (error_) return fail(std::move(*error_));
+            return ParkedWaiter::await_resume();
+        }
+
+      private:
+        friend class Milestones;
+        void enqueue() override { owner_.waiters_.push_back(*this); }
+        void dequeue() override { unlink(); }
+        Milestones& owner_;
+        Key target_;
+        std::optional<Error> error_;
+    };
+
+    [[nodiscard]] Awaiter wait(Key target) { return Awaiter(*this, target); }
+    bool empty() const { return waiters_.empty(); }
+
+    // Wakes those who wait for `now` or less. Each waiter is looked at once a commit: nearly always
+    // the commit that it waits for.
+    void reach(const Key& now) {
+        if (waiters_.empty()) return;
+        waiters_.for_each([&](Awaiter& waiter) {
+            if (waiter.target_ > now) return;
+            waiter.unlink();
+            waiter.wake();
+        });
+    }
+    // Fails those who wait for more than `limit`.
+    void fail_beyond(const Key& limit, const Error& error) {
+        waiters_.for_each([&](Awaiter& waiter) {
+            if (waiter.target_ <= limit) return;
+            waiter.unlink();
+            waiter.error_ = error;
+            waiter.wake();
+        });
+    }
+
+  private:
+    friend class Awaiter;
+    IntrusiveList<Awaiter> waiters_;
+};
+
+}  // namespace weir::storage

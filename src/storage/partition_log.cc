@@ -1,0 +1,329 @@
+#include "storage/partition_log.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "storage/log_reader.h"
+#include "storage/shard_store.h"
+
+namespace weir::storage {
+
+using runtime::StopToken;
+using runtime::Task;
+using runtime::try_;
+
+namespace {
+
+// A small payload that is a slice of a large block (a request with many partitions) would keep the
+// whole block alive for as long as it waits for its hand-over: it is copied. So is none whose block
+// it fills well.
+constexpr size_t kCopyBytesMax = 16_KiB;
+bool wastes_its_block(const runtime::SharedBytes& payload) {
+    return payload.size() <= kCopyBytesMax && payload.block_size() > 4 * payload.size() + 4_KiB;
+}
+
+}  // namespace
+
+PartitionLog::PartitionLog(ShardStore& store, LogId id) : store_(store) {
+    state_.id = id;
+    configured_ = true;
+}
+
+PartitionLog::PartitionLog(ShardStore& store, LogSnapshot recovered,
+                           std::unique_ptr<RecoveredState> replay)
+    : store_(store),
+      state_(std::move(recovered.log)),
+      durable_end_(state_.end),
+      state_end_(recovered.state_end),
+      saved_state_(std::move(recovered.state)),
+      recovered_(std::move(replay)) {
+    unflushed_since_ms_ = runtime::Shard::current().wall_now().ms;
+}
+
+PartitionLog::~PartitionLog() = default;
+
+void PartitionLog::configure(const LogConfig& config) {
+    config_ = config;
+    configured_ = true;
+}
+
+std::optional<Log::TermEnd> PartitionLog::end_of_term(int32_t term) const {
+    const auto after =
+        std::upper_bound(state_.terms.begin(), state_.terms.end(), term,
+                         [](int32_t t, const TermStart& start) { return t < start.term; });
+    if (after == state_.terms.begin()) return std::nullopt;
+    return TermEnd{(after - 1)->term,
+                   after == state_.terms.end() ? state_.end.offset : after->first.offset};
+}
+
+Task<Result<void>> PartitionLog::admit(uint64_t bytes, StopToken stop) {
+    return store_.admission().admit(bytes, stop);
+}
+
+Result<void> PartitionLog::append(Entry entry) {
+    TRY(store_.usable());
+    if (removing_) return fail(ErrorCode::kUnavailable, "the log is being removed");
+    if (entry.info.first != state_.end) {
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("an entry at {} does not follow the log's end {}",
+                                entry.info.first.offset, state_.end.offset));
+    }
+    if (entry.payload.size() > kEntryBytesMax || entry.summary_bytes > kSummaryBytesMax ||
+        entry.summary_bytes > entry.payload.size()) {
+        return fail(ErrorCode::kInvalidArgument, "an entry larger than a log takes");
+    }
+    const bool data = entry.info.kind == EntryKind::kData;
+    if (data ? entry.info.next_offset <= entry.info.first.offset
+             : entry.info.next_offset != entry.info.first.offset) {
+        return fail(ErrorCode::kInvalidArgument, "an entry of the wrong width");
+    }
+    const uint64_t size = entry.payload.size();
+    if (state_.memory.empty()) unflushed_since_ms_ = runtime::Shard::current().wall_now().ms;
+    if (wastes_its_block(entry.payload))
+        entry.payload = runtime::SharedBytes::copy_of(entry.payload.bytes());
+    state_.append({.info = entry.info,
+                   .payload = std::move(entry.payload),
+                   .summary_bytes = entry.summary_bytes});
+    ++pending_entries_;
+    pending_bytes_ += size;
+    store_.add_unflushed(static_cast<int64_t>(size));
+    store_.admission().appended(size);
+    ++store_.counters().appended_entries;
+    store_.counters().appended_bytes += size;
+    enqueue();
+    return {};
+}
+
+void PartitionLog::enqueue() { store_.commits().enqueue(*this); }
+
+Task<Result<void>> PartitionLog::wait_durable(Position position) {
+    if (position <= durable_end_) co_return Result<void>{};
+    if (store_.failed()) co_return store_.usable();
+    co_return co_await durable_waiters_.wait(position);
+}
+
+Task<Result<void>> PartitionLog::wait_records(uint64_t count) {
+    if (count <= records_durable_) co_return Result<void>{};
+    if (store_.failed()) co_return store_.usable();
+    co_return co_await record_waiters_.wait(count);
+}
+
+void PartitionLog::taken(size_t entries, uint64_t bytes, uint64_t block, bool bypassing) {
+    CHECK(!in_commit_);
+    CHECK(entries <= pending_entries_);
+    const size_t first = first_pending();
+    for (size_t i = first; i < first + entries; ++i) state_.memory[i].block = block;
+    pending_entries_ -= entries;
+    pending_bytes_ -= bytes;
+    in_commit_bytes_ = bytes;
+    pending_records_.clear();
+    pending_record_count_ = 0;
+    in_commit_ = true;
+    bypassing_ = bypassing;
+    if (bypassing) moving_ = true;
+}
+
+void PartitionLog::run_added(const RunNote& note, runtime::SharedBytes bytes) {
+    const uint64_t before = state_.memory_bytes;
+    const bool added = state_.add_run(note);
+    CHECK(added);
+    store_.add_unflushed(-static_cast<int64_t>(before - state_.memory_bytes));
+    unflushed_since_ms_ = runtime::Shard::current().wall_now().ms;
+    if (!bytes.empty())
+        store_.cache().insert({id(), note.segment, note.position}, std::move(bytes));
+}
+
+void PartitionLog::committed(Position durable_end, uint64_t records) {
+    in_commit_ = false;
+    in_commit_bytes_ = 0;
+    if (std::exchange(bypassing_, false)) set_moving(false);
+    records_durable_ = records;
+    record_waiters_.reach(records_durable_);
+    quiet_.notify_all();
+    if (durable_end <= durable_end_) return;
+    durable_end_ = durable_end;
+    durable_waiters_.reach(durable_end_);
+    store_.handover().consider(*this);
+    if (listener_) listener_();
+}
+
+void PartitionLog::commit_failed(const Error& error) {
+    in_commit_ = false;
+    in_commit_bytes_ = 0;
+    if (std::exchange(bypassing_, false)) moving_ = false;
+    durable_waiters_.fail_beyond(durable_end_, error);
+    record_waiters_.fail_beyond(records_durable_, error);
+    quiet_.notify_all();
+}
+
+void PartitionLog::set_moving(bool moving) {
+    if (moving_ == moving) return;
+    moving_ = moving;
+    if (moving) return;
+    quiet_.notify_all();
+    if (has_pending()) store_.commits().wake();
+    store_.handover().consider(*this);
+}
+
+Task<void> PartitionLog::wait_segment_task() {
+    while (segment_asked) (void)co_await quiet_.wait();
+}
+
+Task<void> PartitionLog::wait_quiet() {
+    while (in_commit_ || moving_) (void)co_await quiet_.wait();
+}
+
+Task<Result<void>> PartitionLog::truncate_suffix(Position end) {
+    auto inside = gate_.try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    ++hold_;
+    co_await wait_quiet();
+    Result<void> usable = store_.usable();
+    uint64_t record = records_queued_;
+    std::vector<Segment> removed;
+    if (usable && end < state_.end) {
+        drop_pending_beyond(end);
+        const uint64_t before = state_.memory_bytes;
+        state_.truncate_suffix(end, &removed);
+        store_.add_unflushed(-static_cast<int64_t>(before - state_.memory_bytes));
+        durable_end_ = std::min(durable_end_, end);
+        next_sequential = -1;
+        durable_waiters_.fail_beyond(end,
+                                     Error{ErrorCode::kOutOfRange, "the log was truncated", 0});
+        // State that covers what is gone is of no use: the owner rebuilds it from what is left.
+        if (state_end_ > end) {
+            state_end_ = {};
+            saved_state_.clear();
+        }
+        if (!store_.bugs().truncate_suffix_in_memory_only) {
+            record =
+                queue_record([&](std::vector<uint8_t>& to) { append_truncate_suffix(to, end); });
+        }
+        remove_segments(std::move(removed), record);
+    }
+    release_hold();
+    co_await try_(std::move(usable));
+    co_return co_await wait_records(record);
+}
+
+void PartitionLog::release_hold() {
+    --hold_;
+    store_.commits().wake();
+    store_.handover().consider(*this);
+}
+
+void PartitionLog::drop_pending_beyond(Position end) {
+    uint64_t dropped = 0;
+    for (size_t i = state_.memory.size();
+         pending_entries_ > 0 && state_.memory[i - 1].info.first >= end; --i) {
+        dropped += state_.memory[i - 1].payload.size();
+        --pending_entries_;
+    }
+    pending_bytes_ -= dropped;
+    store_.admission().dropped(dropped);
+}
+
+Task<Result<void>> PartitionLog::truncate_prefix(int64_t start_offset) {
+    auto inside = gate_.try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    // Beyond its end the log starts anew: nobody may be writing what goes then. Else only what is
+    // durable may go, or a replay, which sees this record before the entries, would take it for
+    // such a new start.
+    const bool anew = start_offset > state_.end.offset;
+    if (anew) {
+        ++hold_;
+        co_await wait_quiet();
+    } else {
+        co_await try_(wait_durable({start_offset, 0}));
+    }
+    Result<void> usable = store_.usable();
+    uint64_t record = records_queued_;
+    std::vector<Segment> removed;
+    if (usable && start_offset > state_.start_offset) {
+        const bool beyond = start_offset > state_.end.offset;
+        CHECK(!beyond || anew);
+        if (beyond) drop_pending_beyond({0, 0});
+        const uint64_t before = state_.memory_bytes;
+        state_.truncate_prefix(start_offset, &removed);
+        store_.add_unflushed(-static_cast<int64_t>(before - state_.memory_bytes));
+        if (beyond) {
+            durable_end_ = state_.end;
+            durable_waiters_.reach(durable_end_);
+        }
+        record = queue_record(
+            [&](std::vector<uint8_t>& to) { append_truncate_prefix(to, start_offset); });
+        remove_segments(std::move(removed), record);
+    }
+    if (anew) {
+        release_hold();
+    }
+    co_await try_(std::move(usable));
+    co_return co_await wait_records(record);
+}
+
+void PartitionLog::remove_segments(std::vector<Segment> segments, uint64_t after_records) {
+    if (!segments.empty()) store_.remove_segments(*this, std::move(segments), after_records);
+}
+
+Task<Result<void>> PartitionLog::save_hard_state(HardState state) {
+    if (Result<void> usable = store_.usable(); !usable) co_return usable;
+    state_.hard_state = state;
+    if (store_.bugs().forget_hard_state) co_return Result<void>{};
+    const uint64_t record =
+        queue_record([&](std::vector<uint8_t>& to) { append_hard_state(to, state); });
+    co_return co_await wait_records(record);
+}
+
+RecoveredState PartitionLog::take_recovered() {
+    if (recovered_ == nullptr) return {};
+    RecoveredState taken = std::move(*recovered_);
+    recovered_.reset();
+    return taken;
+}
+
+Task<Result<void>> PartitionLog::rebuild_replay() {
+    CHECK(recovered_ != nullptr);
+    LogReader reader(store_, *this);
+    recovered_->entries.clear();
+    co_return co_await reader.replay_from(std::max(state_end_, Position{state_.start_offset, 0}),
+                                          &recovered_->entries);
+}
+
+void PartitionLog::capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block) {
+    if (provider_) {
+        // With the bug the state is older than it says: as if it had been captured before the last
+        // entries.
+        if (!store_.bugs().stale_state_blob || saved_state_.empty()) saved_state_ = provider_();
+        state_end_ = state_.end;
+        append_section(checkpoint, state_, durable_end_, durable_block, state_end_, saved_state_);
+        if (!store_.bugs().stale_state_blob) saved_state_ = {};
+        return;
+    }
+    append_section(checkpoint, state_, durable_end_, durable_block, state_end_, saved_state_);
+}
+
+Task<Result<ReadResult>> PartitionLog::read(int64_t offset, ReadLimits limits, StopToken stop) {
+    auto inside = gate_.try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    LogReader reader(store_, *this);
+    co_return co_await reader.read(offset, limits, stop);
+}
+
+Task<Result<std::optional<FoundEntry>>> PartitionLog::find_timestamp(int64_t timestamp_ms,
+                                                                     int64_t end_offset) {
+    auto inside = gate_.try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    LogReader reader(store_, *this);
+    co_return co_await reader.find_timestamp(timestamp_ms, end_offset);
+}
+
+Task<Result<std::optional<FoundEntry>>> PartitionLog::find_max_timestamp(int64_t end_offset) {
+    auto inside = gate_.try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    LogReader reader(store_, *this);
+    co_return co_await reader.find_max_timestamp(end_offset);
+}
+
+}  // namespace weir::storage

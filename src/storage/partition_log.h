@@ -1,0 +1,172 @@
+// PartitionLog: a Log of a ShardStore. Holds the log's state and what waits for it; the store's
+// parts (commit, hand-over, checkpoint, retention) move it on. Owned by its ShardStore, used on
+// that shard alone. What survives a crash: entries below durable_end(), and the records that were
+// waited for.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/intrusive_list.h"
+#include "runtime/scope.h"
+#include "runtime/wait.h"
+#include "storage/checkpoint_format.h"
+#include "storage/log.h"
+#include "storage/log_state.h"
+#include "storage/milestones.h"
+
+namespace weir::storage {
+
+class ShardStore;
+class PartitionLog;
+
+// A log in one of the store's queues.
+struct LogHook : ListHook {
+    explicit LogHook(PartitionLog& owner) : log(owner) {}
+    PartitionLog& log;
+};
+
+class PartitionLog final : public Log {
+  public:
+    PartitionLog(ShardStore& store, LogId id);  // a new one
+    PartitionLog(ShardStore& store, LogSnapshot recovered, std::unique_ptr<RecoveredState> replay);
+    ~PartitionLog() override;
+
+    LogId id() const override { return state_.id; }
+    const LogConfig& config() const override { return config_; }
+    void configure(const LogConfig& config) override;
+    int64_t start_offset() const override { return state_.start_offset; }
+    Position end() const override { return state_.end; }
+    Position durable_end() const override { return durable_end_; }
+    HardState hard_state() const override { return state_.hard_state; }
+    int32_t last_term() const override { return state_.last_term(); }
+    std::optional<TermEnd> end_of_term(int32_t term) const override;
+    uint64_t size_bytes() const override { return state_.segment_bytes() + state_.memory_bytes; }
+    runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop) override;
+    Result<void> append(Entry entry) override;
+    runtime::Task<Result<void>> wait_durable(Position position) override;
+    void on_durable(std::function<void()> listener) override { listener_ = std::move(listener); }
+    runtime::Task<Result<ReadResult>> read(int64_t offset, ReadLimits limits,
+                                           runtime::StopToken stop) override;
+    runtime::Task<Result<std::optional<FoundEntry>>> find_timestamp(int64_t timestamp_ms,
+                                                                    int64_t end_offset) override;
+    runtime::Task<Result<std::optional<FoundEntry>>> find_max_timestamp(
+        int64_t end_offset) override;
+    runtime::Task<Result<void>> truncate_suffix(Position end) override;
+    runtime::Task<Result<void>> truncate_prefix(int64_t start_offset) override;
+    runtime::Task<Result<void>> save_hard_state(HardState state) override;
+    void set_state_provider(std::function<std::vector<uint8_t>()> provider) override {
+        provider_ = std::move(provider);
+    }
+    RecoveredState take_recovered() override;
+
+    // --- for the store's parts
+    // ---------------------------------------------------------------------------------------------
+    LogState& state() { return state_; }
+    const LogState& state() const { return state_; }
+    bool configured() const { return configured_; }
+
+    // Records without payload that go into the next block, before the entries that wait;
+    // wait_records(n) ends when they are durable.
+    template <class Append>
+    uint64_t queue_record(Append append_to) {
+        append_to(pending_records_);
+        ++pending_record_count_;
+        enqueue();
+        return ++records_queued_;
+    }
+    runtime::Task<Result<void>> wait_records(uint64_t count);
+    uint64_t records_queued() const { return records_queued_; }
+
+    // What the next block should take.
+    size_t pending_entries() const { return pending_entries_; }
+    uint64_t pending_bytes() const { return pending_bytes_; }
+    size_t first_pending() const { return state_.memory.size() - pending_entries_; }
+    Bytes pending_records() const { return pending_records_; }
+    uint32_t pending_record_count() const { return pending_record_count_; }
+    bool has_pending() const { return pending_entries_ > 0 || pending_record_count_ > 0; }
+    // Durable, and in memory alone.
+    uint64_t unflushed_durable_bytes() const {
+        return state_.memory_bytes - pending_bytes_ - in_commit_bytes_;
+    }
+    bool has_unflushed_durable() const {
+        return !state_.memory.empty() && state_.flushed_end < durable_end_;
+    }
+
+    // The commit took `entries` of the waiting entries into `block`, and all waiting records.
+    void taken(size_t entries, uint64_t bytes, uint64_t block, bool bypassing);
+    // ... and that block is durable.
+    void committed(Position durable_end, uint64_t records);
+    void commit_failed(const Error& error);
+
+    bool in_commit() const { return in_commit_; }
+    // Until it is in no commit and nobody writes to its segment.
+    runtime::Task<void> wait_quiet();
+    // Reads what recovery has to tell from the segments, where the journal does not reach back to
+    // the saved state.
+    runtime::Task<Result<void>> rebuild_replay();
+    // A hand-over or a bypass writes to the active segment; or somebody waits for quiet to cut the
+    // log.
+    bool moving() const { return moving_; }
+    void set_moving(bool moving);
+    bool held() const { return hold_ > 0; }
+    // Entries that went into a segment leave the memory.
+    void run_added(const RunNote& note, runtime::SharedBytes bytes);
+
+    // The state machine's bytes for a checkpoint: asked now, or what recovery brought.
+    void capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block);
+    void remove_segments(std::vector<Segment> segments, uint64_t after_records);
+    void mark_removing() { removing_ = true; }
+    bool removing() const { return removing_; }
+    runtime::Gate& gate() { return gate_; }
+    int64_t unflushed_since_ms() const { return unflushed_since_ms_; }
+
+    LogHook commit_hook{*this};
+    LogHook memory_hook{*this};    // logs with entries in memory, those that wait longest first
+    LogHook handover_hook{*this};  // logs with a whole run in memory
+    // A task makes the active segment ready for a bypass.
+    bool segment_asked = false;
+    void end_segment_task() {
+        segment_asked = false;
+        quiet_.notify_all();
+    }
+    runtime::Task<void> wait_segment_task();
+    int64_t next_sequential = -1;  // where a read would go on that follows the last one
+
+  private:
+    friend class LogReader;
+    void enqueue();
+    void drop_pending_beyond(Position end);
+    void release_hold();
+
+    ShardStore& store_;
+    LogState state_;
+    LogConfig config_;
+    bool configured_ = false;
+    bool removing_ = false;
+    Position durable_end_;
+    size_t pending_entries_ = 0;  // the last ones of state_.memory
+    uint64_t pending_bytes_ = 0;
+    uint64_t in_commit_bytes_ = 0;
+    std::vector<uint8_t> pending_records_;
+    uint32_t pending_record_count_ = 0;
+    uint64_t records_queued_ = 0;
+    uint64_t records_durable_ = 0;
+    bool in_commit_ = false;
+    bool moving_ = false;
+    bool bypassing_ = false;
+    uint32_t hold_ = 0;
+    int64_t unflushed_since_ms_ = 0;
+    runtime::WaitQueue quiet_;
+    Milestones<Position> durable_waiters_;
+    Milestones<uint64_t> record_waiters_;
+    std::function<void()> listener_;
+    std::function<std::vector<uint8_t>()> provider_;
+    Position state_end_;
+    std::vector<uint8_t> saved_state_;  // what the next checkpoint holds while there is no provider
+    std::unique_ptr<RecoveredState> recovered_;
+    runtime::Gate gate_;
+};
+
+}  // namespace weir::storage

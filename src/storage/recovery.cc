@@ -1,0 +1,127 @@
+#include "storage/recovery.h"
+
+#include <fmt/format.h>
+
+#include "runtime/buffer.h"
+#include "runtime/file.h"
+#include "runtime/shard.h"
+#include "runtime/wait.h"
+#include "storage/checkpoint.h"
+#include "storage/journal_reader.h"
+
+namespace weir::storage {
+
+using runtime::File;
+using runtime::Task;
+using runtime::try_;
+
+namespace {
+
+Task<Result<bool>> run_is_whole(File* file, LogId log, const RunNote* note) {
+    // What is read here must not vanish later.
+    co_await try_(file->sync());
+    runtime::IoBuffer buffer = runtime::IoBuffer::allocate(note->length);
+    const size_t filled = co_await try_(file->read(note->position, buffer.all()));
+    buffer.set_size(filled);
+    auto view = RunView::parse(buffer.filled(), true);
+    co_return view && view->header().log == log && view->header().crc == note->crc &&
+        view->header().length == note->length;
+}
+
+// False when a run that the block refers to is not whole on disk: then the block was never
+// acknowledged.
+Task<Result<bool>> references_hold(const RecoveryOptions* options,
+                                   const JournalReader::Block* block, Replay* replay) {
+    auto runs = Replay::bypassed_runs(block->bytes);
+    if (!runs) co_return fail(std::move(runs).error());
+    for (const auto& [log, note] : *runs) {
+        const auto found = replay->logs().find(log);
+        if (found == replay->logs().end()) continue;
+        LogState& state = found->second.snapshot.log;
+        Position base = state.flushed_end;
+        if (const Segment* segment = state.find_segment(note.segment); segment != nullptr)
+            base = segment->base;
+        const std::string path = segment_path(options->data, log, base.offset, note.segment);
+        auto file = co_await File::open(path, {.flags = runtime::kOpenRead | runtime::kOpenWrite});
+        if (!file) {
+            if (file.error().os_errno == ENOENT || file.error().code == ErrorCode::kNotFound)
+                co_return false;
+            co_return fail(std::move(file).error());
+        }
+        auto whole = co_await run_is_whole(&*file, log, &note);
+        (void)co_await file->close();
+        if (!whole) co_return fail(std::move(whole).error());
+        if (!*whole) co_return false;
+    }
+    co_return true;
+}
+
+Task<Result<void>> replay_journal(const RecoveryOptions* options, JournalReader* reader,
+                                  Replay* replay, uint64_t* blocks) {
+    auto first = co_await reader->next();
+    if (!first) co_return fail(std::move(first).error());
+    std::optional<JournalReader::Block> block = std::move(*first);
+    while (block) {
+        auto following = co_await reader->next();
+        if (!following) co_return fail(std::move(following).error());
+        const bool last = !following->has_value();
+        if (last && options->bugs.forget_journal_tail) {
+            reader->unread();
+            break;
+        }
+        if (last) {
+            const bool whole = co_await try_(references_hold(options, &*block, replay));
+            if (!whole) {
+                runtime::Shard::current().log().info("storage", "last commit was torn",
+                                                     "file={} offset={} block={}", block->path,
+                                                     block->offset, block->header.block_sequence);
+                // It must not count at the next recovery either, when others follow it.
+                co_await try_(JournalReader::erase(*block));
+                reader->unread();
+                break;
+            }
+        }
+        Result<void> applied = replay->apply(block->header, block->bytes);
+        if (!applied)
+            co_return fail(std::move(applied).error().with(
+                fmt::format("{} offset {}", block->path, block->offset)));
+        ++*blocks;
+        block = std::move(*following);
+        if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
+    }
+    co_return replay->finish();
+}
+
+}  // namespace
+
+Task<Result<RecoveredShard>> recover_shard(RecoveryOptions options) {
+    Checkpoint checkpoint =
+        co_await try_(Checkpointer::load(Checkpointer::path(options.directory)));
+    const CheckpointHeader header = checkpoint.header;
+    if (header.generation != options.layout.generation || header.shard != options.shard ||
+        header.shards != options.layout.shards) {
+        co_return fail(
+            ErrorCode::kCorrupt,
+            fmt::format("{} holds the checkpoint of shard {} of {}, generation {}",
+                        options.directory, header.shard, header.shards, header.generation));
+    }
+    RecoveredShard recovered;
+    recovered.header = header;
+    Replay replay(std::move(checkpoint.logs));
+    JournalReader reader;
+    Result<void> replayed =
+        co_await reader.open({.directory = options.directory,
+                              .journal_id = header.journal_id,
+                              .shard = header.shard,
+                              .start_file = header.start_file,
+                              .start_block = header.start_block,
+                              .verify_checksums = !options.bugs.skip_block_checksum});
+    if (replayed) replayed = co_await replay_journal(&options, &reader, &replay, &recovered.blocks);
+    co_await reader.close();
+    co_await try_(std::move(replayed));
+    recovered.logs = std::move(replay.logs());
+    recovered.journal = reader.finish();
+    co_return recovered;
+}
+
+}  // namespace weir::storage

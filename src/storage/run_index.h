@@ -1,0 +1,16 @@
+// The index of a segment: where its runs are. Kept in memory for segments in use; loaded from the
+// footer, or by hopping over the headers of the runs.
+#pragma once
+
+#include "base/result.h"
+#include "runtime/task.h"
+#include "storage/partition_log.h"
+
+namespace weir::storage {
+
+class ShardStore;
+
+// After it the segment, if it still exists, has its index.
+runtime::Task<Result<void>> load_index(ShardStore* store, PartitionLog* log, uint32_t segment);
+
+}  // namespace weir::storage

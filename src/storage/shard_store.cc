@@ -1,0 +1,374 @@
+#include "storage/shard_store.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "storage/recovery.h"
+#include "storage/run_index.h"
+
+namespace weir::storage {
+
+using runtime::Shard;
+using runtime::Task;
+using runtime::try_;
+using runtime::WorkClass;
+
+namespace {
+
+constexpr size_t kOpenSegmentsMax = 256;
+constexpr uint64_t kFirstJournalFileBytes = 2_MiB;
+constexpr uint64_t kRunBytes = 1_MiB;
+constexpr Duration kRetryAfter = 200ms;  // when the disk was full
+
+StoreOptions sane(StoreOptions options) {
+    options.journal_file_bytes =
+        std::max<uint64_t>(round_to_page(options.journal_file_bytes), 16 * kPage);
+    options.journal_bytes_max = std::max(options.journal_bytes_max, 3 * options.journal_file_bytes);
+    options.commit_bytes_max = std::max<uint64_t>(options.commit_bytes_max, 8 * kPage);
+    return options;
+}
+
+StoreLimits limits_of(const StoreOptions& options) {
+    StoreLimits limits{};
+    limits.block_bytes_max = std::min(round_to_page(options.commit_bytes_max),
+                                      round_down(options.journal_file_bytes / 2, kPage));
+    limits.inline_bytes_max = limits.block_bytes_max / 2;
+    limits.bypass_bytes_min = std::min(options.bypass_bytes_min, limits.inline_bytes_max);
+    limits.run_bytes = std::min(kRunBytes, std::max(options.unflushed_bytes_max / 4, kPage));
+    limits.checkpoint_bytes =
+        std::clamp<uint64_t>(options.journal_bytes_max / 8, options.journal_file_bytes, 64_MiB);
+    return limits;
+}
+
+}  // namespace
+
+ShardStore::ShardStore(StoreOptions options, Layout layout, uint32_t shard)
+    : options_(sane(std::move(options))),
+      limits_(limits_of(options_)),
+      layout_(layout),
+      shard_(shard),
+      directory_(shard_directory(options_.directory, layout.generation, shard)),
+      files_(kOpenSegmentsMax),
+      cache_(options_.cache_bytes_max),
+      admission_(*this),
+      committer_(*this),
+      handover_(*this),
+      checkpointer_(*this),
+      retention_(*this) {}
+
+ShardStore::~ShardStore() {
+    // Logs unlink themselves from the queues of the parts, which die before them otherwise.
+    logs_.clear();
+}
+
+Task<Result<void>> ShardStore::open() {
+    const Instant begin = Shard::current().now();
+    RecoveredShard recovered = co_await try_(recover_shard({.data = options_.directory,
+                                                            .directory = directory_,
+                                                            .layout = layout_,
+                                                            .shard = shard_,
+                                                            .bugs = options_.bugs}));
+    const uint64_t durable_block = recovered.journal.next_block - 1;
+    const uint64_t blocks = recovered.blocks;
+    co_await try_(journal_.open(
+        {.directory = directory_,
+         .journal_id = recovered.header.journal_id,
+         .shard = shard_,
+         .file_bytes = options_.journal_file_bytes,
+         .first_file_bytes = std::min(kFirstJournalFileBytes, options_.journal_file_bytes),
+         .bytes_max = options_.journal_bytes_max},
+        std::move(recovered.journal)));
+    checkpointer_.start(recovered.header.journal_id);
+    committer_.start(durable_block);
+    opened_ = true;
+    std::vector<LogId> rebuild;
+    for (auto& [id, log] : recovered.logs) {
+        auto replay = std::make_unique<RecoveredState>();
+        const Position state_end = log.snapshot.state_end;
+        replay->state = log.snapshot.state;
+        replay->state_offset = std::max(state_end.offset, log.snapshot.log.start_offset);
+        if (state_end < log.entries_from) {
+            rebuild.push_back(id);
+        } else {
+            for (auto& entry : log.entries) {
+                if (entry.info.first >= state_end) replay->entries.push_back(std::move(entry));
+            }
+        }
+        add_unflushed(static_cast<int64_t>(log.snapshot.log.memory_bytes));
+        auto made =
+            std::make_unique<PartitionLog>(*this, std::move(log.snapshot), std::move(replay));
+        handover_.consider(*made);
+        logs_.emplace(id, std::move(made));
+        ++metrics_.logs;
+    }
+    for (const LogId id : rebuild) co_await try_(find_log(id)->rebuild_replay());
+    options_.memory->set_reclaimer(Shard::current().id(),
+                                   [this](uint64_t bytes) { return cache_.reclaim(bytes); });
+    commit_scope_.spawn(committer_.run(commit_scope_.stop_token()), WorkClass::kProduce);
+    spawn_background(prepare_journal());
+    spawn_background(maintain());
+    spawn_background(retention_.run());
+    spawn_background(sweep());
+    Shard::current().log().info("storage", "shard open",
+                                "shard={} logs={} blocks_replayed={} ms={}", shard_, logs_.size(),
+                                blocks, (Shard::current().now() - begin).count() / 1'000'000);
+    co_return Result<void>{};
+}
+
+Task<void> ShardStore::close() {
+    stopping_ = true;
+    admission_.all_changed();
+    if (opened_) {
+        scope_.request_stop();
+        journal_.wanted().notify_all();
+        co_await scope_.close();
+        co_await committer_.drain();
+        if (!failed()) {
+            auto done = co_await checkpointer_.run();
+            if (!done && !failed())
+                Shard::current().log().warn("storage", "no checkpoint at the close", "error=\"{}\"",
+                                            done.error().to_string());
+        }
+        co_await commit_scope_.close();
+        options_.memory->set_reclaimer(Shard::current().id(), nullptr);
+        opened_ = false;
+    }
+    for (auto& [id, log] : logs_) co_await log->gate().close();
+    co_await journal_.close();
+    co_await files_.close_all();
+    cache_.clear();
+}
+
+Task<Result<void>> ShardStore::flush() {
+    std::vector<LogId> ids = logs();
+    for (const LogId id : ids) {
+        while (true) {
+            PartitionLog* log = find_log(id);
+            if (log == nullptr || log->state().memory.empty()) break;
+            co_await try_(log->wait_durable(log->end()));
+            co_await try_(handover_.move(log));
+            co_await log->wait_quiet();
+        }
+    }
+    co_await committer_.drain();
+    co_return usable();
+}
+
+Task<Result<Log*>> ShardStore::create_log(LogId id, LogConfig config) {
+    co_await try_(usable());
+    if (logs_.contains(id)) co_return fail(ErrorCode::kAlreadyExists, fmt::format("log {}", id.v));
+    auto made = std::make_unique<PartitionLog>(*this, id);
+    PartitionLog* log = made.get();
+    log->configure(config);
+    logs_.emplace(id, std::move(made));
+    ++metrics_.logs;
+    const uint64_t record = log->queue_record(
+        [](std::vector<uint8_t>& to) { append_mark(to, RecordType::kCreateLog); });
+    co_await try_(log->wait_records(record));
+    co_return log;
+}
+
+Task<Result<void>> ShardStore::remove_log(LogId id) {
+    co_await try_(usable());
+    PartitionLog* log = find_log(id);
+    if (log == nullptr || log->removing())
+        co_return fail(ErrorCode::kNotFound, fmt::format("log {}", id.v));
+    log->mark_removing();
+    const uint64_t record = log->queue_record(
+        [](std::vector<uint8_t>& to) { append_mark(to, RecordType::kRemoveLog); });
+    co_await try_(log->wait_records(record));
+    co_await log->gate().close();
+    co_await log->wait_quiet();
+    add_unflushed(-static_cast<int64_t>(log->state().memory_bytes));
+    admission_.dropped(log->pending_bytes());
+    log->commit_failed({ErrorCode::kUnavailable, "the log was removed", 0});
+    std::vector<Segment> segments = std::move(log->state().segments);
+    cache_.erase_log(id);
+    logs_.erase(id);
+    --metrics_.logs;
+    spawn_background(delete_log_files(id, std::move(segments)));
+    co_return Result<void>{};
+}
+
+Log* ShardStore::find(LogId id) {
+    PartitionLog* log = find_log(id);
+    return log == nullptr || log->removing() ? nullptr : log;
+}
+
+PartitionLog* ShardStore::find_log(LogId id) {
+    const auto found = logs_.find(id);
+    return found == logs_.end() ? nullptr : found->second.get();
+}
+
+std::vector<LogId> ShardStore::logs() const {
+    std::vector<LogId> ids;
+    ids.reserve(logs_.size());
+    for (const auto& [id, log] : logs_) {
+        if (!log->removing()) ids.push_back(id);
+    }
+    return ids;
+}
+
+const StoreMetrics& ShardStore::metrics() const {
+    metrics_.cache_bytes = cache_.bytes();
+    return metrics_;
+}
+
+void ShardStore::fail_store(const Error& error) {
+    if (failure_) return;
+    failure_ = error;
+    Shard::current().log().error("storage", "store failed", "shard={} error=\"{}\"", shard_,
+                                 error.to_string());
+    committer_.wake();
+    admission_.all_changed();
+    wake_maintenance();
+    if (options_.on_fatal) options_.on_fatal(error);
+}
+
+Result<void> ShardStore::healthy() const {
+    if (failure_) return fail(*failure_);
+    return {};
+}
+
+Result<void> ShardStore::usable() const {
+    TRY(healthy());
+    if (stopping_) return fail(ErrorCode::kUnavailable, "the store is stopping");
+    return {};
+}
+
+void ShardStore::add_unflushed(int64_t bytes) {
+    metrics_.unflushed_bytes =
+        static_cast<uint64_t>(static_cast<int64_t>(metrics_.unflushed_bytes) + bytes);
+    if (bytes < 0) admission_.changed();
+}
+
+bool ShardStore::spawn_background(Task<void> task) {
+    return scope_.spawn(std::move(task), WorkClass::kBackground);
+}
+
+Task<Result<void>> ShardStore::sync_names(std::string directory) {
+    if (bugs().skip_directory_sync) co_return Result<void>{};
+    co_return co_await runtime::sync_directory(std::move(directory));
+}
+
+Task<void> ShardStore::maintain() {
+    const runtime::StopToken stop = scope_.stop_token();
+    Instant retry_at = Instant::never();
+    while (!stop.stop_requested() && !failed()) {
+        if (!handover_.blocked()) {
+            retry_at = Instant::never();
+        } else if (retry_at == Instant::never()) {
+            retry_at = Shard::current().now() + kRetryAfter;
+        } else if (Shard::current().now() >= retry_at) {
+            // Perhaps there is space again.
+            retry_at = Instant::never();
+            handover_.unblock();
+            committer_.wake();
+            maintenance_due_ = true;
+        }
+        if (!std::exchange(maintenance_due_, false)) {
+            (void)co_await maintenance_wake_.wait({.deadline = retry_at, .stop = stop});
+            continue;
+        }
+        const bool checkpoint = checkpointer_.due();
+        co_await handover_.run(checkpoint ? checkpointer_.old_block() : 0);
+        if (!checkpoint || stop.stop_requested()) continue;
+        auto done = co_await checkpointer_.run();
+        if (done || failed() || stopping_) continue;
+        if (done.error().code != ErrorCode::kDiskFull) {
+            fail_store(done.error());
+            co_return;
+        }
+        admission_.set_disk_full(true);
+        (void)co_await runtime::sleep_for(kRetryAfter, stop);
+    }
+}
+
+Task<void> ShardStore::prepare_journal() {
+    const runtime::StopToken stop = scope_.stop_token();
+    while (!stop.stop_requested() && !failed()) {
+        if (!journal_.wants_file()) {
+            (void)co_await journal_.wanted().wait({.stop = stop});
+            continue;
+        }
+        auto prepared = co_await journal_.prepare();
+        if (prepared) {
+            admission_.set_disk_full(false);
+            admission_.changed();
+            continue;
+        }
+        const bool no_file = prepared.error().code == ErrorCode::kResourceExhausted;
+        if (!no_file && prepared.error().code != ErrorCode::kDiskFull) {
+            fail_store(prepared.error());
+            co_return;
+        }
+        if (!no_file) admission_.set_disk_full(true);
+        wake_maintenance();
+        // A checkpoint frees files, and says so.
+        const Instant deadline = no_file ? Instant::never() : Shard::current().now() + kRetryAfter;
+        (void)co_await journal_.wanted().wait({.deadline = deadline, .stop = stop});
+    }
+}
+
+void ShardStore::remove_segments(PartitionLog& log, std::vector<Segment> segments,
+                                 uint64_t after_records) {
+    for (const Segment& segment : segments) cache_.erase_segment(log.id(), segment.id);
+    spawn_background(delete_segments(log.id(), std::move(segments), after_records));
+}
+
+Task<void> ShardStore::delete_segments(LogId id, std::vector<Segment> segments,
+                                       uint64_t after_records) {
+    if (PartitionLog* log = find_log(id); log != nullptr) {
+        auto inside = log->gate().try_enter();
+        if (inside && !co_await log->wait_records(after_records)) co_return;
+    }
+    for (const Segment& segment : segments) co_await delete_segment_file(id, &segment);
+}
+
+Task<void> ShardStore::delete_segment_file(LogId id, const Segment* segment) {
+    // Few at a time: deleting frees blocks in the file system's journal, which the commits share.
+    auto units = co_await deletes_.acquire(1);
+    co_await files_.forget({id, segment->id});
+    (void)co_await runtime::unlink_file(
+        segment_path(options_.directory, id, segment->base.offset, segment->id));
+}
+
+Task<void> ShardStore::delete_log_files(LogId id, std::vector<Segment> segments) {
+    for (const Segment& segment : segments) co_await delete_segment_file(id, &segment);
+    co_await delete_log_directory(id);
+}
+
+Task<void> ShardStore::delete_log_directory(LogId id) {
+    const std::string directory = log_directory(options_.directory, id);
+    auto names = co_await runtime::list_directory(directory);
+    if (!names) co_return;
+    for (const std::string& name : *names)
+        (void)co_await runtime::unlink_file(directory + "/" + name);
+    (void)co_await runtime::remove_directory(directory);
+}
+
+// Directories of logs that are not there any more: their removal was cut short by a crash.
+Task<void> ShardStore::sweep() {
+    const std::string root = logs_directory(options_.directory);
+    auto fans = co_await runtime::list_directory(root);
+    if (!fans) co_return;
+    for (const std::string& fan : *fans) {
+        auto names = co_await runtime::list_directory(root + "/" + fan);
+        if (!names) continue;
+        for (const std::string& name : *names) {
+            LogId id;
+            if (stopping_ || failed()) co_return;
+            if (!parse_log_directory_name(name, &id) || owner_of(id, layout_.shards) != shard_ ||
+                find_log(id) != nullptr)
+                continue;
+            auto units = co_await deletes_.acquire(1);
+            // A log may have been made since the names were read; an id is never used again, so one
+            // that is gone stays gone.
+            if (find_log(id) == nullptr) co_await delete_log_directory(id);
+        }
+    }
+}
+
+}  // namespace weir::storage

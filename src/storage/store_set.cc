@@ -1,0 +1,269 @@
+// StoreSet: the data directory of a node. Takes its lock, reads which shards wrote it, opens a
+// ShardStore on each shard; brings a directory that another number of shards wrote into the form
+// that this number needs.
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "base/check.h"
+#include "base/crc32c.h"
+#include "runtime/file.h"
+#include "runtime/remote.h"
+#include "runtime/shard.h"
+#include "runtime/wait.h"
+#include "storage/layout.h"
+#include "storage/shard_store.h"
+#include "storage/store.h"
+
+namespace weir::storage {
+
+using runtime::File;
+using runtime::Shard;
+using runtime::ShardId;
+using runtime::Task;
+using runtime::try_;
+
+runtime::ShardId owner_of(LogId id, uint32_t shard_count) {
+    return id == kMetadataLog ? 0 : static_cast<ShardId>(id.v % shard_count);
+}
+
+namespace {
+
+constexpr std::string_view kLayoutMagic = "weir-data 1";
+
+std::string encode_layout(const Layout& layout) {
+    const std::string body = fmt::format("{}\ngeneration {}\nshards {}\n", kLayoutMagic,
+                                         layout.generation, layout.shards);
+    return fmt::format("{}crc {:08x}\n", body, crc32c(as_bytes(body)));
+}
+
+Result<Layout> parse_layout(const std::string& text) {
+    Layout layout;
+    unsigned long long generation = 0;
+    unsigned shards = 0, crc = 0;
+    const size_t crc_at = text.find("crc ");
+    const bool parsed =
+        text.starts_with(kLayoutMagic) && crc_at != std::string::npos &&
+        std::sscanf(text.c_str() + kLayoutMagic.size(), "\ngeneration %llu\nshards %u\ncrc %8x\n",
+                    &generation, &shards, &crc) == 3;
+    if (!parsed)
+        return fail(ErrorCode::kCorrupt, "the data directory's layout file does not parse");
+    if (crc32c(as_bytes(std::string_view(text).substr(0, crc_at))) != crc)
+        return fail(ErrorCode::kCorrupt, "checksum of the data directory's layout file");
+    if (shards == 0 || shards > 256)
+        return fail(ErrorCode::kCorrupt, "number of shards in the data directory's layout file");
+    layout.generation = generation;
+    layout.shards = shards;
+    return layout;
+}
+
+bool is_not_found(const Error& error) {
+    return error.code == ErrorCode::kNotFound || error.os_errno == ENOENT;
+}
+
+class StoreSetImpl final : public StoreSet {
+  public:
+    explicit StoreSetImpl(StoreOptions options) : options_(std::move(options)) {}
+
+    Task<Result<void>> open();
+    Store& local() override {
+        CHECK(stores_[Shard::current().id()] != nullptr);
+        return *stores_[Shard::current().id()];
+    }
+    Task<void> close() override;
+
+  private:
+    Task<Result<void>> take_lock();
+    Task<Result<Layout>> read_or_make_layout();
+    Task<Result<void>> make_shards(Layout layout, std::vector<std::vector<uint8_t>> checkpoints);
+    Task<Result<void>> convert(Layout from, Layout to);
+    Task<void> remove_other_generations(uint64_t generation);
+
+    StoreOptions options_;
+    File lock_;
+    std::vector<std::unique_ptr<ShardStore>>
+        stores_;  // [shard], each made, used and destroyed there
+};
+
+Task<Result<void>> StoreSetImpl::take_lock() {
+    const std::string path = options_.directory + "/LOCK";
+    lock_ = co_await try_(File::open(
+        path, {.flags = runtime::kOpenWrite | runtime::kOpenCreate | runtime::kOpenBuffered}));
+    // A process that was killed may hold it for a moment longer, until its last operations ended.
+    Result<void> locked;
+    for (int attempt = 0; attempt < 5; ++attempt) {
+        locked = co_await lock_.lock();
+        if (locked || locked.error().code != ErrorCode::kUnavailable) break;
+        (void)co_await runtime::sleep_for(50ms);
+    }
+    co_return locked;
+}
+
+Task<Result<Layout>> StoreSetImpl::read_or_make_layout() {
+    const std::string path = options_.directory + "/layout";
+    auto text = co_await runtime::read_small_file(path, 4096);
+    if (text) co_return parse_layout(*text);
+    if (!is_not_found(text.error())) co_return fail(std::move(text).error());
+    if (co_await runtime::list_directory(logs_directory(options_.directory))) {
+        co_return fail(
+            ErrorCode::kCorrupt,
+            fmt::format("{} holds logs, but its layout file is gone", options_.directory));
+    }
+    const Layout layout{.generation = 1, .shards = Shard::current().count()};
+    std::vector<std::vector<uint8_t>> checkpoints(layout.shards,
+                                                  std::vector<uint8_t>(kCheckpointHeaderBytes));
+    for (uint32_t i = 0; i < layout.shards; ++i) {
+        uint64_t journal_id = 0;
+        Shard::current().driver().fill_entropy(
+            {reinterpret_cast<uint8_t*>(&journal_id), sizeof journal_id});
+        finish_checkpoint(checkpoints[i], {.journal_id = journal_id,
+                                           .generation = layout.generation,
+                                           .shard = i,
+                                           .shards = layout.shards,
+                                           .start_file = 1,
+                                           .start_block = 1,
+                                           .logs = 0,
+                                           .written_ms = Shard::current().wall_now().ms});
+    }
+    co_await try_(make_shards(layout, std::move(checkpoints)));
+    co_await try_(runtime::replace_small_file(path, encode_layout(layout)));
+    co_return layout;
+}
+
+// The directories of a generation, each with its first checkpoint and an empty journal.
+Task<Result<void>> StoreSetImpl::make_shards(Layout layout,
+                                             std::vector<std::vector<uint8_t>> checkpoints) {
+    for (uint32_t i = 0; i < layout.shards; ++i) {
+        const std::string directory = shard_directory(options_.directory, layout.generation, i);
+        co_await try_(runtime::make_directories(directory));
+        co_await try_(Checkpointer::replace(directory, std::move(checkpoints[i])));
+        co_await try_(runtime::sync_directory(directory));
+    }
+    co_return Result<void>{};
+}
+
+Task<Result<void>> StoreSetImpl::convert(Layout from, Layout to) {
+    // 1. Each old shard recovers, moves all its entries to segments and writes a checkpoint that
+    // needs no journal.
+    std::map<LogId, LogSnapshot> logs;
+    for (uint32_t i = 0; i < from.shards; ++i) {
+        ShardStore old(options_, from, i);
+        Result<void> done = co_await old.open();
+        if (done) done = co_await old.flush();
+        const bool failed = old.failed();
+        co_await old.close();
+        co_await try_(std::move(done));
+        if (failed)
+            co_return fail(ErrorCode::kIo,
+                           "an old shard failed while the number of shards was changed");
+        Checkpoint checkpoint = co_await try_(Checkpointer::load(
+            Checkpointer::path(shard_directory(options_.directory, from.generation, i))));
+        for (auto& [id, snapshot] : checkpoint.logs) logs.emplace(id, std::move(snapshot));
+    }
+    // 2. The new owners' checkpoints. Until the layout file names the new generation a crash leaves
+    // the old one in force.
+    std::vector<std::vector<uint8_t>> checkpoints(to.shards,
+                                                  std::vector<uint8_t>(kCheckpointHeaderBytes));
+    std::vector<uint32_t> counts(to.shards);
+    for (const auto& [id, snapshot] : logs) {
+        const ShardId owner = owner_of(id, to.shards);
+        if (snapshot.log.flushed_end != snapshot.log.end)
+            co_return fail(ErrorCode::kCorrupt, "entries left in an old shard's journal");
+        append_section(checkpoints[owner], snapshot.log, snapshot.log.end, 0, snapshot.state_end,
+                       snapshot.state);
+        ++counts[owner];
+    }
+    for (uint32_t i = 0; i < to.shards; ++i) {
+        uint64_t journal_id = 0;
+        Shard::current().driver().fill_entropy(
+            {reinterpret_cast<uint8_t*>(&journal_id), sizeof journal_id});
+        finish_checkpoint(checkpoints[i], {.journal_id = journal_id,
+                                           .generation = to.generation,
+                                           .shard = i,
+                                           .shards = to.shards,
+                                           .start_file = 1,
+                                           .start_block = 1,
+                                           .logs = counts[i],
+                                           .written_ms = Shard::current().wall_now().ms});
+    }
+    co_await try_(make_shards(to, std::move(checkpoints)));
+    co_await try_(runtime::replace_small_file(options_.directory + "/layout", encode_layout(to)));
+    Shard::current().log().info("storage", "number of shards changed", "from={} to={} logs={}",
+                                from.shards, to.shards, logs.size());
+    co_return Result<void>{};
+}
+
+Task<void> StoreSetImpl::remove_other_generations(uint64_t generation) {
+    auto names = co_await runtime::list_directory(options_.directory);
+    if (!names) co_return;
+    const std::string current = fmt::format("shards-{}", generation);
+    for (const std::string& name : *names) {
+        if (!name.starts_with("shards-") || name == current) continue;
+        const std::string root = options_.directory + "/" + name;
+        auto shards = co_await runtime::list_directory(root);
+        if (!shards) continue;
+        for (const std::string& shard : *shards) {
+            const std::string directory = root + "/" + shard;
+            auto files = co_await runtime::list_directory(directory);
+            if (!files) continue;
+            for (const std::string& file : *files)
+                (void)co_await runtime::unlink_file(directory + "/" + file);
+            (void)co_await runtime::remove_directory(directory);
+        }
+        (void)co_await runtime::remove_directory(root);
+    }
+}
+
+Task<Result<void>> StoreSetImpl::open() {
+    co_await try_(runtime::make_directories(options_.directory));
+    co_await try_(take_lock());
+    const Layout found = co_await try_(read_or_make_layout());
+    co_await try_(runtime::make_directories(logs_directory(options_.directory)));
+    Layout layout{.generation = found.generation, .shards = Shard::current().count()};
+    if (found.shards != layout.shards) {
+        layout.generation = found.generation + 1;
+        co_await try_(convert(found, layout));
+    }
+    co_await remove_other_generations(layout.generation);
+    stores_.resize(layout.shards);
+    std::vector<Task<Result<void>>> opening;
+    for (uint32_t i = 0; i < layout.shards; ++i) {
+        opening.push_back(runtime::on(i, [this, i, layout]() -> Task<Result<void>> {
+            stores_[i] = std::make_unique<ShardStore>(options_, layout, i);
+            co_return co_await stores_[i]->open();
+        }));
+    }
+    for (Result<void>& opened : co_await runtime::all(std::move(opening)))
+        co_await try_(std::move(opened));
+    co_return Result<void>{};
+}
+
+Task<void> StoreSetImpl::close() {
+    std::vector<Task<bool>> closing;
+    for (uint32_t i = 0; i < stores_.size(); ++i) {
+        closing.push_back(runtime::on(i, [this, i]() -> Task<bool> {
+            if (stores_[i] != nullptr) co_await stores_[i]->close();
+            stores_[i].reset();
+            co_return true;
+        }));
+    }
+    if (!closing.empty()) (void)co_await runtime::all(std::move(closing));
+    stores_.clear();
+    if (lock_.is_open()) (void)co_await lock_.close();
+}
+
+}  // namespace
+
+Task<Result<std::unique_ptr<StoreSet>>> StoreSet::open(StoreOptions options) {
+    CHECK(Shard::current().id() == 0);
+    CHECK(options.memory != nullptr);
+    auto set = std::make_unique<StoreSetImpl>(std::move(options));
+    Result<void> opened = co_await set->open();
+    if (!opened) {
+        co_await set->close();
+        co_return fail(std::move(opened).error());
+    }
+    co_return std::unique_ptr<StoreSet>(std::move(set));
+}
+
+}  // namespace weir::storage

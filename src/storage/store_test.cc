@@ -1,0 +1,285 @@
+#include "runtime/file.h"
+#include "storage/test_store.h"
+
+namespace weir::storage {
+namespace {
+
+// A node whose disk does what it is told, and the budget of its store.
+struct StoreTest : testing::Test {
+    sim::World world{{.plan = sim::Plan{.seed = 1}}};
+    sim::Node& node = world.add_node({.name = "n1"});
+    runtime::MemoryBudget memory{64_MiB};
+    StoreOptions options = small_options(&memory);
+
+    // Opens the store, runs `use` and closes it.
+    void with_store(std::function<Task<void>(Store&)> use) {
+        sim::run_on(world, node, [&](Shard&) -> Task<void> {
+            std::unique_ptr<StoreSet> set = must(co_await StoreSet::open(options));
+            co_await use(set->local());
+            co_await set->close();
+        });
+    }
+    // ... or kills the node after it.
+    void with_store_killed(std::function<Task<void>(Store&)> use,
+                           sim::Kill how = sim::Kill::kPower) {
+        bool done = false;
+        world.start(node, [&](Shard&) -> Task<void> {
+            std::unique_ptr<StoreSet> set = must(co_await StoreSet::open(options));
+            co_await use(set->local());
+            done = true;
+            (void)co_await runtime::sleep_for(1h);
+        });
+        CHECK(world.run_until([&] { return done; }, 10min) == sim::World::Outcome::kDone);
+        world.kill(node, how);
+    }
+};
+
+Task<void> append_many(Log* log, int count, size_t size) {
+    for (int i = 0; i < count; ++i) {
+        must(co_await log->admit(size, {}));
+        must(log->append(make_entry(*log, size)));
+        if (i % 7 == 6) must(co_await log->wait_durable(log->end()));
+    }
+    must(co_await log->wait_durable(log->end()));
+}
+
+TEST_F(StoreTest, an_entry_is_durable_and_read_back) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        must(co_await append_durably(log, make_entry(*log, 100)));
+        EXPECT_EQ(log->durable_end(), (Position{1, 0}));
+        EXPECT_EQ(must(co_await read_and_check(log, 0, 1)), 1);
+        EXPECT_FALSE(co_await store.create_log({7}, {}));
+    });
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        CHECK(log != nullptr);
+        EXPECT_EQ(log->end(), (Position{1, 0}));
+        EXPECT_EQ(must(co_await read_and_check(log, 0, 1)), 1);
+    });
+}
+
+TEST_F(StoreTest, what_was_acknowledged_survives_a_power_cut) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        co_await append_many(log, 100, 300);
+    });
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        CHECK(log != nullptr);
+        EXPECT_EQ(log->end(), (Position{100, 0}));
+        EXPECT_EQ(must(co_await read_and_check(log, 0, 100)), 100);
+        EXPECT_EQ(log->take_recovered().entries.size(), 100u);
+    });
+}
+
+TEST_F(StoreTest, entries_move_to_segments_and_are_read_from_there) {
+    for (const bool killed : {false, true}) {
+        const LogId id{killed ? 8u : 7u};
+        auto write = [&](Store& store) -> Task<void> {
+            Log* log = must(co_await store.create_log(id, {.segment_bytes = 1_MiB}));
+            co_await append_many(log, 4000, 900);
+            EXPECT_GT(store.metrics().handed_over_bytes, 1_MiB);
+            EXPECT_GT(store.metrics().checkpoints, 0u);
+            EXPECT_EQ(must(co_await read_and_check(log, 0, 4000)), 4000);
+        };
+        if (killed)
+            with_store_killed(write);
+        else
+            with_store(write);
+        with_store([&](Store& store) -> Task<void> {
+            Log* log = store.find(id);
+            CHECK(log != nullptr);
+            EXPECT_EQ(log->end(), (Position{4000, 0}));
+            EXPECT_EQ(must(co_await read_and_check(log, 0, 4000)), 4000);
+            EXPECT_EQ(must(co_await read_and_check(log, 1234, 2000, 5000)), 766);
+        });
+    }
+}
+
+TEST_F(StoreTest, a_large_stream_bypasses_the_journal) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 1_MiB}));
+        for (int round = 0; round < 60; ++round) {
+            for (int i = 0; i < 8; ++i) must(log->append(make_entry(*log, 5000)));
+            must(co_await log->wait_durable(log->end()));
+        }
+        EXPECT_GT(store.metrics().bypass_bytes, 1'000'000u);
+        EXPECT_EQ(must(co_await read_and_check(log, 0, 480)), 480);
+    });
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        CHECK(log != nullptr);
+        EXPECT_EQ(log->end(), (Position{480, 0}));
+        EXPECT_EQ(must(co_await read_and_check(log, 0, 480)), 480);
+        const RecoveredState recovered = log->take_recovered();
+        CHECK(recovered.entries.size() == 480);
+        EXPECT_EQ(load_le<int64_t>(recovered.entries[77].summary.data() + 8), 77);
+    });
+}
+
+TEST_F(StoreTest, an_entry_larger_than_a_block_is_taken) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        must(co_await append_durably(log, make_entry(*log, 500)));
+        must(co_await log->admit(3_MiB, {}));
+        must(co_await append_durably(log, make_entry(*log, 3_MiB)));
+        must(co_await append_durably(log, make_entry(*log, 500)));
+    });
+    with_store([&](Store& store) -> Task<void> {
+        EXPECT_EQ(must(co_await read_and_check(store.find({7}), 0, 3)), 3);
+    });
+}
+
+TEST_F(StoreTest, suffix_truncation_is_durable_wherever_the_entries_are) {
+    for (const int64_t keep : {3990, 1500, 10, 0}) {
+        const LogId id{static_cast<uint64_t>(100 + keep)};
+        with_store_killed([&](Store& store) -> Task<void> {
+            Log* log = must(co_await store.create_log(id, {.segment_bytes = 256_KiB}));
+            co_await append_many(log, 4000, 200);
+            must(co_await log->truncate_suffix({keep, 0}));
+            EXPECT_EQ(log->end(), (Position{keep, 0}));
+            for (int i = 0; i < 50; ++i)
+                must(co_await append_durably(log, make_entry(*log, 100, 2, 5)));
+        });
+        with_store_killed([&](Store& store) -> Task<void> {
+            Log* log = store.find(id);
+            EXPECT_EQ(log->end(), (Position{keep + 100, 0}));
+            EXPECT_EQ(log->last_term(), 5);
+            EXPECT_EQ(log->end_of_term(1).has_value(), keep > 0);
+            if (keep > 0) {
+                EXPECT_EQ(log->end_of_term(4)->end_offset, keep);
+            }
+            EXPECT_EQ(must(co_await read_and_check(log, 0, keep + 100)), keep + 50);
+            EXPECT_EQ(log->take_recovered().entries.size(), static_cast<size_t>(keep + 50));
+            co_await append_many(log, 3000, 200);
+        });
+        with_store([&](Store& store) -> Task<void> {
+            EXPECT_EQ(must(co_await read_and_check(store.find(id), 0, keep + 3100)), keep + 3050);
+        });
+    }
+}
+
+TEST_F(StoreTest, votes_control_entries_and_prefix_truncation_survive) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 256_KiB}));
+        must(log->append(make_control(*log, 1)));
+        must(log->append(make_control(*log, 1)));
+        must(log->append(make_entry(*log, 50)));
+        must(log->append(make_control(*log, 2)));
+        must(co_await log->save_hard_state({.term = 3, .voted_for = 9}));
+        co_await append_many(log, 3000, 300);
+        must(co_await log->truncate_prefix(1700));
+        EXPECT_EQ(log->start_offset(), 1700);
+    });
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        EXPECT_EQ(log->start_offset(), 1700);
+        EXPECT_EQ(log->end(), (Position{3001, 0}));
+        EXPECT_EQ(log->hard_state(), (HardState{3, 9}));
+        EXPECT_EQ((co_await log->read(1699, {}, {})).error().code, ErrorCode::kOutOfRange);
+        EXPECT_EQ(must(co_await read_and_check(log, 1700, 3001)), 1301);
+        must(co_await log->truncate_prefix(5000));
+        EXPECT_EQ(log->end(), (Position{5000, 0}));
+        must(co_await append_durably(log, make_entry(*log, 50)));
+    });
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        EXPECT_EQ(log->start_offset(), 5000);
+        EXPECT_EQ(must(co_await read_and_check(log, 5000, 5001)), 1);
+    });
+}
+
+TEST_F(StoreTest, state_comes_back_from_the_checkpoint_with_what_came_after_it) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        log->set_state_provider([log] {
+            std::vector<uint8_t> state(8);
+            store_le<int64_t>(state.data(), log->end().offset);
+            return state;
+        });
+        co_await append_many(log, 3000, 900);
+        EXPECT_GT(store.metrics().checkpoints, 0u);
+    });
+    with_store([&](Store& store) -> Task<void> {
+        const RecoveredState recovered = store.find({7})->take_recovered();
+        CHECK(recovered.state.size() == 8);
+        EXPECT_EQ(load_le<int64_t>(recovered.state.data()), recovered.state_offset);
+        EXPECT_GT(recovered.state_offset, 0);
+        EXPECT_EQ(recovered.entries.size(), static_cast<size_t>(3000 - recovered.state_offset));
+        co_return;
+    });
+}
+
+TEST_F(StoreTest, timestamps_are_found_in_segments_and_in_memory) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 256_KiB}));
+        co_await append_many(log, 3000, 300);
+        for (const int64_t offset : {0, 1, 700, 1999, 2990, 2999}) {
+            const auto found = must(co_await log->find_timestamp(offset * 10 - 3, 3000));
+            CHECK(found.has_value());
+            EXPECT_EQ(found->info.first.offset, offset);
+            EXPECT_EQ(load_le<int64_t>(found->payload.data() + 8), offset);
+        }
+        EXPECT_FALSE(must(co_await log->find_timestamp(30000, 3000)).has_value());
+        EXPECT_FALSE(must(co_await log->find_timestamp(2000, 200)).has_value());
+        EXPECT_EQ(must(co_await log->find_max_timestamp(3000))->info.first.offset, 2999);
+        EXPECT_EQ(must(co_await log->find_max_timestamp(500))->info.first.offset, 499);
+        must(log->append(make_entry(*log, 10, 1, 1, 77)));
+        EXPECT_EQ(must(co_await log->find_max_timestamp(3001))->info.first.offset, 2999);
+    });
+}
+
+TEST_F(StoreTest, a_removed_log_is_gone_and_so_are_its_files) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        co_await append_many(log, 2000, 300);
+        must(co_await store.create_log({9}, {}));
+        must(co_await store.remove_log({7}));
+        EXPECT_EQ(store.find({7}), nullptr);
+    });
+    with_store([&](Store& store) -> Task<void> {
+        EXPECT_EQ(store.logs(), (std::vector<LogId>{{9}}));
+        (void)co_await runtime::sleep_for(1s);
+        EXPECT_FALSE(
+            (co_await runtime::list_directory("/data/logs/07/0000000000000007")).has_value());
+    });
+}
+
+TEST_F(StoreTest, retention_lets_old_segments_go) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log(
+            {7}, {.segment_bytes = 128_KiB, .retention_bytes = 300'000, .retention_ms = -1}));
+        co_await append_many(log, 4000, 300);
+        (void)co_await runtime::sleep_for(3s);
+        EXPECT_GT(log->start_offset(), 1000);
+        EXPECT_GE(log->size_bytes(), 300'000u);
+        EXPECT_LT(log->size_bytes(), 1'200'000u);
+        EXPECT_EQ(must(co_await read_and_check(log, log->start_offset(), 4000)),
+                  4000 - log->start_offset());
+        log->configure({.segment_ms = 1000, .retention_ms = 2000});
+        (void)co_await runtime::sleep_for(10s);
+        EXPECT_EQ(log->start_offset(), 4000);
+    });
+}
+
+struct ManyShards : StoreTest {
+    void run_on_shards(uint32_t shards, std::function<Task<void>(StoreSet&)> use) {
+        if (node.shard_count() != shards) node.set_shard_count(shards);
+        bool done = false;
+        world.start(node, [&](Shard& shard) -> Task<void> {
+            if (shard.id() == 0) {
+                std::unique_ptr<StoreSet> set = must(co_await StoreSet::open(options));
+                co_await use(*set);
+                co_await set->close();
+                done = true;
+            }
+            while (!done) (void)co_await runtime::sleep_for(1ms);
+        });
+        CHECK(world.run_until([&] { return node.finished(); }, 1h) == sim::World::Outcome::kDone);
+        world.reap(node);
+    }
+};
+
+}  // namespace
+}  // namespace weir::storage
