@@ -69,9 +69,17 @@ void Shard::send(ShardId to, Message& message) {
         overflowing_ = true;
         return;
     }
+    wake(to);
+}
+
+void Shard::wake(ShardId to) {
+    Shard& target = *group_.shards[to];
     // Pairs with the fence in prepare_to_park(): either the target sees the message, or we see that it is parked.
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (target.parked_.load(std::memory_order_relaxed)) driver_.ring_doorbell(to);
+    // Whoever clears the flag rings: one doorbell a sleep, however many messages come until the target runs.
+    if (target.parked_.load(std::memory_order_relaxed) && target.parked_.exchange(false, std::memory_order_relaxed)) {
+        driver_.ring_doorbell(to);
+    }
 }
 
 void Shard::flush_overflow() {
@@ -88,10 +96,7 @@ void Shard::flush_overflow() {
             }
             pushed = true;
         }
-        if (pushed) {
-            std::atomic_thread_fence(std::memory_order_seq_cst);
-            if (target.parked()) driver_.ring_doorbell(to);
-        }
+        if (pushed) wake(to);
     }
 }
 

@@ -107,6 +107,7 @@ class Shard {
   private:
     bool receive();
     void flush_overflow();
+    void wake(ShardId to);
 
     ShardId id_;
     Driver& driver_;
