@@ -52,7 +52,7 @@ class RealUnderTest final : public DriverUnderTest {
     RealNodeOptions options(uint32_t shards) const {
         return {.shards = shards,
                 .driver = choice_,
-                .log_level = LogLevel::kWarn,
+                .log_level = LogLevel::kError,
                 .log_sink = {},
                 .handle_signals = false};
     }

@@ -13,6 +13,7 @@
 #include "runtime/host/doorbells.h"
 #include "runtime/host/host_driver.h"
 #include "runtime/real/processors.h"
+#include "runtime/real/watchdog.h"
 #include "runtime/scope.h"
 #include "runtime/uring/uring_driver.h"
 #include "runtime/wait.h"
@@ -112,6 +113,12 @@ class Node final : public RealNode {
 
     Result<int> run(DriverChoice driver) {
         choice_ = driver;
+        if (options_.stall_threshold > Duration(0)) {
+            watchdog_.emplace(Watchdog::Options{.threshold = options_.stall_threshold,
+                                                .log = log_,
+                                                .clock = &clock_,
+                                                .shards = group_.count()});
+        }
         for (ShardThread& thread : threads_)
             thread.thread = std::thread([this, &thread] { run_shard(thread); });
         for (ShardThread& thread : threads_) thread.thread.join();
@@ -126,6 +133,9 @@ class Node final : public RealNode {
     uint32_t shard_count() const override { return group_.count(); }
     StopToken stop_token() override { return stop_.token(); }
     void request_stop() override { stop_.request_stop(); }
+    StallCounts stalls(ShardId shard) const override {
+        return watchdog_ ? watchdog_->counts(shard) : StallCounts{};
+    }
 
   private:
     Result<std::unique_ptr<Driver>> make_driver(ShardId id) {
@@ -159,7 +169,9 @@ class Node final : public RealNode {
             self.shard = &shard;
             self.root = &root;
             if (self.id == 0) root.spawn(run_main());
+            if (watchdog_) watchdog_->attach(shard);
             run_loop(self, **driver);
+            if (watchdog_) watchdog_->detach(self.id);
         }
         // No shard is destroyed while another may still look at it.
         left_.arrive_and_wait();
@@ -171,12 +183,19 @@ class Node final : public RealNode {
         while (!self.leave || self.root->size() > 0) {
             if (self.id == 0) take_signal();
             if (!shard.turn() && shard.prepare_to_park()) {
-                driver.poll(self.leave ? Instant{} : shard.next_deadline());
-                shard.unpark();
+                park(self, driver);
             } else {
                 driver.poll(Instant{});
             }
         }
+    }
+
+    void park(ShardThread& self, Driver& driver) {
+        Shard& shard = *self.shard;
+        if (watchdog_) watchdog_->parks(self.id);
+        driver.poll(self.leave ? Instant{} : shard.next_deadline());
+        if (watchdog_) watchdog_->wakes(self.id);
+        shard.unpark();
     }
 
     void take_signal() {
@@ -234,6 +253,8 @@ class Node final : public RealNode {
     std::atomic<bool> failed_{false};
     std::string_view driver_name_;
     int exit_code_ = 0;
+
+    std::optional<Watchdog> watchdog_;
 
     // Shard 0's.
     StopSource stop_;

@@ -22,6 +22,13 @@
 
 namespace weir::runtime {
 
+struct StallCounts {
+    uint64_t count = 0;    // steps that held the shard over the threshold
+    uint64_t starved = 0;  // steps that did because the machine gave the thread no processor
+    Duration total{};      // how long the former held it, together
+    Duration longest{};
+};
+
 enum class DriverChoice : uint8_t { kAuto, kUring, kAio };
 // "auto", "uring", "aio".
 Result<DriverChoice> parse_driver_choice(std::string_view text);
@@ -34,6 +41,9 @@ struct RealNodeOptions {
         log_sink;     // default: stderr. Called by all shards and by the watchdog, at the same time
     bool pin = true;  // each thread to its processor; only done when there is one for each and no
                       // quota below that
+    // A single step that holds a shard longer is reported with its stack (watchdog.h); 0: not
+    // watched.
+    Duration stall_threshold = 5ms;
     bool handle_signals = true;  // SIGTERM and SIGINT request stop; a second SIGINT ends the
                                  // process. At most one such node a process
 };
@@ -47,6 +57,8 @@ class RealNode {
     // Of shard 0: stops on SIGTERM, SIGINT or request_stop().
     virtual StopToken stop_token() = 0;
     virtual void request_stop() = 0;
+    // What the stall detector counted on that shard.
+    virtual StallCounts stalls(ShardId shard) const = 0;
 };
 
 using NodeMain = std::function<Task<int>(RealNode&)>;
@@ -60,6 +72,7 @@ inline RealNodeOptions one_shard_options() {
             .log_level = LogLevel::kWarn,
             .log_sink = {},
             .pin = false,
+            .stall_threshold = 0ms,
             .handle_signals = false};
 }
 
