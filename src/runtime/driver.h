@@ -124,6 +124,10 @@ class Driver {
     // Wakes the poll of another shard of this node. Callable on this driver's shard alone.
     virtual void ring_doorbell(ShardId to) = 0;
     virtual void fill_entropy(MutableBytes bytes) = 0;
+    // A connected socket with no operation in flight leaves this driver, open, for another shard's, which adopts it there. Drivers that
+    // keep nothing of a socket between operations have nothing to do.
+    virtual void release_socket(Fd) {}
+    virtual void adopt_socket(Fd) {}
 };
 
 }  // namespace weir::runtime

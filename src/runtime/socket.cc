@@ -35,6 +35,17 @@ Task<Result<std::unique_ptr<TcpStream>>> TcpStream::connect(std::string address,
     co_return std::make_unique<TcpStream>(Fd{result}, std::move(address));
 }
 
+TcpStream::Detached TcpStream::detach() {
+    CHECK(fd_.valid());
+    Shard::current().driver().release_socket(fd_);
+    return {std::exchange(fd_, Fd{}), peer_};
+}
+
+std::unique_ptr<TcpStream> TcpStream::attach(Detached detached) {
+    Shard::current().driver().adopt_socket(detached.fd);
+    return std::make_unique<TcpStream>(detached.fd, std::move(detached.peer));
+}
+
 Task<Result<size_t>> TcpStream::read_some(MutableBytes into, StopToken stop) {
     while (true) {
         const OpResult op = co_await perform(

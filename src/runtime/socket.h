@@ -38,6 +38,14 @@ class TcpStream final : public ByteStream {
     ~TcpStream() override;
     static Task<Result<std::unique_ptr<TcpStream>>> connect(std::string address, StopToken stop = {});
 
+    // How an open stream moves to another shard: detach() there where it is (no read or write in flight), carry the value over, attach() here.
+    struct Detached {
+        Fd fd;
+        std::string peer;
+    };
+    Detached detach();
+    static std::unique_ptr<TcpStream> attach(Detached detached);
+
     Task<Result<size_t>> read_some(MutableBytes into, StopToken stop) override;
     Task<Result<void>> write_all(std::vector<Bytes> parts, StopToken stop) override;
     Task<void> shutdown() override;

@@ -147,6 +147,14 @@ void AioDriver::forget(Fd fd) {
     sockets_[index] = Socket{};
 }
 
+void AioDriver::let_go(Fd fd) {
+    const auto index = static_cast<size_t>(fd.v);
+    if (index < sockets_.size() && sockets_[index].watched) {
+        CHECK(epoll_ctl(epoll_, EPOLL_CTL_DEL, fd.v, nullptr) == 0);
+    }
+    forget(fd);
+}
+
 void AioDriver::start_socket(Op& op, int fd) {
     if (kind_of(op.fd) != FdKind::kSocket) return finish(op, -EBADF);
     Socket& socket = socket_of(fd);

@@ -46,6 +46,7 @@ class AioDriver final : public HostDriver {
     void cancel_started(Op& op) override;
     bool use_helper(const Op& op) const override;
     void forget(Fd fd) override;
+    void let_go(Fd fd) override;
 
     // Sockets. try_*: true when the operation is finished.
     void start_socket(Op& op, int fd);

@@ -6,6 +6,7 @@
 #include "runtime/conformance/conformance.h"
 #include "runtime/conformance/must.h"
 #include "runtime/op_awaiter.h"
+#include "runtime/remote.h"
 #include "runtime/scope.h"
 #include "runtime/socket.h"
 #include "runtime/wait.h"
@@ -428,6 +429,33 @@ Task<void> peers(std::string address) {
 
 TEST_P(Conformance, connections_have_different_peers) {
     run([&](Shard&) { return peers(driver_->any_address()); });
+}
+
+Task<void> echo_once(TcpStream::Detached detached) {
+    Stream stream = TcpStream::attach(std::move(detached));
+    const std::string text = co_await receive_text(stream.get(), 4);
+    co_await send_text(stream.get(), text);
+    co_await stream->close();
+}
+
+// Used on this shard first, so that the driver has seen it; then served on another one, and closed there.
+Task<void> move_between_shards(std::string address, ShardId to) {
+    Pair pair = co_await connected(address);
+    co_await send_text(pair.client.get(), "here");
+    EXPECT_EQ(co_await receive_text(pair.server.get(), 4), "here");
+    TcpStream::Detached detached = pair.server->detach();
+    pair.server.reset();
+    co_await send_text(pair.client.get(), "over");
+    co_await on(to, [&] { return echo_once(std::move(detached)); });
+    EXPECT_EQ(co_await receive_text(pair.client.get(), 4), "over");
+    co_await pair.client->close();
+}
+
+TEST_P(Conformance, an_open_stream_moves_to_another_shard) {
+    run_on(2, [this](Shard&) -> Task<void> {
+        // Descriptors are used again: neither driver may take one for its former self.
+        for (int i = 0; i < 20; ++i) co_await move_between_shards(driver_->any_address(), i % 2);
+    });
 }
 
 }  // namespace

@@ -230,6 +230,14 @@ HostDriver::FdKind HostDriver::kind_of(Fd fd) const {
     return fd.valid() && index < fds_.size() ? fds_[index] : FdKind::kNone;
 }
 
+void HostDriver::release_socket(Fd fd) {
+    CHECK(kind_of(fd) == FdKind::kSocket);
+    fds_[static_cast<size_t>(fd.v)] = FdKind::kNone;
+    let_go(fd);
+}
+
+void HostDriver::adopt_socket(Fd fd) { note_opened(fd.v, FdKind::kSocket); }
+
 void HostDriver::note_opened(int fd, FdKind kind) {
     const auto index = static_cast<size_t>(fd);
     if (fds_.size() <= index) fds_.resize(index + 1, FdKind::kNone);

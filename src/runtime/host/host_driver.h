@@ -37,6 +37,8 @@ class HostDriver : public Driver {
     void abandon(Op& op) final;
     void ring_doorbell(ShardId to) override { doorbells_.ring(to); }
     void fill_entropy(MutableBytes bytes) final;
+    void release_socket(Fd fd) override;
+    void adopt_socket(Fd fd) override;
 
   protected:
     // `socket_flags` for every socket made here: SOCK_NONBLOCK or 0.
@@ -53,6 +55,8 @@ class HostDriver : public Driver {
     virtual bool use_helper(const Op& op) const = 0;
     // The descriptor is about to be closed: nothing uses it any more.
     virtual void forget(Fd) {}
+    // The socket goes to another shard, open: as forget(), and this driver must not hear of it again.
+    virtual void let_go(Fd fd) { forget(fd); }
 
     // --- for the derived driver
     // The operation's result is known. Delivered at the next deliver().
