@@ -4,7 +4,11 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <thread>
+
 #include "runtime/real/processors.h"
+#include "runtime/real/refuse_calls.h"
 #include "runtime/remote.h"
 #include "runtime/scope.h"
 #include "runtime/wait.h"
@@ -89,6 +93,55 @@ TEST(RealNode, waits_for_the_remote_scopes_of_all_shards) {
                   0);
         EXPECT_EQ(ended, std::vector<char>(3, 1));
     }
+}
+
+struct Attempt {
+    Result<int> ran = fail(ErrorCode::kUnsupported);
+    std::string driver;
+    std::string warnings;
+    bool refused = false;
+};
+
+Task<int> note_driver(RealNode& node, Attempt* attempt) {
+    attempt->driver = node.driver_name();
+    co_return 0;
+}
+
+// Where io_uring_setup answers `error`.
+Attempt attempt_with(DriverChoice driver, int error) {
+    Attempt attempt;
+    std::thread([&] {
+        attempt.refused = refuse_calls({{SYS_io_uring_setup, error}});
+        RealNodeOptions options = quiet(2, driver);
+        options.log_level = LogLevel::kWarn;
+        options.log_sink = [&](const Logger::Event& event) {
+            attempt.warnings += std::string(event.fields);
+        };
+        attempt.ran =
+            run_real_node(options, [&](RealNode& node) { return note_driver(node, &attempt); });
+    }).join();
+    return attempt;
+}
+
+TEST(RealNode, takes_aio_by_itself_where_io_uring_is_refused_and_says_why) {
+    for (const auto& [error, cause] :
+         {std::pair(EPERM, "seccomp"), std::pair(ENOSYS, "no io_uring"),
+          std::pair(ENOMEM, "ulimit -l"), std::pair(EINVAL, "older than 6.1")}) {
+        const Attempt attempt = attempt_with(DriverChoice::kAuto, error);
+        if (!attempt.refused) GTEST_SKIP() << "may not filter system calls here";
+        EXPECT_EQ(attempt.ran, 0);
+        EXPECT_EQ(attempt.driver, "aio");
+        EXPECT_NE(attempt.warnings.find(cause), std::string::npos) << attempt.warnings;
+    }
+}
+
+TEST(RealNode, fails_with_the_cause_when_io_uring_was_asked_for_and_is_refused) {
+    const Attempt attempt = attempt_with(DriverChoice::kUring, EPERM);
+    if (!attempt.refused) GTEST_SKIP() << "may not filter system calls here";
+    ASSERT_FALSE(attempt.ran.has_value());
+    EXPECT_EQ(attempt.ran.error().code, ErrorCode::kUnavailable);
+    EXPECT_NE(attempt.ran.error().message.find("seccomp"), std::string::npos)
+        << attempt.ran.error().message;
 }
 
 TEST(RealNode, refuses_what_it_cannot_start) {

@@ -172,18 +172,13 @@ void Watchdog::sample(Seat& seat, Instant now) {
     if (!running) return;
     if (!seat.watching) {
         seat.watching = true;
-        seat.measured = seat.judged = seat.stalled = false;
+        seat.judged = seat.stalled = false;
         seat.step = step;
         seat.since = now;
+        seat.ran = processor_time(seat.cpu_clock);
         return;
     }
     if (seat.judged) return;
-    if (!seat.measured) {
-        // Most steps never get here, so the first look at them costs no system call.
-        seat.measured = true;
-        seat.ran = processor_time(seat.cpu_clock);
-        seat.ran_since = now;
-    }
     // It began up to a period before it was first seen.
     if (now - seat.since + kPeriod >= options_.threshold) judge(seat, now);
 }
@@ -191,7 +186,7 @@ void Watchdog::sample(Seat& seat, Instant now) {
 void Watchdog::judge(Seat& seat, Instant now) {
     seat.judged = true;
     const Duration ran = processor_time(seat.cpu_clock) - seat.ran;
-    if (2 * ran < now - seat.ran_since && wants_processor(seat.thread_id)) {
+    if (2 * ran < now - seat.since && wants_processor(seat.thread_id)) {
         seat.starved.fetch_add(1, std::memory_order_relaxed);
         options_.log.debug("runtime", "a step waits for a processor", "shard={} ms={}",
                            seat.shard->id(), ms(now - seat.since));
@@ -224,7 +219,7 @@ void Watchdog::report(Seat& seat, Instant now, Duration ran) {
     options_.log.warn("runtime", "a step holds its shard",
                       "shard={} ms={} on_processor={}% not_reported={} stack=\"{}\"",
                       seat.shard->id(), ms(now - seat.since),
-                      100 * ran.count() / std::max<int64_t>(1, (now - seat.ran_since).count()),
+                      100 * ran.count() / std::max<int64_t>(1, (now - seat.since).count()),
                       std::exchange(seat.suppressed, 0), stack);
 }
 

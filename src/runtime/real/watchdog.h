@@ -87,10 +87,8 @@ class Watchdog {
         bool watching = false;  // a step has been seen running
         uint64_t step = 0;
         Instant since;
-        Instant ran_since;
-        Duration ran{};         // the thread's processor time at ran_since
-        bool measured = false;  // they are this step's
-        bool judged = false;    // past the threshold: a stall, or starved
+        Duration ran{};       // the thread's processor time then
+        bool judged = false;  // past the threshold: a stall, or starved
         bool stalled = false;
         Instant last_report;
         uint64_t suppressed = 0;
