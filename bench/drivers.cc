@@ -3,6 +3,7 @@
 //
 //   weir_bench_drivers DIRECTORY [ROUNDS]
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -37,7 +38,13 @@ T must(Result<T> result) {
 struct Figures {
     std::vector<int64_t> ns;
     Duration taken{};
+    Duration processor{};  // of the whole process: what is comparable on a machine that does other
+                           // things too
 
+    double cpu_us() const {
+        return std::chrono::duration<double, std::micro>(processor).count() /
+               static_cast<double>(ns.size());
+    }
     double per_second() const {
         return static_cast<double>(ns.size()) / std::chrono::duration<double>(taken).count();
     }
@@ -163,27 +170,41 @@ void run(DriverChoice driver, uint32_t shards, NodeMain main) {
                       std::move(main)));
 }
 
+Duration processor_time() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    const auto of = [](timeval time) {
+        return time.tv_sec * Duration(1s) + time.tv_usec * Duration(1us);
+    };
+    return of(usage.ru_utime) + of(usage.ru_stime);
+}
+
 using Measure = std::function<void(DriverChoice, Figures*)>;
 
 void compare(const char* name, int rounds, const Measure& measure) {
-    std::map<DriverChoice, std::vector<double>> rates;
+    std::map<DriverChoice, std::vector<double>> rates, costs;
     for (int round = 0; round < rounds; ++round) {
         for (const DriverChoice driver : {DriverChoice::kUring, DriverChoice::kAio}) {
             Figures figures;
+            const Duration before = processor_time();
             measure(driver, &figures);
+            figures.processor = processor_time() - before;
             rates[driver].push_back(figures.per_second());
+            costs[driver].push_back(figures.cpu_us());
             fmt::print(
-                "{:<40} {:<6} {:>10.0f}/s  p50 {:>8.1f} us  p99 {:>8.1f} us  p99.9 {:>8.1f} us\n",
+                "{:<38} {:<6} {:>8.0f}/s  p50 {:>7.1f}  p99 {:>8.1f}  p99.9 {:>8.1f} us  processor "
+                "{:>6.2f} us each\n",
                 name, driver == DriverChoice::kUring ? "uring" : "aio", figures.per_second(),
-                figures.us(0.5), figures.us(0.99), figures.us(0.999));
+                figures.us(0.5), figures.us(0.99), figures.us(0.999), figures.cpu_us());
         }
     }
     const auto median = [](std::vector<double>& v) {
         std::ranges::sort(v);
         return v[v.size() / 2];
     };
-    fmt::print("{:<40} aio / uring = {:.2f}\n", name,
-               median(rates[DriverChoice::kAio]) / median(rates[DriverChoice::kUring]));
+    fmt::print("{:<38} aio / uring: rate {:.2f}, processor time {:.2f}\n", name,
+               median(rates[DriverChoice::kAio]) / median(rates[DriverChoice::kUring]),
+               median(costs[DriverChoice::kAio]) / median(costs[DriverChoice::kUring]));
 }
 
 }  // namespace
