@@ -34,9 +34,11 @@ bool equals_ignoring_case(std::string_view a, std::string_view b) {
     });
 }
 
-std::unexpected<Error> bad_value(const ConfigKey& key, std::string_view value, std::string_view wanted) {
-    return fail(ErrorCode::kInvalidArgument, "Invalid value " + std::string(value) + " for configuration " +
-                                                 std::string(key.name) + ": " + std::string(wanted));
+std::unexpected<Error> bad_value(const ConfigKey& key, std::string_view value,
+                                 std::string_view wanted) {
+    return fail(ErrorCode::kInvalidArgument, "Invalid value " + std::string(value) +
+                                                 " for configuration " + std::string(key.name) +
+                                                 ": " + std::string(wanted));
 }
 
 Result<void> validate_choice(const ConfigKey& key, std::string_view value, std::string_view whole) {
@@ -47,8 +49,8 @@ Result<void> validate_choice(const ConfigKey& key, std::string_view value, std::
     return bad_value(key, whole, "must be one of " + std::string(key.choices));
 }
 
-Result<void> validate_range(const ConfigKey& key, std::string_view text, std::optional<int64_t> value, int64_t min,
-                            int64_t max) {
+Result<void> validate_range(const ConfigKey& key, std::string_view text,
+                            std::optional<int64_t> value, int64_t min, int64_t max) {
     if (!value) return bad_value(key, text, "not a number of its type");
     min = std::max(min, key.min);
     max = std::min(max, key.max);
@@ -93,7 +95,8 @@ std::optional<uint64_t> config_size(std::string_view value) {
         }
     }
     const auto count = parse_integer(trim(value));
-    if (!count || *count < 0 || static_cast<uint64_t>(*count) > (uint64_t{1} << 50) / unit) return std::nullopt;
+    if (!count || *count < 0 || static_cast<uint64_t>(*count) > (uint64_t{1} << 50) / unit)
+        return std::nullopt;
     return static_cast<uint64_t>(*count) * unit;
 }
 
@@ -101,27 +104,35 @@ Result<void> validate_config(const ConfigKey& key, std::string_view raw) {
     const std::string_view value = trim(raw);
     switch (key.type) {
         case ConfigType::kBoolean:
-            if (equals_ignoring_case(value, "true") || equals_ignoring_case(value, "false")) return {};
+            if (equals_ignoring_case(value, "true") || equals_ignoring_case(value, "false"))
+                return {};
             return bad_value(key, raw, "must be true or false");
-        case ConfigType::kShort: return validate_range(key, raw, parse_integer(value), INT16_MIN, INT16_MAX);
-        case ConfigType::kInt: return validate_range(key, raw, parse_integer(value), INT32_MIN, INT32_MAX);
-        case ConfigType::kLong: return validate_range(key, raw, parse_integer(value), INT64_MIN, INT64_MAX);
+        case ConfigType::kShort:
+            return validate_range(key, raw, parse_integer(value), INT16_MIN, INT16_MAX);
+        case ConfigType::kInt:
+            return validate_range(key, raw, parse_integer(value), INT32_MIN, INT32_MAX);
+        case ConfigType::kLong:
+            return validate_range(key, raw, parse_integer(value), INT64_MIN, INT64_MAX);
         case ConfigType::kDouble: {
             const auto number = parse_double(value);
             if (!number) return bad_value(key, raw, "not a number of its type");
-            if (key.min != std::numeric_limits<int64_t>::min() && *number < static_cast<double>(key.min)) {
+            if (key.min != std::numeric_limits<int64_t>::min() &&
+                *number < static_cast<double>(key.min)) {
                 return bad_value(key, raw, "must be at least " + std::to_string(key.min));
             }
-            if (key.max != std::numeric_limits<int64_t>::max() && *number > static_cast<double>(key.max)) {
+            if (key.max != std::numeric_limits<int64_t>::max() &&
+                *number > static_cast<double>(key.max)) {
                 return bad_value(key, raw, "must be at most " + std::to_string(key.max));
             }
             return {};
         }
         case ConfigType::kList:
-            for (const std::string_view element : config_list(value)) TRY(validate_choice(key, element, raw));
+            for (const std::string_view element : config_list(value))
+                TRY(validate_choice(key, element, raw));
             return {};
         case ConfigType::kString:
-        case ConfigType::kPassword: return validate_choice(key, value, raw);
+        case ConfigType::kPassword:
+            return validate_choice(key, value, raw);
     }
     return {};
 }

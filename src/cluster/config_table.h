@@ -1,7 +1,8 @@
-// The one definition of every option: of a node (weir start's flags, its file, and what Kafka's tools see as broker configuration) and
-// of a topic. Help, docs/reference/configuration.md, the file's parser, DescribeConfigs and AlterConfigs are all made from these
-// tables. Names, defaults and meaning are Kafka's where Kafka has the option; options of Kafka's that have no effect in Weir are accepted, stored and
-// shown, since tools set them without asking.
+// The one definition of every option: of a node (weir start's flags, its file, and what Kafka's
+// tools see as broker configuration) and of a topic. Help, docs/reference/configuration.md, the
+// file's parser, DescribeConfigs and AlterConfigs are all made from these tables. Names, defaults
+// and meaning are Kafka's where Kafka has the option; options of Kafka's that have no effect in
+// Weir are accepted, stored and shown, since tools set them without asking.
 #pragma once
 
 #include <cstdint>
@@ -46,8 +47,9 @@ struct ConfigKey {
     ConfigUpdate update = ConfigUpdate::kDynamic;
     std::string_view flag = {};     // of weir start, without dashes; empty: none
     std::string_view metavar = {};  // what stands for the value in help
-    // A topic option's defaults at the broker, in order of precedence: "log.retention.ms|log.retention.minutes|log.retention.hours".
-    // Of another unit by its ending (.minutes, .hours).
+    // A topic option's defaults at the broker, in order of precedence:
+    // "log.retention.ms|log.retention.minutes|log.retention.hours". Of another unit by its ending
+    // (.minutes, .hours).
     std::string_view broker_keys = {};
     bool effect = true;  // false: stored and shown, and nothing else
 };
@@ -57,10 +59,12 @@ std::span<const ConfigKey> broker_config_keys();  // in the order in which a per
 const ConfigKey* find_topic_config(std::string_view name);
 const ConfigKey* find_broker_config(std::string_view name);
 
-// Whether `value` is one of this option's values; kInvalidArgument with a sentence that says what would be.
+// Whether `value` is one of this option's values; kInvalidArgument with a sentence that says what
+// would be.
 Result<void> validate_config(const ConfigKey& key, std::string_view value);
 
-// Numbers and booleans in the ways that Kafka's configuration writes them. For values that were validated; else 0, false.
+// Numbers and booleans in the ways that Kafka's configuration writes them. For values that were
+// validated; else 0, false.
 int64_t config_integer(std::string_view value);
 double config_double(std::string_view value);
 bool config_boolean(std::string_view value);
@@ -68,7 +72,8 @@ std::vector<std::string_view> config_list(std::string_view value);
 // "512MiB", "1GiB", "1048576": nothing if it is no size.
 std::optional<uint64_t> config_size(std::string_view value);
 
-// `value` of `from` (…hours, …minutes, …ms) as the milliseconds or bytes that a topic option counts in.
+// `value` of `from` (…hours, …minutes, …ms) as the milliseconds or bytes that a topic option counts
+// in.
 std::string convert_broker_value(std::string_view from, std::string_view value);
 
 std::vector<std::string_view> split(std::string_view text, char separator);

@@ -27,7 +27,8 @@ TEST(ConfigTable, a_topic_option_and_its_broker_option_have_the_same_default) {
     for (const ConfigKey& key : topic_config_keys()) {
         if (key.broker_keys.empty()) continue;
         for (const std::string_view broker_key : split(key.broker_keys, '|')) {
-            EXPECT_NE(find_broker_config(broker_key), nullptr) << key.name << " names " << broker_key;
+            EXPECT_NE(find_broker_config(broker_key), nullptr)
+                << key.name << " names " << broker_key;
         }
         EXPECT_EQ(view.topic({}, key).value, key.default_value) << key.name;
         EXPECT_EQ(view.topic({}, key).source, ConfigSource::kDefault) << key.name;
@@ -56,7 +57,8 @@ TEST(ConfigTable, values_are_checked_by_type_range_and_choice) {
 
 TEST(ConfigView, the_most_specific_source_wins_and_all_are_listed_in_order) {
     MetadataImage image;
-    ASSERT_TRUE(image.apply(ResourceConfigChanged{ConfigResource::kBroker, "", "log.retention.ms", "1"}));
+    ASSERT_TRUE(
+        image.apply(ResourceConfigChanged{ConfigResource::kBroker, "", "log.retention.ms", "1"}));
     const ConfigMap given = {{"log.retention.hours", "2"}};
     const ConfigView view(image, given, 5);
     const ConfigKey& key = *find_topic_config("retention.ms");
@@ -69,7 +71,8 @@ TEST(ConfigView, the_most_specific_source_wins_and_all_are_listed_in_order) {
     EXPECT_EQ(config.synonyms[1].source, ConfigSource::kStaticBroker);
     EXPECT_EQ(config.synonyms[2].source, ConfigSource::kDefault);
 
-    ASSERT_TRUE(image.apply(ResourceConfigChanged{ConfigResource::kBroker, "5", "log.retention.ms", "3"}));
+    ASSERT_TRUE(
+        image.apply(ResourceConfigChanged{ConfigResource::kBroker, "5", "log.retention.ms", "3"}));
     EXPECT_EQ(view.topic({}, key).source, ConfigSource::kDynamicBroker);
     EXPECT_EQ(view.topic({{"retention.ms", "4"}}, key).value, "4");
     EXPECT_EQ(view.topic({{"retention.ms", "4"}}, key).source, ConfigSource::kTopic);
@@ -88,9 +91,11 @@ TEST(ConfigView, broker_values_of_other_units_are_converted) {
 TEST(ConfigView, settings_follow_the_options) {
     const MetadataImage image;
     const ConfigMap given;
-    const TopicSettings settings = topic_settings(
-        {image, given, 0}, {{"compression.type", "zstd"}, {"compression.zstd.level", "7"}, {"cleanup.policy", "compact"},
-                            {"message.timestamp.type", "LogAppendTime"}});
+    const TopicSettings settings =
+        topic_settings({image, given, 0}, {{"compression.type", "zstd"},
+                                           {"compression.zstd.level", "7"},
+                                           {"cleanup.policy", "compact"},
+                                           {"message.timestamp.type", "LogAppendTime"}});
     EXPECT_EQ(settings.compression_level, 7);
     EXPECT_TRUE(settings.compacted);
     EXPECT_FALSE(settings.log.delete_by_retention);

@@ -6,12 +6,14 @@
 
 namespace weir::cluster {
 
-void ConfigView::add_broker_synonyms(std::string_view key, std::vector<ConfigSynonym>& synonyms) const {
+void ConfigView::add_broker_synonyms(std::string_view key,
+                                     std::vector<ConfigSynonym>& synonyms) const {
     const auto add = [&](const ConfigMap& configs, ConfigSource source) {
         const auto found = configs.find(key);
         if (found != configs.end()) synonyms.push_back({std::string(key), found->second, source});
     };
-    add(image_.configs(ConfigResource::kBroker, std::to_string(node_id_)), ConfigSource::kDynamicBroker);
+    add(image_.configs(ConfigResource::kBroker, std::to_string(node_id_)),
+        ConfigSource::kDynamicBroker);
     add(image_.configs(ConfigResource::kBroker, ""), ConfigSource::kDynamicDefaultBroker);
     add(given_, ConfigSource::kStaticBroker);
 }
@@ -20,7 +22,8 @@ EffectiveConfig ConfigView::broker(const ConfigKey& key) const {
     EffectiveConfig config;
     add_broker_synonyms(key.name, config.synonyms);
     if (key.default_value) {
-        config.synonyms.push_back({std::string(key.name), std::string(*key.default_value), ConfigSource::kDefault});
+        config.synonyms.push_back(
+            {std::string(key.name), std::string(*key.default_value), ConfigSource::kDefault});
     }
     if (!config.synonyms.empty()) {
         config.value = config.synonyms.front().value;
@@ -32,21 +35,27 @@ EffectiveConfig ConfigView::broker(const ConfigKey& key) const {
 EffectiveConfig ConfigView::topic(const ConfigMap& own, const ConfigKey& key) const {
     EffectiveConfig config;
     const auto found = own.find(key.name);
-    if (found != own.end()) config.synonyms.push_back({std::string(key.name), found->second, ConfigSource::kTopic});
+    if (found != own.end())
+        config.synonyms.push_back({std::string(key.name), found->second, ConfigSource::kTopic});
     if (!key.broker_keys.empty()) {
-        for (const std::string_view broker_key : split(key.broker_keys, '|')) add_broker_synonyms(broker_key, config.synonyms);
+        for (const std::string_view broker_key : split(key.broker_keys, '|'))
+            add_broker_synonyms(broker_key, config.synonyms);
         for (const std::string_view broker_key : split(key.broker_keys, '|')) {
             const ConfigKey* default_key = find_broker_config(broker_key);
             CHECK(default_key != nullptr);
             if (default_key->default_value) {
-                config.synonyms.push_back({std::string(broker_key), std::string(*default_key->default_value), ConfigSource::kDefault});
+                config.synonyms.push_back({std::string(broker_key),
+                                           std::string(*default_key->default_value),
+                                           ConfigSource::kDefault});
             }
         }
     }
     if (!config.synonyms.empty()) {
         const ConfigSynonym& first = config.synonyms.front();
         config.source = first.source;
-        config.value = first.source == ConfigSource::kTopic ? *first.value : convert_broker_value(first.name, *first.value);
+        config.value = first.source == ConfigSource::kTopic
+                           ? *first.value
+                           : convert_broker_value(first.name, *first.value);
     } else if (key.default_value) {
         config.value = std::string(*key.default_value);
     }
@@ -66,15 +75,19 @@ std::string ConfigView::topic_value(const ConfigMap& own, std::string_view name)
 }
 
 TopicSettings topic_settings(const ConfigView& view, const ConfigMap& own) {
-    const auto integer = [&](std::string_view key) { return config_integer(view.topic_value(own, key)); };
+    const auto integer = [&](std::string_view key) {
+        return config_integer(view.topic_value(own, key));
+    };
     TopicSettings settings;
     settings.batch_bytes_max = static_cast<int32_t>(integer("max.message.bytes"));
     settings.log_append_time = view.topic_value(own, "message.timestamp.type") == "LogAppendTime";
     settings.timestamp_before_max_ms = integer("message.timestamp.before.max.ms");
     settings.timestamp_after_max_ms = integer("message.timestamp.after.max.ms");
     settings.compression = view.topic_value(own, "compression.type");
-    if (settings.compression == "gzip" || settings.compression == "lz4" || settings.compression == "zstd") {
-        settings.compression_level = static_cast<int32_t>(integer("compression." + settings.compression + ".level"));
+    if (settings.compression == "gzip" || settings.compression == "lz4" ||
+        settings.compression == "zstd") {
+        settings.compression_level =
+            static_cast<int32_t>(integer("compression." + settings.compression + ".level"));
     }
     const std::string policy = view.topic_value(own, "cleanup.policy");
     const auto policies = config_list(policy);
@@ -89,7 +102,9 @@ TopicSettings topic_settings(const ConfigView& view, const ConfigMap& own) {
 }
 
 BrokerSettings broker_settings(const ConfigView& view) {
-    const auto integer = [&](std::string_view key) { return config_integer(view.broker_value(key)); };
+    const auto integer = [&](std::string_view key) {
+        return config_integer(view.broker_value(key));
+    };
     const auto narrow = [&](std::string_view key) { return static_cast<int32_t>(integer(key)); };
     BrokerSettings settings;
     settings.request_bytes_max = narrow("socket.request.max.bytes");

@@ -1,5 +1,6 @@
-// What an option's value is, and where it comes from: set on the topic, set while running for this broker or for all, given at start, or the
-// default. Also the same values parsed, as structs, for those who act on them. Plain functions over an image; any shard, on its own image.
+// What an option's value is, and where it comes from: set on the topic, set while running for this
+// broker or for all, given at start, or the default. Also the same values parsed, as structs, for
+// those who act on them. Plain functions over an image; any shard, on its own image.
 #pragma once
 
 #include <optional>
@@ -35,7 +36,8 @@ struct ConfigSynonym {
 struct EffectiveConfig {
     std::optional<std::string> value;
     ConfigSource source = ConfigSource::kDefault;
-    std::vector<ConfigSynonym> synonyms;  // where the value could have come from, in order of precedence; the first is where it did
+    std::vector<ConfigSynonym> synonyms;  // where the value could have come from, in order of
+                                          // precedence; the first is where it did
 };
 
 class ConfigView {
@@ -61,21 +63,21 @@ class ConfigView {
 };
 
 struct TopicSettings {
-    int32_t batch_bytes_max = 0;         // max.message.bytes
-    bool log_append_time = false;        // message.timestamp.type
+    int32_t batch_bytes_max = 0;   // max.message.bytes
+    bool log_append_time = false;  // message.timestamp.type
     int64_t timestamp_before_max_ms = 0;
     int64_t timestamp_after_max_ms = 0;
-    std::string compression;             // compression.type
-    int32_t compression_level = 0;       // of that codec
+    std::string compression;        // compression.type
+    int32_t compression_level = 0;  // of that codec
     bool compacted = false;
-    bool deletes = true;                 // cleanup.policy has "delete"
+    bool deletes = true;  // cleanup.policy has "delete"
     storage::LogConfig log;
 };
 TopicSettings topic_settings(const ConfigView& view, const ConfigMap& own);
 
 struct BrokerSettings {
     int32_t request_bytes_max = 0;
-    int64_t idle_ms_max = 0;             // -1: for ever
+    int64_t idle_ms_max = 0;  // -1: for ever
     int32_t connections_max = 0;
     int32_t connections_per_ip_max = 0;
     std::vector<std::pair<std::string, int32_t>> connections_per_ip_overrides;

@@ -40,7 +40,8 @@ Task<Result<void>> Controller::open() {
     while (offset < log_.end().offset) {
         const storage::ReadResult read =
             co_await runtime::try_(log_.read(offset, {.bytes_max = kReadBytes}, {}));
-        if (read.next_offset <= offset) co_return fail(ErrorCode::kCorrupt, "the metadata log ends before its end");
+        if (read.next_offset <= offset)
+            co_return fail(ErrorCode::kCorrupt, "the metadata log ends before its end");
         for (const SharedBytes& part : read.parts) co_await runtime::try_(take(part.bytes()));
         offset = read.next_offset;
     }
@@ -74,7 +75,8 @@ Task<Result<void>> Controller::commit(std::vector<MetadataRecord> records) {
     MetadataChange change;
     for (const MetadataRecord& record : records) {
         if (const auto* deleted = std::get_if<TopicDeleted>(&record)) {
-            if (const TopicImage* topic = image_.find(deleted->id)) change.topics_removed.push_back(*topic);
+            if (const TopicImage* topic = image_.find(deleted->id))
+                change.topics_removed.push_back(*topic);
         }
     }
     const std::vector<uint8_t> payload = encode_metadata(records);
@@ -97,13 +99,15 @@ Task<Result<void>> Controller::commit(std::vector<MetadataRecord> records) {
 
 Task<void> Controller::publish(MetadataChange change) {
     std::vector<Task<bool>> tasks;
-    const auto one = [](runtime::ShardId to, MetadataShard* shard, MetadataChange change) -> Task<bool> {
+    const auto one = [](runtime::ShardId to, MetadataShard* shard,
+                        MetadataChange change) -> Task<bool> {
         co_await runtime::on(to, [shard, change = std::move(change)]() mutable -> Task<void> {
             co_await shard->apply(std::move(change));
         });
         co_return true;
     };
-    for (runtime::ShardId i = 0; i < shards_.size(); ++i) tasks.push_back(one(i, shards_[i], change));
+    for (runtime::ShardId i = 0; i < shards_.size(); ++i)
+        tasks.push_back(one(i, shards_[i], change));
     (void)co_await runtime::all(std::move(tasks));
 }
 
@@ -119,16 +123,19 @@ Task<Result<std::vector<storage::LogId>>> Controller::take_log_ids(size_t count)
 }
 
 Task<Result<void>> Controller::create_logs(std::vector<NewLog> logs) {
-    const auto one = [](runtime::ShardId to, MetadataShard* shard, std::vector<NewLog> logs) -> Task<Result<void>> {
-        co_return co_await runtime::on(to, [shard, logs = std::move(logs)]() mutable -> Task<Result<void>> {
-            co_return co_await shard->hooks().create_logs(std::move(logs));
-        });
+    const auto one = [](runtime::ShardId to, MetadataShard* shard,
+                        std::vector<NewLog> logs) -> Task<Result<void>> {
+        co_return co_await runtime::on(
+            to, [shard, logs = std::move(logs)]() mutable -> Task<Result<void>> {
+                co_return co_await shard->hooks().create_logs(std::move(logs));
+            });
     };
     std::vector<Task<Result<void>>> tasks;
     for (runtime::ShardId i = 0; i < shards_.size(); ++i) {
         std::vector<NewLog> mine;
         for (const NewLog& log : logs) {
-            if (storage::owner_of(log.id, static_cast<uint32_t>(shards_.size())) == i) mine.push_back(log);
+            if (storage::owner_of(log.id, static_cast<uint32_t>(shards_.size())) == i)
+                mine.push_back(log);
         }
         if (!mine.empty()) tasks.push_back(one(i, shards_[i], std::move(mine)));
     }
@@ -141,7 +148,9 @@ Task<Result<void>> Controller::create_logs(std::vector<NewLog> logs) {
     std::vector<storage::LogId> ids;
     for (const NewLog& log : logs) ids.push_back(log.id);
     for (runtime::ShardId i = 0; i < shards_.size(); ++i) {
-        co_await runtime::on(i, [shard = shards_[i], ids]() -> Task<void> { co_await shard->hooks().remove_logs(ids); });
+        co_await runtime::on(i, [shard = shards_[i], ids]() -> Task<void> {
+            co_await shard->hooks().remove_logs(ids);
+        });
     }
     co_return result;
 }

@@ -1,8 +1,10 @@
-// Controller: the one place that changes metadata. It lives on shard 0, owns the metadata log's writing, and publishes what is durable to every shard. Others
-// reach it by on(0, ...). A change is decided under lock() on image(), which has all that was decided before; commit() appends it, waits until
-// it is on stable storage, and returns when every shard has it. On one node the log is its own; with Raft it will be the controller
-// group's, and lock() the leader's.
-// What survives a crash: every change that commit() returned ok for. A change that was interrupted is there or not, whole.
+// Controller: the one place that changes metadata. It lives on shard 0, owns the metadata log's
+// writing, and publishes what is durable to every shard. Others reach it by on(0, ...). A change is
+// decided under lock() on image(), which has all that was decided before; commit() appends it,
+// waits until it is on stable storage, and returns when every shard has it. On one node the log is
+// its own; with Raft it will be the controller group's, and lock() the leader's. What survives a
+// crash: every change that commit() returned ok for. A change that was interrupted is there or not,
+// whole.
 #pragma once
 
 #include <vector>

@@ -9,7 +9,8 @@ std::unexpected<Error> does_not_follow(std::string message) {
     return fail(ErrorCode::kCorrupt, "metadata log: " + std::move(message));
 }
 
-void set_or_erase(ConfigMap& configs, const std::string& key, const std::optional<std::string>& value) {
+void set_or_erase(ConfigMap& configs, const std::string& key,
+                  const std::optional<std::string>& value) {
     if (value) {
         configs[key] = *value;
     } else {
@@ -46,7 +47,9 @@ const TopicImage* MetadataImage::find_collision(std::string_view name) const {
     return found == folded_names_.end() || found->second == name ? nullptr : find(found->second);
 }
 
-TopicImage* MetadataImage::find_mutable(const Uuid& id) { return const_cast<TopicImage*>(find(id)); }
+TopicImage* MetadataImage::find_mutable(const Uuid& id) {
+    return const_cast<TopicImage*>(find(id));
+}
 
 const ConfigMap& MetadataImage::configs(ConfigResource resource, std::string_view name) const {
     static const ConfigMap none;
@@ -89,7 +92,8 @@ Result<void> MetadataImage::take(const TopicCreated& record) {
                                             .id = record.id,
                                             .partitions = record.partitions,
                                             .configs = record.configs});
-    if (std::string folded = fold(record.name); !folded.empty()) folded_names_.emplace(std::move(folded), record.name);
+    if (std::string folded = fold(record.name); !folded.empty())
+        folded_names_.emplace(std::move(folded), record.name);
     partition_count_ += record.partitions.size();
     return {};
 }
@@ -100,7 +104,8 @@ Result<void> MetadataImage::take(const TopicDeleted& record) {
     const auto topic = topics_.find(name->second);
     partition_count_ -= topic->second.partitions.size();
     const auto folded = folded_names_.find(fold(topic->first));
-    if (folded != folded_names_.end() && folded->second == topic->first) folded_names_.erase(folded);
+    if (folded != folded_names_.end() && folded->second == topic->first)
+        folded_names_.erase(folded);
     topics_.erase(topic);
     names_.erase(name);
     return {};
@@ -109,7 +114,8 @@ Result<void> MetadataImage::take(const TopicDeleted& record) {
 Result<void> MetadataImage::take(const PartitionsAdded& record) {
     TopicImage* topic = find_mutable(record.topic);
     if (topic == nullptr) return does_not_follow("an unknown topic got partitions");
-    topic->partitions.insert(topic->partitions.end(), record.partitions.begin(), record.partitions.end());
+    topic->partitions.insert(topic->partitions.end(), record.partitions.begin(),
+                             record.partitions.end());
     partition_count_ += record.partitions.size();
     return {};
 }

@@ -1,6 +1,7 @@
-// MetadataImage: what the metadata log says so far: topics, their partitions and configuration, the cluster's id. A pure fold of
-// records. Every shard has a copy of its own; the controller on shard 0 has the one that decisions are made on. What survives a crash
-// is the log; an image is rebuilt from it, or from a snapshot, which is a list of records that makes the same image.
+// MetadataImage: what the metadata log says so far: topics, their partitions and configuration, the
+// cluster's id. A pure fold of records. Every shard has a copy of its own; the controller on shard
+// 0 has the one that decisions are made on. What survives a crash is the log; an image is rebuilt
+// from it, or from a snapshot, which is a list of records that makes the same image.
 #pragma once
 
 #include <map>
@@ -25,7 +26,8 @@ struct TopicImage {
 
 class MetadataImage {
   public:
-    // An error says that the record does not follow from what came before: a damaged log, or a bug. The image is unchanged then.
+    // An error says that the record does not follow from what came before: a damaged log, or a bug.
+    // The image is unchanged then.
     Result<void> apply(const MetadataRecord& record);
 
     const Uuid& cluster_id() const { return cluster_id_; }
@@ -35,8 +37,8 @@ class MetadataImage {
     // nullptr if there is none. Valid until the next apply().
     const TopicImage* find(std::string_view name) const;
     const TopicImage* find(const Uuid& id) const;
-    // The other topic whose name differs from this one only in '.' against '_' (metric names would be the same, so Kafka refuses
-    // the second); nullptr if there is none.
+    // The other topic whose name differs from this one only in '.' against '_' (metric names would
+    // be the same, so Kafka refuses the second); nullptr if there is none.
     const TopicImage* find_collision(std::string_view name) const;
     // By name, in order.
     const std::map<std::string, TopicImage, std::less<>>& topics() const { return topics_; }
@@ -65,7 +67,8 @@ class MetadataImage {
     int64_t producer_ids_end_ = 0;
     std::map<std::string, TopicImage, std::less<>> topics_;
     std::map<Uuid, std::string> names_;
-    std::map<std::string, std::string, std::less<>> folded_names_;  // with '_' for '.', of those that have either
+    std::map<std::string, std::string, std::less<>>
+        folded_names_;  // with '_' for '.', of those that have either
     std::map<std::pair<ConfigResource, std::string>, ConfigMap> configs_;
     size_t partition_count_ = 0;
 };

@@ -61,7 +61,10 @@ TEST(MetadataImage, its_records_make_the_same_image_again) {
         switch (topics.empty() ? 0 : prng.below(7)) {
             case 0:
                 topics.push_back(id_of(step + 1));
-                ASSERT_TRUE(image.apply(TopicCreated{"t." + std::to_string(step), topics.back(), {{{step + 2}, {0}}}, {{"k", text}}}));
+                ASSERT_TRUE(image.apply(TopicCreated{"t." + std::to_string(step),
+                                                     topics.back(),
+                                                     {{{step + 2}, {0}}},
+                                                     {{"k", text}}}));
                 break;
             case 1: {
                 const size_t at = prng.below(topics.size());
@@ -69,17 +72,28 @@ TEST(MetadataImage, its_records_make_the_same_image_again) {
                 topics.erase(topics.begin() + static_cast<ptrdiff_t>(at));
                 break;
             }
-            case 2: ASSERT_TRUE(image.apply(PartitionsAdded{any(), {{{step + 2}, {0}}}})); break;
-            case 3: ASSERT_TRUE(image.apply(TopicConfigChanged{any(), "k" + text, text})); break;
-            case 4: ASSERT_TRUE(image.apply(TopicConfigChanged{any(), "k" + text, std::nullopt})); break;
-            case 5:
-                ASSERT_TRUE(image.apply(ResourceConfigChanged{ConfigResource::kBroker, text, "k", prng.chance(0.5) ? std::optional(text) : std::nullopt}));
+            case 2:
+                ASSERT_TRUE(image.apply(PartitionsAdded{any(), {{{step + 2}, {0}}}}));
                 break;
-            default: ASSERT_TRUE(image.apply(ProducerIdsReserved{static_cast<int64_t>(step)})); break;
+            case 3:
+                ASSERT_TRUE(image.apply(TopicConfigChanged{any(), "k" + text, text}));
+                break;
+            case 4:
+                ASSERT_TRUE(image.apply(TopicConfigChanged{any(), "k" + text, std::nullopt}));
+                break;
+            case 5:
+                ASSERT_TRUE(image.apply(
+                    ResourceConfigChanged{ConfigResource::kBroker, text, "k",
+                                          prng.chance(0.5) ? std::optional(text) : std::nullopt}));
+                break;
+            default:
+                ASSERT_TRUE(image.apply(ProducerIdsReserved{static_cast<int64_t>(step)}));
+                break;
         }
     }
     MetadataImage again;
-    for (const auto& record : *decode_metadata(encode_metadata(image.to_records()))) ASSERT_TRUE(again.apply(record));
+    for (const auto& record : *decode_metadata(encode_metadata(image.to_records())))
+        ASSERT_TRUE(again.apply(record));
     EXPECT_EQ(again, image);
 }
 

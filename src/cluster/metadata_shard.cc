@@ -4,7 +4,8 @@
 
 namespace weir::cluster {
 
-MetadataShard::MetadataShard(int32_t node_id, ConfigMap given) : node_id_(node_id), given_(std::move(given)) {
+MetadataShard::MetadataShard(int32_t node_id, ConfigMap given)
+    : node_id_(node_id), given_(std::move(given)) {
     broker_ = broker_settings(configs());
 }
 
@@ -18,8 +19,10 @@ runtime::Task<void> MetadataShard::apply(MetadataChange change) {
     for (const MetadataRecord& record : change.records) {
         // The controller applied it to an equal image before it wrote it.
         CHECK(image_.apply(record).has_value());
-        if (const auto* topic = std::get_if<TopicConfigChanged>(&record)) topic_settings_.erase(topic->topic);
-        if (const auto* deleted = std::get_if<TopicDeleted>(&record)) topic_settings_.erase(deleted->id);
+        if (const auto* topic = std::get_if<TopicConfigChanged>(&record))
+            topic_settings_.erase(topic->topic);
+        if (const auto* deleted = std::get_if<TopicDeleted>(&record))
+            topic_settings_.erase(deleted->id);
         if (std::holds_alternative<ResourceConfigChanged>(record)) {
             topic_settings_.clear();
             broker_ = broker_settings(configs());
@@ -31,7 +34,8 @@ runtime::Task<void> MetadataShard::apply(MetadataChange change) {
 const TopicSettings& MetadataShard::settings(const TopicImage& topic) {
     const auto found = topic_settings_.find(topic.id);
     if (found != topic_settings_.end()) return found->second;
-    return topic_settings_.emplace(topic.id, topic_settings(configs(), topic.configs)).first->second;
+    return topic_settings_.emplace(topic.id, topic_settings(configs(), topic.configs))
+        .first->second;
 }
 
 }  // namespace weir::cluster

@@ -1,5 +1,6 @@
-// MetadataShard: one shard's copy of the metadata, with what is derived from it. The controller publishes every change to it, in order. Owned by
-// the broker, one a shard, used on that shard alone.
+// MetadataShard: one shard's copy of the metadata, with what is derived from it. The controller
+// publishes every change to it, in order. Owned by the broker, one a shard, used on that shard
+// alone.
 #pragma once
 
 #include <functional>
@@ -27,10 +28,12 @@ struct MetadataChange {
 class MetadataShard {
   public:
     struct Hooks {
-        // Makes those logs that this shard owns, before the topic exists; on an error the others stay, and are removed by remove_logs.
+        // Makes those logs that this shard owns, before the topic exists; on an error the others
+        // stay, and are removed by remove_logs.
         std::function<runtime::Task<Result<void>>(std::vector<NewLog>)> create_logs;
         std::function<runtime::Task<void>(std::vector<storage::LogId>)> remove_logs;
-        // After the image took the change. Awaited: when it has returned on all shards, whoever asked for the change is answered.
+        // After the image took the change. Awaited: when it has returned on all shards, whoever
+        // asked for the change is answered.
         std::function<runtime::Task<void>(MetadataChange)> changed;
     };
 

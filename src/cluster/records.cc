@@ -68,9 +68,7 @@ void get(ByteReader& in, Uuid& v) {
     const Bytes bytes = in.read_bytes(v.bytes.size());
     if (in.ok()) std::copy(bytes.begin(), bytes.end(), v.bytes.begin());
 }
-void get(ByteReader& in, std::string& v) {
-    v = as_text(in.read_bytes(in.read_unsigned_varlong()));
-}
+void get(ByteReader& in, std::string& v) { v = as_text(in.read_bytes(in.read_unsigned_varlong())); }
 void get(ByteReader& in, std::optional<std::string>& v) {
     const uint8_t present = in.read_u8();
     if (present > 1) return in.set_failed();
@@ -171,7 +169,8 @@ Result<std::vector<MetadataRecord>> decode_metadata(Bytes bytes) {
     while (entries.ok() && entries.remaining() > 0) {
         const uint8_t format = entries.read_u8();
         if (entries.ok() && format != kFormat) {
-            return fail(ErrorCode::kUnsupported, "metadata of an unknown format " + std::to_string(format));
+            return fail(ErrorCode::kUnsupported,
+                        "metadata of an unknown format " + std::to_string(format));
         }
         ByteReader in(entries.read_bytes(entries.read_u32()));
         const size_t count = get_count(in, 2);
@@ -181,9 +180,11 @@ Result<std::vector<MetadataRecord>> decode_metadata(Bytes bytes) {
             if (!in.ok()) break;
             MetadataRecord& record = records.emplace_back();
             if (!get_kind(body, kind, record)) {
-                return fail(ErrorCode::kUnsupported, "a metadata record of an unknown kind " + std::to_string(kind));
+                return fail(ErrorCode::kUnsupported,
+                            "a metadata record of an unknown kind " + std::to_string(kind));
             }
-            // A later Weir may have added fields at the end that may be ignored; others would come under a new kind.
+            // A later Weir may have added fields at the end that may be ignored; others would come
+            // under a new kind.
             if (!body.ok()) in.set_failed();
         }
         if (!in.ok() || in.remaining() != 0) entries.set_failed();

@@ -1,5 +1,6 @@
-// Records of the metadata log: every change of what the cluster is (topics, partitions, configuration, ranges of numbers handed out). One entry of the log
-// holds one or more records that take effect together. The fold of all entries is a MetadataImage. Plain values and their binary
+// Records of the metadata log: every change of what the cluster is (topics, partitions,
+// configuration, ranges of numbers handed out). One entry of the log holds one or more records that
+// take effect together. The fold of all entries is a MetadataImage. Plain values and their binary
 // format, versioned by record: docs/formats/metadata-log.md.
 #pragma once
 
@@ -31,7 +32,8 @@ struct ClusterCreated {
     bool operator==(const ClusterCreated&) const = default;
 };
 
-// Every log id below `end` counts as given out, so that one is never given out twice, whatever became of the topic that it was meant for.
+// Every log id below `end` counts as given out, so that one is never given out twice, whatever
+// became of the topic that it was meant for.
 struct LogIdsReserved {
     uint64_t end = 0;
     bool operator==(const LogIdsReserved&) const = default;
@@ -78,7 +80,8 @@ enum class ConfigResource : uint8_t {
     kGroup = 32,
 };
 
-// Dynamic configuration of anything but a topic. A broker's name is its node id in decimal; "" is the default of all brokers.
+// Dynamic configuration of anything but a topic. A broker's name is its node id in decimal; "" is
+// the default of all brokers.
 struct ResourceConfigChanged {
     ConfigResource resource = ConfigResource::kBroker;
     std::string name;
@@ -94,8 +97,9 @@ using MetadataRecord =
 
 // One entry of the log, or a snapshot.
 std::vector<uint8_t> encode_metadata(const std::vector<MetadataRecord>& records);
-// The records of one or more entries that lie back to back. kMalformed for what does not parse, kUnsupported for a format or a kind of a later Weir: a node that can't read a record must not
-// go on without it.
+// The records of one or more entries that lie back to back. kMalformed for what does not parse,
+// kUnsupported for a format or a kind of a later Weir: a node that can't read a record must not go
+// on without it.
 Result<std::vector<MetadataRecord>> decode_metadata(Bytes bytes);
 
 }  // namespace weir::cluster

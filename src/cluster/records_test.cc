@@ -51,11 +51,12 @@ TEST(MetadataRecords, the_format_is_the_one_in_the_docs) {
         0x01,                          // one record
         0x04, 0x25,                    // kind 4 (TopicCreated), 37 bytes
         0x01, 'a',                     // name
-        0,    0,    0,    0,    0,    0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   2,  // id
-        0x01, 0x07, 0x01, 0x00,        // one partition: log 7 on one replica, node 0
-        0x01, 0x0a, 'p',  'r',  'e',  'a', 'l', 'l', 'o', 'c', 'a', 't',                    // one option
-        0x02, 'o', 'n'};
-    const auto encoded = encode_metadata({TopicCreated{"a", id_of(2), {{{7}, {0}}}, {{"preallocat", "on"}}}});
+        0,    0,    0,    0,    0,    0,   0,   0,   0,   0,   0,   0,   0, 0, 0, 2,  // id
+        0x01, 0x07, 0x01, 0x00,  // one partition: log 7 on one replica, node 0
+        0x01, 0x0a, 'p',  'r',  'e',  'a', 'l', 'l', 'o', 'c', 'a', 't',  // one option
+        0x02, 'o',  'n'};
+    const auto encoded =
+        encode_metadata({TopicCreated{"a", id_of(2), {{{7}, {0}}}, {{"preallocat", "on"}}}});
     EXPECT_EQ(encoded, expected);
 }
 

@@ -1,5 +1,6 @@
-// What administrators and clients may do to topics: the rules of CreateTopics, DeleteTopics, CreatePartitions and the configuration APIs, as changes of the
-// metadata log. Run on shard 0, where the controller is. Each item of a request succeeds or fails by itself.
+// What administrators and clients may do to topics: the rules of CreateTopics, DeleteTopics,
+// CreatePartitions and the configuration APIs, as changes of the metadata log. Run on shard 0,
+// where the controller is. Each item of a request succeeds or fails by itself.
 #pragma once
 
 #include <optional>
@@ -56,24 +57,29 @@ struct TopicOutcome {
 };
 
 // Outcomes in the order of the topics. With validate_only nothing is changed.
-runtime::Task<std::vector<TopicOutcome>> create_topics(Controller& controller, std::vector<NewTopic> topics,
-                                                       bool validate_only, runtime::WaitOptions options);
+runtime::Task<std::vector<TopicOutcome>> create_topics(Controller& controller,
+                                                       std::vector<NewTopic> topics,
+                                                       bool validate_only,
+                                                       runtime::WaitOptions options);
 
 // A topic by name, or by id where the name is empty.
 struct TopicRef {
     std::string name;
     Uuid id;
 };
-runtime::Task<std::vector<TopicOutcome>> delete_topics(Controller& controller, std::vector<TopicRef> topics,
+runtime::Task<std::vector<TopicOutcome>> delete_topics(Controller& controller,
+                                                       std::vector<TopicRef> topics,
                                                        runtime::WaitOptions options);
 
 struct MorePartitions {
     std::string topic;
-    int32_t count = 0;  // in all
+    int32_t count = 0;                                             // in all
     std::optional<std::vector<std::vector<int32_t>>> assignments;  // of the new ones
 };
-runtime::Task<std::vector<TopicOutcome>> create_partitions(Controller& controller, std::vector<MorePartitions> topics,
-                                                           bool validate_only, runtime::WaitOptions options);
+runtime::Task<std::vector<TopicOutcome>> create_partitions(Controller& controller,
+                                                           std::vector<MorePartitions> topics,
+                                                           bool validate_only,
+                                                           runtime::WaitOptions options);
 
 enum class ConfigOp : int8_t { kSet = 0, kDelete = 1, kAppend = 2, kSubtract = 3 };
 
@@ -89,7 +95,9 @@ struct ConfigChange {
     std::vector<Item> items;
     bool replace_all = false;  // AlterConfigs: what is not named goes back to its default
 };
-runtime::Task<std::vector<AdminError>> alter_configs(Controller& controller, std::vector<ConfigChange> changes,
-                                                     bool validate_only, runtime::WaitOptions options);
+runtime::Task<std::vector<AdminError>> alter_configs(Controller& controller,
+                                                     std::vector<ConfigChange> changes,
+                                                     bool validate_only,
+                                                     runtime::WaitOptions options);
 
 }  // namespace weir::cluster

@@ -20,13 +20,19 @@ struct Node {
         for (uint32_t i = 0; i < kShards; ++i) {
             shards.push_back(std::make_unique<MetadataShard>(0, ConfigMap{}));
             storage::MemoryStore* store = &stores.store(i);
-            shards[i]->set_hooks({.create_logs = [store](std::vector<NewLog> logs) -> Task<Result<void>> { return make(store, std::move(logs)); },
-                                  .remove_logs = [store](std::vector<LogId> ids) -> Task<void> { return drop(store, std::move(ids)); },
-                                  .changed = {}});
+            shards[i]->set_hooks(
+                {.create_logs = [store](std::vector<NewLog> logs) -> Task<Result<void>> {
+                     return make(store, std::move(logs));
+                 },
+                 .remove_logs = [store](std::vector<LogId> ids) -> Task<void> {
+                     return drop(store, std::move(ids));
+                 },
+                 .changed = {}});
         }
     }
     static Task<Result<void>> make(storage::MemoryStore* store, std::vector<NewLog> logs) {
-        for (const NewLog& log : logs) co_await runtime::try_(store->create_log(log.id, log.config));
+        for (const NewLog& log : logs)
+            co_await runtime::try_(store->create_log(log.id, log.config));
         co_return Result<void>{};
     }
     static Task<void> drop(storage::MemoryStore* store, std::vector<LogId> ids) {
@@ -34,7 +40,8 @@ struct Node {
     }
     Task<Result<void>> start() {
         storage::Log* log = stores.store(0).find(storage::kMetadataLog);
-        if (log == nullptr) log = co_await runtime::try_(stores.store(0).create_log(storage::kMetadataLog, {}));
+        if (log == nullptr)
+            log = co_await runtime::try_(stores.store(0).create_log(storage::kMetadataLog, {}));
         std::vector<MetadataShard*> pointers;
         for (auto& shard : shards) pointers.push_back(shard.get());
         controller = std::make_unique<Controller>(pointers, *log);
@@ -71,7 +78,8 @@ TEST_F(TopicAdmin, a_topic_is_made_on_every_shard_with_logs_on_their_owners) {
         EXPECT_EQ(*image(shard).find("a"), outcome.topic);
     }
     for (const auto& partition : outcome.topic.partitions) {
-        EXPECT_NE(stores.store(storage::owner_of(partition.log, Node::kShards)).find(partition.log), nullptr);
+        EXPECT_NE(stores.store(storage::owner_of(partition.log, Node::kShards)).find(partition.log),
+                  nullptr);
     }
 }
 
@@ -87,21 +95,30 @@ TEST_F(TopicAdmin, each_rule_has_its_own_fault) {
     EXPECT_EQ(create_one({.name = "x_y"}), AdminFault::kInvalidTopicName);
     EXPECT_EQ(create_one({.name = "b", .partitions = 0}), AdminFault::kInvalidPartitions);
     EXPECT_EQ(create_one({.name = "b", .partitions = -2}), AdminFault::kInvalidPartitions);
-    EXPECT_EQ(create_one({.name = "b", .replication_factor = 3}), AdminFault::kInvalidReplicationFactor);
-    EXPECT_EQ(create_one({.name = "b", .replication_factor = 0}), AdminFault::kInvalidReplicationFactor);
+    EXPECT_EQ(create_one({.name = "b", .replication_factor = 3}),
+              AdminFault::kInvalidReplicationFactor);
+    EXPECT_EQ(create_one({.name = "b", .replication_factor = 0}),
+              AdminFault::kInvalidReplicationFactor);
     EXPECT_EQ(create_one({.name = "b", .configs = {{"no.such", "1"}}}), AdminFault::kInvalidConfig);
-    EXPECT_EQ(create_one({.name = "b", .configs = {{"retention.ms", "x"}}}), AdminFault::kInvalidConfig);
-    EXPECT_EQ(create_one({.name = "b", .configs = {{"retention.ms", std::nullopt}}}), AdminFault::kInvalidConfig);
-    EXPECT_EQ(create_one({.name = "b", .partitions = 1, .assignments = {{0, {0}}}}), AdminFault::kInvalidRequest);
-    EXPECT_EQ(create_one({.name = "b", .assignments = {{1, {0}}}}), AdminFault::kInvalidReplicaAssignment);
-    EXPECT_EQ(create_one({.name = "b", .assignments = {{0, {0, 0}}}}), AdminFault::kInvalidReplicaAssignment);
-    EXPECT_EQ(create_one({.name = "b", .assignments = {{0, {4}}}}), AdminFault::kInvalidReplicaAssignment);
+    EXPECT_EQ(create_one({.name = "b", .configs = {{"retention.ms", "x"}}}),
+              AdminFault::kInvalidConfig);
+    EXPECT_EQ(create_one({.name = "b", .configs = {{"retention.ms", std::nullopt}}}),
+              AdminFault::kInvalidConfig);
+    EXPECT_EQ(create_one({.name = "b", .partitions = 1, .assignments = {{0, {0}}}}),
+              AdminFault::kInvalidRequest);
+    EXPECT_EQ(create_one({.name = "b", .assignments = {{1, {0}}}}),
+              AdminFault::kInvalidReplicaAssignment);
+    EXPECT_EQ(create_one({.name = "b", .assignments = {{0, {0, 0}}}}),
+              AdminFault::kInvalidReplicaAssignment);
+    EXPECT_EQ(create_one({.name = "b", .assignments = {{0, {4}}}}),
+              AdminFault::kInvalidReplicaAssignment);
     EXPECT_EQ(create_one({.name = "b", .assignments = {{0, {0}}, {1, {0}}}}), AdminFault::kNone);
     EXPECT_EQ(image().find("b")->partitions.size(), 2u);
 }
 
 TEST_F(TopicAdmin, one_bad_topic_does_not_fail_the_others) {
-    const auto outcomes = create({{.name = "a"}, {.name = "!"}, {.name = "twice"}, {.name = "b"}, {.name = "twice"}});
+    const auto outcomes =
+        create({{.name = "a"}, {.name = "!"}, {.name = "twice"}, {.name = "b"}, {.name = "twice"}});
     EXPECT_TRUE(outcomes[0].error.ok());
     EXPECT_EQ(outcomes[1].error.fault, AdminFault::kInvalidTopicName);
     EXPECT_EQ(outcomes[2].error.fault, AdminFault::kInvalidRequest);
@@ -123,7 +140,8 @@ TEST_F(TopicAdmin, a_recreated_topic_has_another_id_and_other_logs) {
     const auto second = create({{.name = "a"}})[0].topic;
     EXPECT_NE(first.id, second.id);
     EXPECT_NE(first.partitions[0].log, second.partitions[0].log);
-    const auto unknown = loop.run(delete_topics(*node->controller, {{"b", {}}, {"", first.id}, {"", second.id}}, {}));
+    const auto unknown = loop.run(
+        delete_topics(*node->controller, {{"b", {}}, {"", first.id}, {"", second.id}}, {}));
     EXPECT_EQ(unknown[0].error.fault, AdminFault::kUnknownTopic);
     EXPECT_EQ(unknown[1].error.fault, AdminFault::kUnknownTopicId);
     EXPECT_EQ(unknown[2].topic.name, "a");
@@ -132,7 +150,8 @@ TEST_F(TopicAdmin, a_recreated_topic_has_another_id_and_other_logs) {
 TEST_F(TopicAdmin, partitions_only_grow) {
     create({{.name = "a", .partitions = 2}});
     const auto grow = [&](int32_t count) {
-        return loop.run(create_partitions(*node->controller, {{"a", count, {}}}, false, {}))[0].error.fault;
+        return loop.run(create_partitions(*node->controller, {{"a", count, {}}}, false, {}))[0]
+            .error.fault;
     };
     EXPECT_EQ(grow(2), AdminFault::kInvalidPartitions);
     EXPECT_EQ(grow(1), AdminFault::kInvalidPartitions);
@@ -165,19 +184,32 @@ TEST_F(TopicAdmin, configuration_is_set_appended_subtracted_and_deleted) {
     EXPECT_EQ(one({"no.such", ConfigOp::kSet, "5"}), AdminFault::kInvalidConfig);
     EXPECT_EQ(one({"retention.ms", ConfigOp::kDelete, {}}), AdminFault::kNone);
     EXPECT_FALSE(image().find("a")->configs.contains("retention.ms"));
-    EXPECT_TRUE(alter({.name = "a", .items = {{"retention.bytes", ConfigOp::kSet, "7"}}, .replace_all = true})[0].ok());
+    EXPECT_TRUE(alter({.name = "a",
+                       .items = {{"retention.bytes", ConfigOp::kSet, "7"}},
+                       .replace_all = true})[0]
+                    .ok());
     EXPECT_EQ(image().find("a")->configs, (ConfigMap{{"retention.bytes", "7"}}));
-    EXPECT_TRUE(alter({.name = "a", .items = {{"retention.bytes", ConfigOp::kSet, "8"}}}, true)[0].ok());
+    EXPECT_TRUE(
+        alter({.name = "a", .items = {{"retention.bytes", ConfigOp::kSet, "8"}}}, true)[0].ok());
     EXPECT_EQ(image().find("a")->configs.at("retention.bytes"), "7");
 }
 
 TEST_F(TopicAdmin, broker_configuration_changes_what_topics_get) {
-    EXPECT_TRUE(alter({.resource = ConfigResource::kBroker, .name = "", .items = {{"num.partitions", ConfigOp::kSet, "4"}}})[0].ok());
+    EXPECT_TRUE(alter({.resource = ConfigResource::kBroker,
+                       .name = "",
+                       .items = {{"num.partitions", ConfigOp::kSet, "4"}}})[0]
+                    .ok());
     create({{.name = "a"}});
     EXPECT_EQ(image().find("a")->partitions.size(), 4u);
-    EXPECT_EQ(alter({.resource = ConfigResource::kBroker, .name = "", .items = {{"shards", ConfigOp::kSet, "4"}}})[0].fault,
+    EXPECT_EQ(alter({.resource = ConfigResource::kBroker,
+                     .name = "",
+                     .items = {{"shards", ConfigOp::kSet, "4"}}})[0]
+                  .fault,
               AdminFault::kInvalidRequest);
-    EXPECT_EQ(alter({.resource = ConfigResource::kBroker, .name = "9", .items = {{"num.partitions", ConfigOp::kSet, "4"}}})[0].fault,
+    EXPECT_EQ(alter({.resource = ConfigResource::kBroker,
+                     .name = "9",
+                     .items = {{"num.partitions", ConfigOp::kSet, "4"}}})[0]
+                  .fault,
               AdminFault::kInvalidRequest);
 }
 
@@ -194,7 +226,8 @@ TEST_F(TopicAdmin, a_restart_finds_the_same_metadata_and_hands_out_new_numbers) 
         EXPECT_EQ(*loop.run(node->controller->take_producer_ids(10)), 10 * (i + 1));
         const auto again = create({{.name = "c" + std::to_string(i)}})[0].topic;
         for (const auto& [name, topic] : before.topics()) {
-            for (const auto& partition : topic.partitions) EXPECT_NE(partition.log, again.partitions[0].log);
+            for (const auto& partition : topic.partitions)
+                EXPECT_NE(partition.log, again.partitions[0].log);
         }
     }
 }

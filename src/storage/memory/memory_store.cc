@@ -12,7 +12,8 @@ using runtime::Task;
 
 class MemoryLog final : public Log {
   public:
-    MemoryLog(MemoryStore& store, LogId id, LogConfig config) : store_(store), id_(id), config_(config) {}
+    MemoryLog(MemoryStore& store, LogId id, LogConfig config)
+        : store_(store), id_(id), config_(config) {}
 
     LogId id() const override { return id_; }
     const LogConfig& config() const override { return config_; }
@@ -21,7 +22,9 @@ class MemoryLog final : public Log {
     Position end() const override { return end_; }
     Position durable_end() const override { return durable_; }
     HardState hard_state() const override { return hard_state_; }
-    int32_t last_term() const override { return entries_.empty() ? last_term_ : entries_.back().info.term; }
+    int32_t last_term() const override {
+        return entries_.empty() ? last_term_ : entries_.back().info.term;
+    }
     std::optional<TermEnd> end_of_term(int32_t term) const override {
         std::optional<TermEnd> found;
         for (const Entry& entry : entries_) {
@@ -70,7 +73,9 @@ class MemoryLog final : public Log {
             if (entry.info.kind != EntryKind::kData || entry.info.next_offset <= offset) continue;
             if (entry.info.next_offset > limits.end_offset) break;
             const bool first = result.parts.empty();
-            if (result.size + entry.payload.size() > limits.bytes_max && !(first && limits.at_least_one)) break;
+            if (result.size + entry.payload.size() > limits.bytes_max &&
+                !(first && limits.at_least_one))
+                break;
             if (first) result.first_offset = entry.info.first.offset;
             result.parts.push_back(entry.payload);
             result.size += entry.payload.size();
@@ -78,7 +83,8 @@ class MemoryLog final : public Log {
         }
         co_return result;
     }
-    Task<Result<std::optional<FoundEntry>>> find_timestamp(int64_t timestamp_ms, int64_t end_offset) override {
+    Task<Result<std::optional<FoundEntry>>> find_timestamp(int64_t timestamp_ms,
+                                                           int64_t end_offset) override {
         for (const Entry& entry : entries_) {
             if (entry.info.next_offset > end_offset) break;
             if (entry.info.next_offset > start_ && entry.info.max_timestamp_ms >= timestamp_ms) {
@@ -91,7 +97,8 @@ class MemoryLog final : public Log {
         std::optional<FoundEntry> found;
         for (const Entry& entry : entries_) {
             if (entry.info.next_offset > end_offset) break;
-            if (entry.info.next_offset > start_ && (!found || entry.info.max_timestamp_ms > found->info.max_timestamp_ms)) {
+            if (entry.info.next_offset > start_ &&
+                (!found || entry.info.max_timestamp_ms > found->info.max_timestamp_ms)) {
                 found = FoundEntry{entry.info, entry.payload};
             }
         }
@@ -116,7 +123,9 @@ class MemoryLog final : public Log {
         hard_state_ = state;
         co_return Result<void>{};
     }
-    void set_state_provider(std::function<std::vector<uint8_t>()> provider) override { provider_ = std::move(provider); }
+    void set_state_provider(std::function<std::vector<uint8_t>()> provider) override {
+        provider_ = std::move(provider);
+    }
     RecoveredState take_recovered() override { return std::exchange(recovered_, {}); }
 
     void restart(bool lose_unsynced) {
@@ -125,7 +134,8 @@ class MemoryLog final : public Log {
             state_offset_ = end_.offset;
         }
         if (lose_unsynced) {
-            while (!entries_.empty() && !(entries_.back().info.end() <= durable_)) entries_.pop_back();
+            while (!entries_.empty() && !(entries_.back().info.end() <= durable_))
+                entries_.pop_back();
             end_ = durable_;
         }
         durable_ = end_;
@@ -135,7 +145,8 @@ class MemoryLog final : public Log {
         recovered_ = {.state = state_, .state_offset = state_offset_, .entries = {}};
         for (const Entry& entry : entries_) {
             if (entry.info.first.offset < state_offset_) continue;
-            const Bytes summary = entry.payload.bytes().first(std::min<size_t>(entry.summary_bytes, entry.payload.size()));
+            const Bytes summary = entry.payload.bytes().first(
+                std::min<size_t>(entry.summary_bytes, entry.payload.size()));
             recovered_.entries.push_back({entry.info, {summary.begin(), summary.end()}});
         }
     }
@@ -206,7 +217,8 @@ Store& MemoryStoreSet::local() { return *stores_[runtime::Shard::current().id()]
 
 Task<void> MemoryStoreSet::close() {
     for (runtime::ShardId i = 0; i < stores_.size(); ++i) {
-        co_await runtime::on(i, [store = stores_[i].get()]() -> Task<void> { co_await store->restart(false); });
+        co_await runtime::on(
+            i, [store = stores_[i].get()]() -> Task<void> { co_await store->restart(false); });
     }
 }
 

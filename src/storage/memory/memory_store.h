@@ -1,5 +1,6 @@
-// The storage contract kept in memory, for unit tests of the floors above. Appends become durable one step of the shard later. The data outlives the
-// stores: close() and open_again() play a clean restart, and crash() a power cut that loses what was not durable.
+// The storage contract kept in memory, for unit tests of the floors above. Appends become durable
+// one step of the shard later. The data outlives the stores: close() and open_again() play a clean
+// restart, and crash() a power cut that loses what was not durable.
 #pragma once
 
 #include <map>
@@ -28,7 +29,8 @@ class MemoryStore final : public Store {
     void fail_with(ErrorCode code) { failure_ = code; }
     void heal() { failure_.reset(); }
 
-    // A restart: listeners and providers are gone, their last states and what came after are recovered.
+    // A restart: listeners and providers are gone, their last states and what came after are
+    // recovered.
     runtime::Task<void> restart(bool lose_unsynced);
 
   private:
