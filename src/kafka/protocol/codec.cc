@@ -156,10 +156,12 @@ uint32_t Decoder::read_tag_count() {
     return in_.ok() ? count : 0;
 }
 
-bool Decoder::next_tag(uint32_t& count, uint32_t& tag, ByteReader& content) {
+bool Decoder::next_tag(uint32_t& count, int64_t& tag, ByteReader& content) {
     if (count == 0 || !in_.ok()) return false;
     --count;
+    const int64_t before = tag;
     tag = in_.read_unsigned_varint();
+    if (tag <= before) fail("has tagged fields out of order");  // KIP-482; so none comes twice
     const uint32_t size = in_.read_unsigned_varint();
     content = ByteReader(in_.read_bytes(size));
     return in_.ok();
@@ -175,7 +177,7 @@ void Decoder::end_tag(const Decoder& field) {
 
 void Decoder::skip_tags() {
     uint32_t count = read_tag_count();
-    uint32_t tag = 0;
+    int64_t tag = -1;
     ByteReader content({});
     while (next_tag(count, tag, content)) {
     }

@@ -93,7 +93,7 @@ class Decoder {
     // Tagged fields: while (in.next_tag(count, tag, content)) { Decoder field(content, in); …
     // in.end_tag(content); }
     uint32_t read_tag_count();
-    bool next_tag(uint32_t& count, uint32_t& tag, ByteReader& content);
+    bool next_tag(uint32_t& count, int64_t& tag, ByteReader& content);
     // A field that is known must fill the size that was stated for it.
     void end_tag(const Decoder& field);
     // Skips all tagged fields of a struct that knows none.

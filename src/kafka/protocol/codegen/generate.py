@@ -273,7 +273,7 @@ def header_of(api):
     for message in api.messages:
         check_names(message)
         order = structs_inner_first(message)
-        if message.kind == "request" and api.doc:
+        if message.kind in ("request", "data") and api.doc:
             text += wrap_comment(api.doc, "")
         if message.root.doc:
             text += wrap_comment(message.root.doc, "")
@@ -317,7 +317,7 @@ def read_function(message, struct, api):
     flexible = condition(api.flexible, known, "in") if api.flexible.first <= api.flexible.last else "false"
     if flexible != "false" and not (api.flexible & known).first > (api.flexible & known).last:
         if tagged:
-            loop = ["uint32_t count = in.read_tag_count();", "uint32_t tag = 0;", "ByteReader content({});",
+            loop = ["uint32_t count = in.read_tag_count();", "int64_t tag = -1;", "ByteReader content({});",
                     "while (in.next_tag(count, tag, content)) {", "    Decoder field(content, in);"]
             word = "if"
             for field, test in tagged:
