@@ -90,6 +90,7 @@ Task<Result<void>> Checkpointer::run() {
     std::vector<Barrier> barriers;
     // Logs made or removed from here on are in later blocks.
     uint64_t start_block = store_.commits().durable_block() + 1;
+    if (store_.bugs().recycle_too_early) store_.journal().release_before(store_.journal().file_of(start_block).sequence);
     uint32_t count = 0;
     for (const LogId id : ids) {
         if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
@@ -114,7 +115,6 @@ Task<Result<void>> Checkpointer::run() {
                               .start_block = start.first_block,
                               .logs = count,
                               .written_ms = runtime::Shard::current().wall_now().ms});
-    if (store_.bugs().recycle_too_early) store_.journal().release_before(start.sequence);
     co_await try_(replace(store_.directory(), std::move(bytes)));
     co_await try_(store_.sync_names(store_.directory()));
     ++store_.counters().checkpoints;

@@ -180,7 +180,7 @@ Task<Result<SegmentFiles::Pin>> Handover::open_new_segment(PartitionLog* log, ui
                                .created_ms = runtime::Shard::current().wall_now().ms};
     const std::string& data = store_.options().directory;
     const std::string directory = log_directory(data, log->id());
-    if (state.segments.empty()) co_await try_(runtime::make_directories(directory));
+    if (state.segments.empty()) co_await try_(store_.make_log_directory(log->id()));
     const uint64_t size = chunk_for(0, length);
     SegmentFiles::Pin pin = co_await try_(store_.files().pin(
         {log->id(), opened.segment},

@@ -4,6 +4,8 @@
 
 #include <charconv>
 
+#include "runtime/file.h"
+
 namespace weir::storage {
 namespace {
 
@@ -46,6 +48,17 @@ bool parse_journal_name(const std::string& name, uint64_t* sequence) {
 
 bool parse_log_directory_name(const std::string& name, LogId* id) {
     return parse_hex(name, &id->v);
+}
+
+runtime::Task<Result<void>> make_durable_directory(std::string path, int levels) {
+    co_await runtime::try_(runtime::make_directories(path));
+    for (; levels > 0; --levels) {
+        const size_t slash = path.rfind('/');
+        path = slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1));
+        co_await runtime::try_(runtime::sync_directory(path));
+        if (slash == std::string::npos || slash == 0) break;
+    }
+    co_return Result<void>{};
 }
 
 }  // namespace weir::storage

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <string>
 
+#include "base/result.h"
 #include "base/units.h"
+#include "runtime/task.h"
 #include "storage/entry.h"
 
 namespace weir::storage {
@@ -31,5 +33,9 @@ std::string journal_path(const std::string& shard_directory, uint64_t sequence);
 // "journal-000000000000002a" -> 42; false for other names.
 bool parse_journal_name(const std::string& name, uint64_t* sequence);
 bool parse_log_directory_name(const std::string& name, LogId* id);
+
+// Makes the directory and its parents, and syncs the last `levels` names of its path even if they
+// are there already: a process that was killed may have made them without coming to that.
+runtime::Task<Result<void>> make_durable_directory(std::string path, int levels);
 
 }  // namespace weir::storage

@@ -153,10 +153,14 @@ Task<Result<LogReader::Run>> LogReader::load(uint32_t id, RunPlace place,
     const uint64_t length = (ahead.empty() ? place.next() : ahead.back().next()) - place.position;
     runtime::Reservation reservation =
         co_await try_(store_.options().memory->reserve(length, stop));
-    SegmentFiles::Pin pin = co_await try_(
-        store_.files().pin({log_.id(), id}, path, runtime::kOpenRead | runtime::kOpenWrite));
+    auto pin = co_await store_.files().pin({log_.id(), id}, path,
+                                           runtime::kOpenRead | runtime::kOpenWrite);
+    if (!pin) {
+        if (log_.state().find_segment(id) == nullptr) co_return Run{};  // and so its file is gone
+        co_return fail(std::move(pin).error());
+    }
     runtime::IoBuffer buffer = runtime::IoBuffer::allocate(length, std::move(reservation));
-    const size_t filled = co_await try_(pin.file().read(place.position, buffer.all()));
+    const size_t filled = co_await try_(pin->file().read(place.position, buffer.all()));
     buffer.set_size(filled);
     ++store_.counters().segment_reads;
     store_.counters().segment_read_bytes += filled;
@@ -212,7 +216,7 @@ Task<Result<void>> LogReader::replay_from(Position from,
             CHECK(view.has_value());
             for (uint32_t i = 0; i < view->count(); ++i) {
                 const RunView::Item item = view->item(i);
-                if (item.info.first < from || item.info.end() > place.end) continue;
+                if (item.info.end() <= from || item.info.end() > place.end) continue;
                 const Bytes summary =
                     run.bytes.bytes().subspan(item.payload_at, item.summary_bytes);
                 into->push_back({item.info, {summary.begin(), summary.end()}});
@@ -221,7 +225,7 @@ Task<Result<void>> LogReader::replay_from(Position from,
     }
     for (size_t i = 0; i < state.memory.size(); ++i) {
         const MemoryEntry& entry = state.memory[i];
-        if (entry.info.first < from) continue;
+        if (entry.info.end() <= from) continue;
         const Bytes summary = entry.payload.bytes().first(entry.summary_bytes);
         into->push_back({entry.info, {summary.begin(), summary.end()}});
     }

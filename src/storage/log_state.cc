@@ -90,8 +90,9 @@ void LogState::truncate_prefix(int64_t to, std::vector<Segment>* removed) {
         ++below;
     for (size_t i = 0; i < below; ++i) removed->push_back(std::move(segments[i]));
     segments.erase(segments.begin(), segments.begin() + static_cast<ptrdiff_t>(below));
-    // The term that `to` lies in stays known.
-    while (terms.size() > 1 && terms[1].first.offset <= to) terms.erase(terms.begin());
+    // The term of the last entry below `to` stays known: a truncation to `to` may make it the last
+    // one.
+    while (terms.size() > 1 && terms[1].first.offset < to) terms.erase(terms.begin());
 }
 
 void LogState::open_segment(const SegmentOpened& opened) {

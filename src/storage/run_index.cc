@@ -55,12 +55,17 @@ Task<Result<void>> load_index(ShardStore* store, PartitionLog* log, uint32_t id)
     if (segment == nullptr || segment->index != nullptr) co_return Result<void>{};
     const std::string path =
         segment_path(store->options().directory, log->id(), segment->base.offset, id);
-    SegmentFiles::Pin pin = co_await try_(
-        store->files().pin({log->id(), id}, path, runtime::kOpenRead | runtime::kOpenWrite));
+    auto pin = co_await store->files().pin({log->id(), id}, path,
+                                           runtime::kOpenRead | runtime::kOpenWrite);
+    if (!pin) {
+        if (log->state().find_segment(id) == nullptr)
+            co_return Result<void>{};  // and so its file is gone
+        co_return fail(std::move(pin).error());
+    }
     segment = log->state().find_segment(id);
     auto index = std::make_unique<std::vector<RunPlace>>();
     if (segment != nullptr && segment->footer_length > 0) {
-        auto runs = co_await read_footer(&pin.file(), log->id(), segment);
+        auto runs = co_await read_footer(&pin->file(), log->id(), segment);
         if (!runs) co_return fail(std::move(runs).error().with(path));
         *index = std::move(*runs);
         segment = log->state().find_segment(id);
@@ -68,7 +73,7 @@ Task<Result<void>> load_index(ShardStore* store, PartitionLog* log, uint32_t id)
         // Runs may be added meanwhile: go on until the end is reached.
         uint64_t position = 0;
         while (segment != nullptr && position < segment->data_end) {
-            auto next = co_await hop(&pin.file(), log->id(), id, position, index.get());
+            auto next = co_await hop(&pin->file(), log->id(), id, position, index.get());
             if (!next)
                 co_return fail(
                     std::move(next).error().with(fmt::format("{} at {}", path, position)));

@@ -58,10 +58,7 @@ ShardStore::ShardStore(StoreOptions options, Layout layout, uint32_t shard)
       checkpointer_(*this),
       retention_(*this) {}
 
-ShardStore::~ShardStore() {
-    // Logs unlink themselves from the queues of the parts, which die before them otherwise.
-    logs_.clear();
-}
+ShardStore::~ShardStore() = default;
 
 Task<Result<void>> ShardStore::open() {
     const Instant begin = Shard::current().now();
@@ -251,6 +248,15 @@ bool ShardStore::spawn_background(Task<void> task) {
 Task<Result<void>> ShardStore::sync_names(std::string directory) {
     if (bugs().skip_directory_sync) co_return Result<void>{};
     co_return co_await runtime::sync_directory(std::move(directory));
+}
+
+Task<Result<void>> ShardStore::make_log_directory(LogId id) {
+    const std::string directory = log_directory(options_.directory, id);
+    if (bugs().skip_directory_sync) co_return co_await runtime::make_directories(directory);
+    const size_t fan = id.v & 0xff;
+    co_await try_(make_durable_directory(directory, durable_fans_[fan] ? 1 : 2));
+    durable_fans_.set(fan);
+    co_return Result<void>{};
 }
 
 Task<void> ShardStore::maintain() {

@@ -6,6 +6,7 @@
 //   admission.h ReadCache     runs of segments in memory read_cache.h
 #pragma once
 
+#include <bitset>
 #include <map>
 #include <memory>
 #include <string>
@@ -93,6 +94,7 @@ class ShardStore final : public Store {
     // durable.
     void remove_segments(PartitionLog& log, std::vector<Segment> segments, uint64_t after_records);
     runtime::Task<Result<void>> sync_names(std::string directory);
+    runtime::Task<Result<void>> make_log_directory(LogId id);
 
   private:
     runtime::Task<void> maintain();
@@ -125,6 +127,8 @@ class ShardStore final : public Store {
     runtime::WaitQueue maintenance_wake_;
     bool maintenance_due_ = false;
     runtime::Semaphore deletes_{2};
+    std::bitset<256> durable_fans_;  // logs/xx
+    // Last, so that what still runs at a simulated crash goes before what it uses.
     runtime::Scope commit_scope_;  // the commit loop: stops last
     runtime::Scope scope_;         // everything in the background
 };

@@ -135,7 +135,7 @@ Task<Result<void>> StoreSetImpl::make_shards(Layout layout,
                                              std::vector<std::vector<uint8_t>> checkpoints) {
     for (uint32_t i = 0; i < layout.shards; ++i) {
         const std::string directory = shard_directory(options_.directory, layout.generation, i);
-        co_await try_(runtime::make_directories(directory));
+        co_await try_(make_durable_directory(directory, 2));
         co_await try_(Checkpointer::replace(directory, std::move(checkpoints[i])));
         co_await try_(runtime::sync_directory(directory));
     }
@@ -215,10 +215,10 @@ Task<void> StoreSetImpl::remove_other_generations(uint64_t generation) {
 }
 
 Task<Result<void>> StoreSetImpl::open() {
-    co_await try_(runtime::make_directories(options_.directory));
+    co_await try_(make_durable_directory(options_.directory, 1));
     co_await try_(take_lock());
     const Layout found = co_await try_(read_or_make_layout());
-    co_await try_(runtime::make_directories(logs_directory(options_.directory)));
+    co_await try_(make_durable_directory(logs_directory(options_.directory), 1));
     Layout layout{.generation = found.generation, .shards = Shard::current().count()};
     if (found.shards != layout.shards) {
         layout.generation = found.generation + 1;
