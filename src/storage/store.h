@@ -10,7 +10,6 @@
 
 #include "base/log.h"
 #include "base/result.h"
-#include "runtime/driver.h"
 #include "runtime/memory.h"
 #include "runtime/task.h"
 #include "storage/log.h"
