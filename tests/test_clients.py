@@ -9,9 +9,8 @@ import time
 import unittest
 
 from weirtest import records as batches
-from weirtest import wire
 from weirtest.kafka import fetch_all
-from weirtest.node import TREE, NodeTest
+from weirtest.node import QUICK_GROUPS, TREE, NodeTest
 
 CLIENTS = os.path.join(TREE, "tests", "clients")
 sys.path.insert(0, CLIENTS)
@@ -56,7 +55,7 @@ class Client:
     codecs = EVERY_CODEC
     partitions = 3
     traits = ("timestamps", "nothing", "empty key", "equal headers", "null header")
-    config = None
+    config = QUICK_GROUPS
 
     @classmethod
     def command(cls):
@@ -199,6 +198,8 @@ class KafkaCrab(Client, NodeTest):
 
 class Kcat(NodeTest):
     """kcat with a real file of the machine: its package log."""
+
+    config = QUICK_GROUPS
 
     def kcat(self, *arguments, stdin=None):
         done = subprocess.run(["kcat", "-b", self.node.kafka, *arguments], input=stdin, capture_output=True, timeout=60)

@@ -7,10 +7,8 @@ import unittest
 
 from weirtest import records, wire
 from weirtest.kafka import create_topic, list_offset
-from weirtest.node import Node, NodeTest
+from weirtest.node import QUICK_GROUPS, Node, NodeTest
 from weirtest.wire import Connection
-
-QUICK_GROUPS = None  # the text of a configuration in which groups do not wait for members that may still come
 
 
 class Member:
@@ -415,6 +413,25 @@ class Offsets(GroupTest):
             t.join()
         self.assertEqual([wire.NONE] * 500, errors)
         self.assertEqual([49] * 10, [committed(self.c, f"{self.group}-{i}", self.topic)[0] for i in range(10)])
+
+
+class InitialDelay(NodeTest):
+    config = "group.initial.rebalance.delay.ms = 2000\n"
+
+    def test_item_76_the_first_members_wait_for_more(self):
+        members = [Member(self.node, "group") for _ in range(3)]
+        began = time.monotonic()
+        for m in members:
+            m.send_join()
+            self.assertEqual(wire.MEMBER_ID_REQUIRED, m.receive_join())
+            m.send_join()
+            time.sleep(0.8)
+        for m in members:
+            self.assertEqual(wire.NONE, m.receive_join())
+        self.assertGreater(time.monotonic() - began, 1.9)
+        self.assertEqual([3], [len(m.members) for m in members if m.leads])
+        for m in members:
+            m.close()
 
 
 class Kept(unittest.TestCase):

@@ -235,7 +235,7 @@ class Kept(unittest.TestCase):
                     self.assertEqual("777000", answer["resources"][0]["configs"][0]["value"])
 
     def test_retention_by_size_removes_old_segments(self):
-        with Node() as node:
+        with Node(config="log.retention.check.interval.ms = 300\n") as node:
             create_topic(node, "topic", 1, {"segment.bytes": str(1 << 20), "retention.bytes": str(3 << 20)})
             with Connection(node) as c:
                 for _ in range(60):

@@ -223,5 +223,39 @@ class Wire(NodeTest):
             self.assertEqual(0, c.call("ApiVersions", 0)["error"])
 
 
+class Bounds(NodeTest):
+    config = "connections.max.idle.ms = 1500\nmax.connections = 30\n"
+
+    def test_item_7_an_idle_connection_is_closed(self):
+        with Connection(self.node) as idle, Connection(self.node) as busy:
+            idle.call("ApiVersions", 0)
+            began = time.monotonic()
+            while time.monotonic() - began < 3:
+                busy.call("ApiVersions", 0)
+                time.sleep(0.1)
+            self.assertTrue(idle.closed_by_node(3))
+            self.assertEqual(0, busy.call("ApiVersions", 0)["error"])
+
+    def test_item_7_a_waiting_fetch_is_not_idle(self):
+        topic = create_topic(self.node, self.topic_name())
+        with Connection(self.node) as c:
+            send_fetch(c, topic, 0, max_wait_ms=4000)
+            self.assertEqual(wire.NONE, c.receive()["error"])
+
+    def test_item_7_connections_above_the_bound_are_closed(self):
+        time.sleep(2)  # what other tests left is closed for idling
+        held = [Connection(self.node) for _ in range(30)]
+        for c in held:
+            c.call("ApiVersions", 0)
+        with Connection(self.node) as one_more:
+            self.assertTrue(one_more.closed_by_node(3))
+        held.pop().close()
+        time.sleep(0.3)
+        with Connection(self.node) as c:
+            c.call("ApiVersions", 0)
+        for c in held:
+            c.close()
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -13,6 +13,8 @@ import unittest
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SANITIZED = os.environ.get("WEIR_PRESET", "release") in ("asan", "tsan")
 START_SECONDS_MAX = 30 if SANITIZED else 10
+# Groups that do not wait for members that may still come: the tests have many small groups.
+QUICK_GROUPS = "group.initial.rebalance.delay.ms = 200\n"
 STOP_SECONDS_MAX = 20 if SANITIZED else 5
 
 
