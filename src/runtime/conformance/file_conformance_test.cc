@@ -8,6 +8,7 @@
 #include "runtime/file.h"
 #include "runtime/op_awaiter.h"
 #include "runtime/scope.h"
+#include "runtime/wait.h"
 
 namespace weir::runtime {
 namespace {
@@ -59,6 +60,15 @@ TEST_P(Conformance, what_was_written_is_read) {
 
 TEST_P(Conformance, a_transfer_of_many_mebibytes_arrives_whole) {
     run([&](Shard&) { return round_trip(path("file"), 24 << 20); });
+}
+
+Task<void> background_round_trip(std::string path, size_t size) {
+    co_await switch_to(WorkClass::kBackground);
+    co_await round_trip(path, size);
+}
+
+TEST_P(Conformance, a_large_background_transfer_arrives_whole_too) {
+    run([&](Shard&) { return background_round_trip(path("file"), 9 << 20); });
 }
 
 Task<void> read_past_the_end(std::string path) {
@@ -298,6 +308,45 @@ Task<void> many_at_once(std::string path) {
 
 TEST_P(Conformance, many_operations_at_once_all_complete) {
     run([&](Shard&) { return many_at_once(path("file")); });
+}
+
+Task<void> read_with_stop(Fd fd, uint64_t offset, StopToken stop, int* done, int* cancelled) {
+    IoBuffer in = IoBuffer::allocate(kBlock);
+    const OpResult op = co_await perform(
+        {.kind = OpKind::kRead, .fd = fd, .offset = offset, .data = in.data(), .size = kBlock},
+        stop);
+    if (op.result == -ECANCELED) {
+        ++*cancelled;
+        co_return;
+    }
+    ++*done;
+    if (op.result == static_cast<int32_t>(kBlock)) EXPECT_TRUE(has_pattern(in.all(), offset));
+}
+
+Task<void> cancelled_reads(std::string path) {
+    constexpr int kReads = 1000;
+    File file = co_await must_open(path, kNewFile);
+    must(co_await file.write(0, patterned(kReads * kBlock, 0).filled()));
+    must(co_await file.close());
+    const OpResult opened =
+        co_await perform({.kind = OpKind::kOpen, .flags = kOpenRead, .path = path.c_str()});
+    CHECK(opened.result >= 0);
+    StopSource stop;
+    Scope scope;
+    int done = 0;
+    int cancelled = 0;
+    for (uint64_t i = 0; i < kReads; ++i) {
+        scope.spawn(read_with_stop(Fd{opened.result}, i * kBlock, stop.token(), &done, &cancelled));
+    }
+    co_await yield();  // behind all of them: they are submitted
+    stop.request_stop();
+    co_await scope.join();
+    EXPECT_EQ(done + cancelled, kReads);
+    EXPECT_EQ((co_await perform({.kind = OpKind::kClose, .fd = Fd{opened.result}})).result, 0);
+}
+
+TEST_P(Conformance, cancelled_file_operations_each_complete_once) {
+    run([&](Shard&) { return cancelled_reads(path("file")); });
 }
 
 Task<void> one_of_many_files(std::string path, uint8_t salt) {

@@ -37,6 +37,35 @@ TEST_P(Conformance, timers_fire_in_order_and_not_early) {
     run([&](Shard&) { return timers(driver_->real_time()); });
 }
 
+Task<void> sleep_into_the_past() {
+    Shard& shard = Shard::current();
+    must(co_await sleep_for(5ms));
+    must(co_await sleep_until(shard.now() - 3ms));
+    must(co_await sleep_until(shard.now()));
+    StopSource stop;
+    stop.request_stop();
+    EXPECT_EQ((co_await sleep_for(1h, stop.token())).error().code, ErrorCode::kCancelled);
+}
+
+TEST_P(Conformance, a_sleep_until_the_past_ends_at_once) {
+    run([&](Shard&) { return sleep_into_the_past(); });
+}
+
+Task<void> many_timers() {
+    constexpr int kTimers = 5000;
+    std::vector<int64_t> order;
+    Scope scope;
+    Prng prng(11);
+    for (int i = 0; i < kTimers; ++i)
+        scope.spawn(note_when_due(Duration(prng.below(50'000'000)), &order));
+    co_await scope.join();
+    EXPECT_EQ(order.size(), static_cast<size_t>(kTimers));
+}
+
+TEST_P(Conformance, thousands_of_timers_fire) {
+    run([&](Shard&) { return many_timers(); });
+}
+
 Task<void> precise_timer(bool real_time) {
     Shard& shard = Shard::current();
     Duration best = 1h;

@@ -324,6 +324,88 @@ TEST_P(Conformance, a_send_that_nobody_reads_is_cancelled) {
     run([&](Shard&) { return cancel_send(driver_->any_address()); });
 }
 
+Task<void> read_until_stopped(TcpStream* stream, StopToken stop, size_t* cancelled) {
+    uint8_t byte = 0;
+    const auto got = co_await stream->read_some({&byte, 1}, stop);
+    if (!got && got.error().code == ErrorCode::kCancelled) ++*cancelled;
+}
+
+// One request cancels more receives than fit a driver's queue.
+Task<void> cancel_many(std::string address, size_t count) {
+    TcpListener listener = must(co_await TcpListener::listen(address));
+    std::vector<Stream> streams;
+    for (size_t i = 0; i < count; ++i) {
+        Stream server;
+        Scope scope;
+        scope.spawn(accept_into(&listener, &server));
+        streams.push_back(must(co_await TcpStream::connect(listener.address())));
+        co_await scope.join();
+        streams.push_back(std::move(server));
+    }
+    StopSource stop;
+    Scope scope;
+    size_t cancelled = 0;
+    for (const Stream& stream : streams)
+        scope.spawn(read_until_stopped(stream.get(), stop.token(), &cancelled));
+    (void)co_await sleep_for(20ms);
+    stop.request_stop();
+    co_await scope.join();
+    EXPECT_EQ(cancelled, streams.size());
+    for (const Stream& stream : streams) co_await stream->close();
+    co_await listener.close();
+}
+
+TEST_P(Conformance, a_stop_request_cancels_more_receives_than_a_queue_holds) {
+    run([&](Shard&) { return cancel_many(driver_->any_address(), 700); });
+}
+
+// Nobody accepts, so at some point a connect waits for the listener's queue.
+Task<void> cancel_connects(std::string address) {
+    TcpListener listener = must(co_await TcpListener::listen(address, 1));
+    std::vector<Stream> streams;
+    for (int i = 0; i < 5; ++i) {
+        StopSource stop;
+        Scope scope;
+        scope.spawn(stop_after(&stop, 30ms));
+        Result<Stream> stream = co_await TcpStream::connect(listener.address(), stop.token());
+        if (stream) {
+            streams.push_back(std::move(*stream));
+        } else {
+            EXPECT_EQ(stream.error().code, ErrorCode::kCancelled) << stream.error().to_string();
+        }
+        co_await scope.join();
+    }
+    for (const Stream& stream : streams) co_await stream->close();
+    co_await listener.close();
+}
+
+TEST_P(Conformance, a_connect_that_nobody_answers_is_cancelled) {
+    run([&](Shard&) { return cancel_connects(driver_->any_address()); });
+}
+
+Task<void> connect_by_name(std::string address) {
+    TcpListener listener = must(co_await TcpListener::listen(address));
+    const std::string port = listener.address().substr(listener.address().rfind(':'));
+    Stream server;
+    Scope scope;
+    scope.spawn(accept_into(&listener, &server));
+    // The name may have an IPv6 address too, where nobody listens: the next address is tried.
+    Stream client = must(co_await TcpStream::connect("localhost" + port));
+    co_await scope.join();
+    co_await send_text(client.get(), "by name");
+    EXPECT_EQ(co_await receive_text(server.get(), 7), "by name");
+    co_await client->close();
+    co_await server->close();
+    co_await listener.close();
+    const auto nobody = co_await TcpStream::connect("no-such-host.invalid:9092");
+    EXPECT_FALSE(nobody.has_value());
+}
+
+TEST_P(Conformance, a_name_is_looked_up) {
+    if (!driver_->real_time()) GTEST_SKIP() << "a simulated network has no resolver";
+    run([&](Shard&) { return connect_by_name(driver_->any_address()); });
+}
+
 Task<void> refused(std::string address) {
     TcpListener listener = must(co_await TcpListener::listen(address));
     const std::string was = listener.address();
@@ -438,7 +520,8 @@ Task<void> echo_once(TcpStream::Detached detached) {
     co_await stream->close();
 }
 
-// Used on this shard first, so that the driver has seen it; then served on another one, and closed there.
+// Used on this shard first, so that the driver has seen it; then served on another one, and closed
+// there.
 Task<void> move_between_shards(std::string address, ShardId to) {
     Pair pair = co_await connected(address);
     co_await send_text(pair.client.get(), "here");
