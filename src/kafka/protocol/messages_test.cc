@@ -1,8 +1,8 @@
 // What holds for every message in every version, on random values.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
-#include <new>
 
 #include "kafka/protocol/codec.h"
 #include "kafka/protocol/message_kinds.h"
