@@ -141,7 +141,7 @@ struct Load {
 };
 
 // One Produce request of `batches_per_request` batches for partitions that follow one another.
-Task<Result<void>> produce_once(kafka::Connection* connection, Load* load, int16_t version,
+Task<Result<void>> produce_once(kafka::ClientConnection* connection, Load* load, int16_t version,
                                 Instant due) {
     const LoadFlags& flags = *load->flags;
     kafka::ProduceRequest request;
@@ -182,7 +182,7 @@ Task<Result<void>> produce_once(kafka::Connection* connection, Load* load, int16
 }
 
 // Closed loop: one request after the other. Several of these on one connection keep it full.
-Task<void> produce_until_end(kafka::Connection* connection, Load* load, int16_t version) {
+Task<void> produce_until_end(kafka::ClientConnection* connection, Load* load, int16_t version) {
     const uint64_t request_bytes = load->batch.size() * load->flags->batches_per_request;
     while (Shard::current().now() < load->end && load->bytes_left > 0) {
         load->bytes_left -= std::min(load->bytes_left, request_bytes);
@@ -195,9 +195,9 @@ Task<void> produce_until_end(kafka::Connection* connection, Load* load, int16_t 
     }
 }
 
-Task<Result<std::vector<std::unique_ptr<kafka::Connection>>>> connect_producers(Client* client,
-                                                                                const Load* load) {
-    std::vector<std::unique_ptr<kafka::Connection>> connections;
+Task<Result<std::vector<std::unique_ptr<kafka::ClientConnection>>>> connect_producers(
+    Client* client, const Load* load) {
+    std::vector<std::unique_ptr<kafka::ClientConnection>> connections;
     for (uint32_t i = 0; i < load->flags->producers; ++i) {
         const auto& partition = load->topic->partitions[i % load->topic->partitions.size()];
         auto connection = co_await client->connect_apart(partition.leader);
@@ -298,7 +298,7 @@ Task<Result<void>> bench_produce(Client* client, const LoadFlags* flags) {
                          false);
 }
 
-Task<void> produce_one_late_or_not(kafka::Connection* connection, Load* load, int16_t version,
+Task<void> produce_one_late_or_not(kafka::ClientConnection* connection, Load* load, int16_t version,
                                    Instant due) {
     const Result<void> done = co_await produce_once(connection, load, version, due);
     if (!done) load->note_error(done.error().message);
@@ -361,8 +361,8 @@ struct Reading {
 };
 
 // Reads all partitions of one leader from `positions` to `ends` (or, with an end time, until then).
-Task<Result<void>> consume_leader(kafka::Connection* connection, Reading* reading, int32_t leader,
-                                  std::map<int32_t, int64_t> positions,
+Task<Result<void>> consume_leader(kafka::ClientConnection* connection, Reading* reading,
+                                  int32_t leader, std::map<int32_t, int64_t> positions,
                                   std::map<int32_t, int64_t> ends) {
     const bool tail = reading->end != Instant::never();
     size_t rotation = 0;

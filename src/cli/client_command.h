@@ -38,6 +38,7 @@ Result<std::pair<std::string, std::string>> parse_assignment(const std::string& 
 
 // The subcommands, one function a file. Each adds itself with its callback, which leaves the exit
 // code in *exit_code.
+void add_start_command(CLI::App& app, int* exit_code);
 void add_topic_commands(CLI::App& app, int* exit_code);
 void add_group_commands(CLI::App& app, int* exit_code);
 void add_bench_commands(CLI::App& app, int* exit_code);

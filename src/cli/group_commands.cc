@@ -21,6 +21,9 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
+// From version 10 on topics are named by id, which a group may have outlived.
+constexpr int16_t kOffsetFetchByName = 9;
+
 struct GroupFlags {
     ClientFlags client;
     std::string group;
@@ -31,7 +34,7 @@ Task<Result<void>> list_groups(Client* client, const ClientFlags* flags) {
     std::vector<std::vector<std::string>> rows{{"GROUP", "STATE", "PROTOCOL"}};
     // Each broker knows the groups that it coordinates.
     for (const auto& broker : client->brokers()) {
-        kafka::Connection* connection = co_await try_(client->to_node(broker.id));
+        kafka::ClientConnection* connection = co_await try_(client->to_node(broker.id));
         const auto answer =
             co_await try_(connection->call<kafka::ListGroupsResponse>(kafka::ListGroupsRequest{}));
         if (answer.message.error_code != 0)
@@ -63,16 +66,20 @@ Json assignment_of(const std::vector<uint8_t>& bytes) {
 }
 
 // The group's committed offsets, beside where the partitions end.
-Task<Result<Json>> committed_offsets(Client* client, kafka::Connection* coordinator,
+Task<Result<Json>> committed_offsets(Client* client, kafka::ClientConnection* coordinator,
                                      std::string group) {
     kafka::OffsetFetchRequest request;
-    request.group_id = group;
-    request.topics.reset();
-    auto& asked = request.groups.emplace_back();
-    asked.group_id = group;
-    asked.topics.reset();
-    const auto answer =
-        co_await try_(coordinator->call<kafka::OffsetFetchResponse>(std::move(request)));
+    if (co_await try_(coordinator->version_of(kafka::ApiKey::kOffsetFetch, kOffsetFetchByName)) >=
+        8) {
+        auto& asked = request.groups.emplace_back();
+        asked.group_id = group;
+        asked.topics.reset();
+    } else {
+        request.group_id = group;
+        request.topics.reset();
+    }
+    const auto answer = co_await try_(
+        coordinator->call<kafka::OffsetFetchResponse>(std::move(request), kOffsetFetchByName));
     const auto& response = answer.message;
     const int16_t error =
         response.groups.empty() ? response.error_code : response.groups[0].error_code;
@@ -105,7 +112,8 @@ Task<Result<Json>> committed_offsets(Client* client, kafka::Connection* coordina
 std::string text_of(const Json& value) { return value.is_null() ? "-" : value.dump(); }
 
 Task<Result<void>> describe_group(Client* client, const GroupFlags* flags) {
-    kafka::Connection* coordinator = co_await try_(client->to_group_coordinator(flags->group));
+    kafka::ClientConnection* coordinator =
+        co_await try_(client->to_group_coordinator(flags->group));
     kafka::DescribeGroupsRequest request;
     request.groups = {flags->group};
     const auto answer =

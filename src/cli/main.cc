@@ -9,7 +9,9 @@ int main(int argc, char** argv) {
     CLI::App app{"Weir: a Kafka-compatible broker in one binary"};
     app.require_subcommand(1);
     int exit_code = 0;
+    weir::cli::add_start_command(app, &exit_code);
     weir::cli::add_topic_commands(app, &exit_code);
+    weir::cli::add_group_commands(app, &exit_code);
     weir::cli::add_bench_commands(app, &exit_code);
     app.add_subcommand("version", "print the version")->callback([] {
         fmt::print("weir {}\n", WEIR_VERSION);

@@ -148,8 +148,11 @@ Task<Result<void>> describe_topic(Client* client, const NameFlags* flags) {
 
 Task<Result<void>> delete_topic(Client* client, const NameFlags* flags) {
     kafka::DeleteTopicsRequest request;
-    request.topic_names = {flags->name};
-    request.topics.push_back({.name = flags->name, .topic_id = {}});
+    if (co_await try_(client->any().version_of(kafka::ApiKey::kDeleteTopics)) >= 6) {
+        request.topics.push_back({.name = flags->name, .topic_id = {}});
+    } else {
+        request.topic_names = {flags->name};
+    }
     request.timeout_ms = kTimeoutMs;
     const auto answer =
         co_await try_(client->any().call<kafka::DeleteTopicsResponse>(std::move(request)));

@@ -160,7 +160,7 @@ Task<Result<void>> fetch_once(Client* client, const Client::Topic* topic,
         asked.partition_max_bytes = kPartitionBytesMax;
     }
     for (auto& [leader, request] : by_leader) {
-        kafka::Connection* connection = co_await try_(client->to_node(leader));
+        kafka::ClientConnection* connection = co_await try_(client->to_node(leader));
         const auto answer = co_await try_(connection->call<kafka::FetchResponse>(
             std::move(request), INT16_MAX, std::chrono::milliseconds(kWaitMs)));
         if (answer.message.error_code != 0)

@@ -160,7 +160,7 @@ class Producer {
         auto& data = topic.partition_data.emplace_back();
         data.index = partition;
         data.records.parts = {batch};
-        kafka::Connection* leader = co_await try_(
+        kafka::ClientConnection* leader = co_await try_(
             client_->to_node(topic_.partitions[static_cast<size_t>(partition)].leader));
         if (request.acks == 0) co_return co_await leader->send_only(std::move(request));
         auto answer = co_await try_(leader->call<kafka::ProduceResponse>(std::move(request)));

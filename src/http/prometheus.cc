@@ -33,9 +33,8 @@ std::string number(double value) {
 
 void PrometheusPage::begin(std::string_view name, MetricType type, std::string_view help) {
     name_ = name;
-    const std::string_view kind = type == MetricType::kCounter ? "counter"
-                                  : type == MetricType::kGauge ? "gauge"
-                                                               : "summary";
+    constexpr std::string_view kKinds[] = {"counter", "gauge", "summary", "histogram"};
+    const std::string_view kind = kKinds[static_cast<size_t>(type)];
     text_ += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, kind);
 }
 
@@ -65,6 +64,21 @@ void PrometheusPage::add_summary(const Histogram& nanoseconds, const Labels& lab
     }
     sample("_sum", labels, nanoseconds.mean() * static_cast<double>(nanoseconds.count()) / 1e9);
     sample("_count", labels, static_cast<double>(nanoseconds.count()));
+}
+
+void PrometheusPage::add_histogram(std::span<const double> upper_bounds,
+                                   std::span<const uint64_t> counts, double sum,
+                                   const Labels& labels) {
+    uint64_t below = 0;
+    for (size_t i = 0; i < counts.size(); ++i) {
+        below += counts[i];
+        Labels with_bound = labels;
+        with_bound.emplace_back(
+            "le", i < upper_bounds.size() ? fmt::format("{}", upper_bounds[i]) : "+Inf");
+        sample("_bucket", with_bound, static_cast<double>(below));
+    }
+    sample("_sum", labels, sum);
+    sample("_count", labels, static_cast<double>(below));
 }
 
 }  // namespace weir::http

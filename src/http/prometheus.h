@@ -1,6 +1,8 @@
 // Metrics as Prometheus reads them: the text exposition format, version 0.0.4.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,7 +14,7 @@ class Histogram;
 
 namespace weir::http {
 
-enum class MetricType { kCounter, kGauge, kSummary };
+enum class MetricType { kCounter, kGauge, kSummary, kHistogram };
 
 // A page of metrics. Samples of one metric follow one another: begin() it, then add its samples.
 class PrometheusPage {
@@ -26,6 +28,11 @@ class PrometheusPage {
     // A whole distribution in nanoseconds, as a summary in seconds: p50, p90, p99, p99.9, sum and
     // count.
     void add_summary(const Histogram& nanoseconds, const Labels& labels = {});
+
+    // Counts by upper bounds in seconds, ascending; counts has one element more, for what is above
+    // the last bound.
+    void add_histogram(std::span<const double> upper_bounds, std::span<const uint64_t> counts,
+                       double sum, const Labels& labels = {});
 
     // One line for a metric with a single sample.
     void counter(std::string_view name, std::string_view help, double value) {

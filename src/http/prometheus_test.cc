@@ -33,5 +33,19 @@ TEST(Prometheus, a_histogram_becomes_a_summary_in_seconds) {
     EXPECT_NE(page.text().find("weir_seconds_count 10\n"), std::string::npos);
 }
 
+TEST(Prometheus, a_histogram_counts_what_is_at_or_below_each_bound) {
+    const double bounds[] = {0.5, 1};
+    const uint64_t counts[] = {1, 2, 4};
+    PrometheusPage page;
+    page.begin("weir_x_seconds", MetricType::kHistogram, "Time.");
+    page.add_histogram(bounds, counts, 9.5);
+    EXPECT_NE(
+        page.text().find("weir_x_seconds_bucket{le=\"0.5\"} 1\nweir_x_seconds_bucket{le=\"1\"} "
+                         "3\nweir_x_seconds_bucket{le=\"+Inf\"} 7\n"),
+        std::string::npos)
+        << page.text();
+    EXPECT_NE(page.text().find("weir_x_seconds_count 7\n"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace weir::http

@@ -37,7 +37,7 @@ Error error_of(int16_t code, std::string_view what, const std::optional<std::str
 Task<Result<void>> Client::open() {
     Error last{ErrorCode::kInvalidArgument, "no broker address was given", 0};
     for (const std::string& address : options_.bootstrap) {
-        auto connection = co_await Connection::connect(address, options_.connection);
+        auto connection = co_await ClientConnection::connect(address, options_.connection);
         if (!connection) {
             last = std::move(connection).error();
             continue;
@@ -45,7 +45,6 @@ Task<Result<void>> Client::open() {
         bootstrap_ = std::move(*connection);
         MetadataRequest request;
         request.topics.emplace();  // none
-        request.allow_auto_topic_creation = false;
         (void)co_await try_(metadata(std::move(request)));
         co_return Result<void>{};
     }
@@ -60,6 +59,9 @@ Task<void> Client::close() {
 }
 
 Task<Result<MetadataResponse>> Client::metadata(MetadataRequest request) {
+    // Metadata 4 and up; before, asking for a topic may create it.
+    const int16_t version = co_await try_(bootstrap_->version_of(ApiKey::kMetadata));
+    request.allow_auto_topic_creation = version < 4;
     auto answer = co_await try_(bootstrap_->call<MetadataResponse>(std::move(request)));
     brokers_.clear();
     for (const auto& broker : answer.message.brokers) {
@@ -68,31 +70,34 @@ Task<Result<MetadataResponse>> Client::metadata(MetadataRequest request) {
     co_return std::move(answer.message);
 }
 
-Task<Result<std::unique_ptr<Connection>>> Client::connect_apart(int32_t node_id) {
+Task<Result<std::unique_ptr<ClientConnection>>> Client::connect_apart(int32_t node_id) {
     const auto broker = std::ranges::find(brokers_, node_id, &Broker::id);
     if (broker == brokers_.end())
         co_return fail(ErrorCode::kUnavailable, fmt::format("no broker has the id {}", node_id));
-    co_return co_await Connection::connect(broker->address, options_.connection);
+    co_return co_await ClientConnection::connect(broker->address, options_.connection);
 }
 
-Task<Result<Connection*>> Client::to_node(int32_t node_id) {
+Task<Result<ClientConnection*>> Client::to_node(int32_t node_id) {
     auto found = by_node_.find(node_id);
     if (found != by_node_.end()) {
         if (found->second->is_open()) co_return found->second.get();
-        std::unique_ptr<Connection> broken = std::move(found->second);
+        std::unique_ptr<ClientConnection> broken = std::move(found->second);
         by_node_.erase(found);
         co_await broken->close();
     }
     auto connection = co_await try_(connect_apart(node_id));
-    Connection* raw = connection.get();
+    ClientConnection* raw = connection.get();
     by_node_[node_id] = std::move(connection);
     co_return raw;
 }
 
-Task<Result<Connection*>> Client::to_group_coordinator(std::string group) {
+Task<Result<ClientConnection*>> Client::to_group_coordinator(std::string group) {
     FindCoordinatorRequest request;
-    request.key = group;
-    request.coordinator_keys = {group};
+    if (co_await try_(bootstrap_->version_of(ApiKey::kFindCoordinator)) >= 4) {
+        request.coordinator_keys = {group};
+    } else {
+        request.key = group;
+    }
     // A coordinator that is being created or loaded answers with a retriable error.
     for (int tries_left = 20;; --tries_left) {
         auto answer = co_await try_(bootstrap_->call<FindCoordinatorResponse>(request));
@@ -113,7 +118,6 @@ Task<Result<Connection*>> Client::to_group_coordinator(std::string group) {
 
 Task<Result<std::vector<Client::Topic>>> Client::topics(std::vector<std::string> names) {
     MetadataRequest request;
-    request.allow_auto_topic_creation = false;
     if (!names.empty()) {
         request.topics.emplace();
         for (const std::string& name : names)

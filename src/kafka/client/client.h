@@ -18,7 +18,7 @@ class Client {
   public:
     struct Options {
         std::vector<std::string> bootstrap;  // "host:port"
-        Connection::Options connection;
+        ClientConnection::Options connection;
     };
 
     explicit Client(Options options) : options_(std::move(options)) {}
@@ -29,12 +29,12 @@ class Client {
     runtime::Task<void> close();
 
     // A connection that any admin request may be sent on.
-    Connection& any() { return *bootstrap_; }
-    runtime::Task<Result<Connection*>> to_node(int32_t node_id);
+    ClientConnection& any() { return *bootstrap_; }
+    runtime::Task<Result<ClientConnection*>> to_node(int32_t node_id);
     // The coordinator of a consumer group.
-    runtime::Task<Result<Connection*>> to_group_coordinator(std::string group);
+    runtime::Task<Result<ClientConnection*>> to_group_coordinator(std::string group);
     // A connection of its own, for load generators: the caller closes it.
-    runtime::Task<Result<std::unique_ptr<Connection>>> connect_apart(int32_t node_id);
+    runtime::Task<Result<std::unique_ptr<ClientConnection>>> connect_apart(int32_t node_id);
 
     struct Partition {
         int32_t index;
@@ -63,9 +63,9 @@ class Client {
     runtime::Task<Result<MetadataResponse>> metadata(MetadataRequest request);
 
     Options options_;
-    std::unique_ptr<Connection> bootstrap_;
+    std::unique_ptr<ClientConnection> bootstrap_;
     std::vector<Broker> brokers_;
-    std::map<int32_t, std::unique_ptr<Connection>> by_node_;
+    std::map<int32_t, std::unique_ptr<ClientConnection>> by_node_;
 };
 
 // kNotFound for unknown names, kAlreadyExists, kTimedOut, else kIo: with Kafka's name of the code,

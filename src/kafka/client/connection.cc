@@ -34,7 +34,7 @@ std::vector<Bytes> parts_of(const ByteWriter& frame) {
 }  // namespace
 
 // A call that waits for its answer; lies in the caller's frame.
-struct Connection::Pending : ListHook {
+struct ClientConnection::Pending : ListHook {
     int32_t correlation_id = 0;
     bool done = false;
     runtime::SharedBytes answer;  // empty with done: the connection broke
@@ -54,17 +54,17 @@ Result<void> skip_response_header(ByteReader& in, ApiKey key, int16_t version) {
     return {};
 }
 
-Connection::Connection(std::unique_ptr<runtime::TcpStream> stream, std::string address,
+ClientConnection::ClientConnection(std::unique_ptr<runtime::TcpStream> stream, std::string address,
                        Options options)
     : stream_(std::move(stream)), address_(std::move(address)), options_(std::move(options)) {}
 
-Connection::~Connection() = default;
+ClientConnection::~ClientConnection() = default;
 
-Task<Result<std::unique_ptr<Connection>>> Connection::connect(std::string address,
+Task<Result<std::unique_ptr<ClientConnection>>> ClientConnection::connect(std::string address,
                                                               Options options) {
     auto stream = co_await try_(runtime::TcpStream::connect(address));
-    std::unique_ptr<Connection> connection(
-        new Connection(std::move(stream), std::move(address), std::move(options)));
+    std::unique_ptr<ClientConnection> connection(
+        new ClientConnection(std::move(stream), std::move(address), std::move(options)));
     connection->scope_.spawn(connection->read_answers());
     Result<void> negotiated = co_await connection->negotiate();
     if (!negotiated) {
@@ -74,7 +74,7 @@ Task<Result<std::unique_ptr<Connection>>> Connection::connect(std::string addres
     co_return connection;
 }
 
-Task<Result<void>> Connection::negotiate() {
+Task<Result<void>> ClientConnection::negotiate() {
     // Old brokers answer a version that they do not know with version 0 and UNSUPPORTED_VERSION,
     // and close or not; version 0 is then asked.
     for (const int16_t version : {kApiVersionsVersion, int16_t{0}}) {
@@ -106,7 +106,7 @@ Task<Result<void>> Connection::negotiate() {
                    fmt::format("{}: no common version of ApiVersions", address_));
 }
 
-Result<int16_t> Connection::version_of(ApiKey key, int16_t version_max) const {
+Result<int16_t> ClientConnection::version_of(ApiKey key, int16_t version_max) const {
     const ApiInfo& info = api_info(key);
     for (const Range& range : ranges_) {
         if (range.key != static_cast<int16_t>(key)) continue;
@@ -118,7 +118,7 @@ Result<int16_t> Connection::version_of(ApiKey key, int16_t version_max) const {
                 fmt::format("{} serves no usable version of {}", address_, info.name));
 }
 
-Task<Result<void>> Connection::send(ByteWriter* frame) {
+Task<Result<void>> ClientConnection::send(ByteWriter* frame) {
     const size_t size = frame->size() - kSizePrefix;
     if (size > INT32_MAX) co_return fail(ErrorCode::kInvalidArgument, "a request is at most 2 GiB");
     frame->patch_i32(0, static_cast<int32_t>(size));
@@ -133,7 +133,7 @@ Task<Result<void>> Connection::send(ByteWriter* frame) {
     co_return sent;
 }
 
-Task<Result<runtime::SharedBytes>> Connection::exchange(ByteWriter* frame, Duration timeout) {
+Task<Result<runtime::SharedBytes>> ClientConnection::exchange(ByteWriter* frame, Duration timeout) {
     Pending pending;
     pending.correlation_id = next_correlation_id_++;
     frame->patch_i32(kCorrelationIdAt, pending.correlation_id);
@@ -156,11 +156,11 @@ Task<Result<runtime::SharedBytes>> Connection::exchange(ByteWriter* frame, Durat
     co_return std::move(pending.answer);
 }
 
-Task<Result<runtime::SharedBytes>> Connection::call_encoded(ByteWriter* frame) {
+Task<Result<runtime::SharedBytes>> ClientConnection::call_encoded(ByteWriter* frame) {
     return exchange(frame, options_.timeout);
 }
 
-Task<Result<void>> Connection::read_one_answer() {
+Task<Result<void>> ClientConnection::read_one_answer() {
     uint8_t prefix[kSizePrefix];
     co_await try_(runtime::read_exactly(*stream_, prefix));
     const int32_t size = load_be<int32_t>(prefix);
@@ -183,7 +183,7 @@ Task<Result<void>> Connection::read_one_answer() {
     co_return Result<void>{};
 }
 
-Task<void> Connection::read_answers() {
+Task<void> ClientConnection::read_answers() {
     while (true) {
         if (!co_await read_one_answer()) break;
     }
@@ -191,7 +191,7 @@ Task<void> Connection::read_answers() {
     fail_pending();
 }
 
-void Connection::fail_pending() {
+void ClientConnection::fail_pending() {
     while (!pending_.empty()) {
         Pending& pending = pending_.pop_front();
         pending.done = true;
@@ -199,7 +199,7 @@ void Connection::fail_pending() {
     }
 }
 
-Task<void> Connection::close() {
+Task<void> ClientConnection::close() {
     broken_ = true;
     co_await stream_->shutdown();
     co_await scope_.close();

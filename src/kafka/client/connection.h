@@ -1,4 +1,4 @@
-// Connection: one TCP connection of a Kafka client, with pipelining: calls are sent in the order in
+// ClientConnection: one TCP connection of a Kafka client, with pipelining: calls are sent in the order in
 // which they are made and may wait for their answers side by side. Speaks to any broker: it asks
 // ApiVersions first and uses the newest version that both sides have. Used by the `weir` command,
 // the benchmarks and the simulator's clients. Owned by whoever connected it; one shard.
@@ -26,7 +26,7 @@ struct Answer {
     runtime::SharedBytes frame;
 };
 
-class Connection {
+class ClientConnection {
   public:
     struct Options {
         std::string client_id = "weir";
@@ -36,9 +36,9 @@ class Connection {
     };
 
     // "host:port". Connects and negotiates versions.
-    static runtime::Task<Result<std::unique_ptr<Connection>>> connect(std::string address,
+    static runtime::Task<Result<std::unique_ptr<ClientConnection>>> connect(std::string address,
                                                                       Options options);
-    ~Connection();
+    ~ClientConnection();
 
     // The newest version that this library and the broker share, at most `version_max`;
     // kUnsupported if there is none.
@@ -66,7 +66,7 @@ class Connection {
   private:
     struct Pending;
 
-    Connection(std::unique_ptr<runtime::TcpStream> stream, std::string address, Options options);
+    ClientConnection(std::unique_ptr<runtime::TcpStream> stream, std::string address, Options options);
     runtime::Task<Result<void>> negotiate();
     runtime::Task<void> read_answers();
     runtime::Task<Result<void>> read_one_answer();
@@ -97,7 +97,7 @@ Result<void> skip_response_header(ByteReader& in, ApiKey key, int16_t version);
 Result<ByteWriter> begin_request(ApiKey key, int16_t version, const std::string& client_id);
 
 template <class Response, class Request>
-runtime::Task<Result<Answer<Response>>> Connection::call(Request request, int16_t version_max,
+runtime::Task<Result<Answer<Response>>> ClientConnection::call(Request request, int16_t version_max,
                                                          Duration extra_wait) {
     const int16_t version = co_await runtime::try_(version_of(Request::kApiKey, version_max));
     ByteWriter frame =
@@ -112,7 +112,7 @@ runtime::Task<Result<Answer<Response>>> Connection::call(Request request, int16_
 }
 
 template <class Request>
-runtime::Task<Result<void>> Connection::send_only(Request request) {
+runtime::Task<Result<void>> ClientConnection::send_only(Request request) {
     const int16_t version = co_await runtime::try_(version_of(Request::kApiKey));
     ByteWriter frame =
         co_await runtime::try_(begin_request(Request::kApiKey, version, options_.client_id));

@@ -23,7 +23,7 @@ Task<Result<std::map<int32_t, ListedOffset>>> list_offsets(Client& client, Clien
     }
     std::map<int32_t, ListedOffset> offsets;
     for (auto& [leader, request] : by_leader) {
-        Connection* connection = co_await try_(client.to_node(leader));
+        ClientConnection* connection = co_await try_(client.to_node(leader));
         auto answer = co_await try_(connection->call<ListOffsetsResponse>(std::move(request)));
         for (const auto& found : answer.message.topics) {
             for (const auto& p : found.partitions) {

@@ -343,13 +343,15 @@ def write_function(message, struct, api, prefix):
     body, tagged = [], []
     for field in struct.fields:
         test = condition(field.versions, known, "out")
+        # A server says all that it knows and each client gets what its version has a place for; a request must be served as it was meant.
+        ignorable = field.ignorable or message.kind == "response"
         reject = [f'out.reject("{prefix}{field.name}");']
         if field.tag is not None:
             tagged.append((field, test))
-            if test and not field.ignorable:
+            if test and not ignorable:
                 body += guarded(f"{negated(test)} && {conjunct(not_default(field))}", reject)
         else:
-            lost = None if field.ignorable else (not_default(field), reject)
+            lost = None if ignorable else (not_default(field), reject)
             body += guarded(test, write_statement(field, api, prefix, "out"), lost if test else None)
     within = api.flexible & known
     if within.first <= within.last:

@@ -1,0 +1,131 @@
+#include "broker/metrics_page.h"
+
+#include "broker/broker.h"
+#include "http/prometheus.h"
+#include "kafka/protocol/api.h"
+#include "kafka/server/group_shard.h"
+#include "kafka/server/server.h"
+
+namespace weir::broker {
+namespace {
+
+using http::MetricType;
+using http::PrometheusPage;
+
+double sum_of(const std::vector<ShardMetrics>& shards, auto field) {
+    uint64_t sum = 0;
+    for (const ShardMetrics& shard : shards) sum += field(shard);
+    return static_cast<double>(sum);
+}
+
+void add_latency(PrometheusPage& page, const std::vector<ShardMetrics>& shards,
+                 std::string_view request, auto field) {
+    std::vector<double> bounds;
+    for (size_t i = 0; i < kafka::LatencyCounts::kBuckets; ++i)
+        bounds.push_back(static_cast<double>(kafka::LatencyCounts::bound_us(i)) / 1e6);
+    std::vector<uint64_t> counts(kafka::LatencyCounts::kBuckets + 1);
+    uint64_t sum_us = 0;
+    for (const ShardMetrics& shard : shards) {
+        const kafka::LatencyCounts& from = field(shard);
+        for (size_t i = 0; i < counts.size(); ++i) counts[i] += from.counts[i];
+        sum_us += from.sum_us;
+    }
+    page.add_histogram(bounds, counts, static_cast<double>(sum_us) / 1e6,
+                       {{"request", std::string(request)}});
+}
+
+}  // namespace
+
+ShardMetrics gather_metrics(kafka::Server& server, storage::Store& store) {
+    return {.server = server.metrics(),
+            .store = store.metrics(),
+            .connections = server.connection_count(),
+            .partitions = server.partitions().size(),
+            .groups = server.groups().group_count(),
+            .fetches_waiting = server.partitions().watch_count()};
+}
+
+std::string render_metrics(const std::vector<ShardMetrics>& shards,
+                           const runtime::MemoryBudget& memory, const BuildInfo& build) {
+    PrometheusPage page;
+    page.begin("weir_build_info", MetricType::kGauge, "Always 1; the labels say what runs.");
+    page.add(1, {{"version", build.version}, {"driver", build.driver}});
+    page.gauge("weir_shards", "Threads that do the work.", static_cast<double>(shards.size()));
+    page.gauge("weir_memory_budget_bytes", "The memory budget.",
+               static_cast<double>(memory.total()));
+    page.gauge("weir_memory_used_bytes",
+               "What is taken of the memory budget: requests, data not yet in segments, caches.",
+               static_cast<double>(memory.used()));
+
+    page.gauge("weir_connections", "Open client connections.",
+               sum_of(shards, [](const auto& s) { return s.connections; }));
+    page.counter("weir_connections_opened_total", "Connections accepted.",
+                 sum_of(shards, [](const auto& s) { return s.server.connections_opened; }));
+    page.counter("weir_requests_malformed_total",
+                 "Requests that were no Kafka; their connections were closed.",
+                 sum_of(shards, [](const auto& s) { return s.server.requests_malformed; }));
+    page.counter("weir_received_bytes_total", "Bytes received from clients.",
+                 sum_of(shards, [](const auto& s) { return s.server.bytes_received; }));
+    page.counter("weir_sent_bytes_total", "Bytes sent to clients.",
+                 sum_of(shards, [](const auto& s) { return s.server.bytes_sent; }));
+    page.begin("weir_requests_total", MetricType::kCounter, "Requests by API.");
+    for (const kafka::ApiInfo& api : kafka::all_apis()) {
+        const auto key = static_cast<size_t>(api.key);
+        if (key >= kafka::ServerMetrics::kApis) continue;
+        const double count =
+            sum_of(shards, [key](const auto& s) { return s.server.requests[key]; });
+        if (count > 0) page.add(count, {{"api", std::string(api.name)}});
+    }
+    page.begin("weir_request_seconds", MetricType::kHistogram,
+               "From a request's last byte to its answer's first.");
+    add_latency(page, shards, "produce",
+                [](const auto& s) -> const auto& { return s.server.produce_latency; });
+    add_latency(page, shards, "fetch",
+                [](const auto& s) -> const auto& { return s.server.fetch_latency; });
+    add_latency(page, shards, "other",
+                [](const auto& s) -> const auto& { return s.server.other_latency; });
+
+    page.gauge("weir_partitions", "Partitions on this node.",
+               sum_of(shards, [](const auto& s) { return s.partitions; }));
+    page.gauge("weir_groups", "Consumer groups that this node coordinates.",
+               sum_of(shards, [](const auto& s) { return s.groups; }));
+    page.gauge("weir_fetches_waiting", "Fetches that wait for data.",
+               sum_of(shards, [](const auto& s) { return s.fetches_waiting; }));
+    page.counter("weir_produced_bytes_total", "Bytes of batches appended.",
+                 sum_of(shards, [](const auto& s) { return s.server.produced_bytes; }));
+    page.counter("weir_produced_batches_total", "Batches appended.",
+                 sum_of(shards, [](const auto& s) { return s.server.produced_batches; }));
+    page.counter("weir_produce_errors_total",
+                 "Partitions of Produce requests answered with an error.",
+                 sum_of(shards, [](const auto& s) { return s.server.produce_errors; }));
+    page.counter("weir_fetched_bytes_total", "Bytes of batches given to consumers.",
+                 sum_of(shards, [](const auto& s) { return s.server.fetched_bytes; }));
+
+    page.counter("weir_journal_commits_total", "Group commits: one write and one flush each.",
+                 sum_of(shards, [](const auto& s) { return s.store.journal_commits; }));
+    page.counter("weir_journal_bytes_total", "Bytes written to journals.",
+                 sum_of(shards, [](const auto& s) { return s.store.journal_bytes; }));
+    page.counter("weir_bypass_bytes_total", "Bytes that went straight to segments.",
+                 sum_of(shards, [](const auto& s) { return s.store.bypass_bytes; }));
+    page.counter("weir_handed_over_bytes_total", "Bytes moved from journals to segments.",
+                 sum_of(shards, [](const auto& s) { return s.store.handed_over_bytes; }));
+    page.gauge("weir_unflushed_bytes", "Data in memory and journals that is not in segments yet.",
+               sum_of(shards, [](const auto& s) { return s.store.unflushed_bytes; }));
+    page.counter("weir_checkpoints_total", "Checkpoints written.",
+                 sum_of(shards, [](const auto& s) { return s.store.checkpoints; }));
+    page.counter("weir_segment_reads_total", "Reads from segment files.",
+                 sum_of(shards, [](const auto& s) { return s.store.segment_reads; }));
+    page.counter("weir_segment_read_bytes_total", "Bytes read from segment files.",
+                 sum_of(shards, [](const auto& s) { return s.store.segment_read_bytes; }));
+    page.counter("weir_cache_hits_total", "Reads of segments that the cache answered.",
+                 sum_of(shards, [](const auto& s) { return s.store.cache_hits; }));
+    page.counter("weir_cache_misses_total", "Reads of segments that went to the disk.",
+                 sum_of(shards, [](const auto& s) { return s.store.cache_misses; }));
+    page.gauge("weir_cache_bytes", "What the read caches hold.",
+               sum_of(shards, [](const auto& s) { return s.store.cache_bytes; }));
+    page.counter("weir_corruptions_total", "Stored data whose checksum failed.",
+                 sum_of(shards, [](const auto& s) { return s.store.corruptions; }));
+    return page.text();
+}
+
+}  // namespace weir::broker

@@ -1,0 +1,35 @@
+// What /metrics shows: the counters of all shards, gathered by copies and added up. The names are
+// listed in docs/reference/metrics.md.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kafka/server/metrics.h"
+#include "storage/store.h"
+
+namespace weir::kafka {
+class Server;
+}
+
+namespace weir::broker {
+
+struct BuildInfo;
+
+// A copy of one shard's numbers.
+struct ShardMetrics {
+    kafka::ServerMetrics server;
+    storage::StoreMetrics store;
+    uint64_t connections = 0;
+    uint64_t partitions = 0;
+    uint64_t groups = 0;
+    uint64_t fetches_waiting = 0;
+};
+
+// On the shard of both.
+ShardMetrics gather_metrics(kafka::Server& server, storage::Store& store);
+
+std::string render_metrics(const std::vector<ShardMetrics>& shards,
+                           const runtime::MemoryBudget& memory, const BuildInfo& build);
+
+}  // namespace weir::broker

@@ -1,0 +1,51 @@
+// What a node is started with: the options of cluster/config_table.h from flags and from one TOML
+// file, checked, and parsed where the broker itself needs them. Plain code.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "cluster/config_view.h"
+
+namespace weir::broker {
+
+struct BrokerOptions {
+    cluster::ConfigMap given;  // every option that a flag or the file set, by name: what
+                               // DescribeConfigs shows as static
+    std::string data;
+    std::string kafka;
+    std::string admin;
+    std::optional<std::string> advertised;
+    uint32_t shards = 0;  // 0: one a processor
+    uint64_t memory = 0;
+    std::string driver;
+    LogLevel log_level = LogLevel::kInfo;
+    int32_t node_id = 0;
+    std::optional<std::string> rack;
+    uint64_t journal_bytes = 0;
+    uint64_t journal_file_bytes = 0;
+    uint64_t cache_bytes = 0;
+};
+
+// Flags win over the file. kInvalidArgument names the option and says what it may be.
+Result<BrokerOptions> make_options(cluster::ConfigMap file, cluster::ConfigMap flags,
+                                   uint64_t machine_memory_bytes);
+
+// A TOML file of `name = value`. A dotted name may be written as it is, quoted, or as tables.
+Result<cluster::ConfigMap> parse_options_file(std::string_view text);
+
+// docs/reference/configuration.md, made from the table.
+std::string options_as_markdown();
+
+struct HostPort {
+    std::string host;
+    int32_t port = 0;
+};
+// "host:port", "[v6]:port".
+Result<HostPort> parse_host_port(std::string_view text);
+
+}  // namespace weir::broker

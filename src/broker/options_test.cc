@@ -1,0 +1,65 @@
+#include "broker/options.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "base/units.h"
+
+namespace weir::broker {
+namespace {
+
+TEST(Options, a_file_may_write_names_dotted_quoted_or_as_tables) {
+    const auto options = parse_options_file(
+        "kafka = \"0.0.0.0:9092\"\n"
+        "log.retention.ms = 5000\n"
+        "\"max.connections\" = 7\n"
+        "[auto.create]\ntopics.enable = false\n");
+    ASSERT_TRUE(options) << options.error().message;
+    EXPECT_EQ(options->at("kafka"), "0.0.0.0:9092");
+    EXPECT_EQ(options->at("log.retention.ms"), "5000");
+    EXPECT_EQ(options->at("max.connections"), "7");
+    EXPECT_EQ(options->at("auto.create.topics.enable"), "false");
+}
+
+TEST(Options, a_broken_file_is_refused_with_its_line) {
+    const auto options = parse_options_file("kafka = \"a:1\"\nadmin = = 3\n");
+    ASSERT_FALSE(options);
+    EXPECT_NE(options.error().message.find("line 2"), std::string::npos) << options.error().message;
+}
+
+TEST(Options, flags_win_over_the_file) {
+    const auto options = make_options({{"shards", "3"}, {"data", "/a"}}, {{"shards", "2"}}, 1_GiB);
+    ASSERT_TRUE(options) << options.error().message;
+    EXPECT_EQ(options->shards, 2u);
+    EXPECT_EQ(options->data, "/a");
+    EXPECT_EQ(options->memory, 256_MiB);
+    EXPECT_EQ(options->given.at("shards"), "2");
+}
+
+TEST(Options, what_cannot_be_is_refused_by_name) {
+    const auto refused = [](cluster::ConfigMap flags) {
+        const auto options = make_options({}, std::move(flags), 1_GiB);
+        return options ? std::string("accepted") : options.error().message;
+    };
+    EXPECT_NE(refused({{"no.such.option", "1"}}).find("no.such.option"), std::string::npos);
+    EXPECT_NE(refused({{"shards", "many"}}).find("shards"), std::string::npos);
+    EXPECT_NE(refused({{"memory", "1KiB"}}).find("memory"), std::string::npos);
+    EXPECT_NE(refused({{"kafka", "nowhere"}}).find("HOST:PORT"), std::string::npos);
+    EXPECT_NE(refused({{"kafka", "0.0.0.0:9092"}}).find("--advertised"), std::string::npos);
+    EXPECT_NE(refused({{"driver", "magic"}}).find("driver"), std::string::npos);
+}
+
+// Repeat with WEIR_UPDATE_DOCS=1 to write the page anew.
+TEST(Options, the_reference_page_is_what_the_table_says) {
+    const std::string path = WEIR_SOURCE_DIR "/docs/reference/configuration.md";
+    if (std::getenv("WEIR_UPDATE_DOCS") != nullptr) std::ofstream(path) << options_as_markdown();
+    std::stringstream page;
+    page << std::ifstream(path).rdbuf();
+    EXPECT_EQ(page.str(), options_as_markdown());
+}
+
+}  // namespace
+}  // namespace weir::broker

@@ -1,0 +1,122 @@
+// weir start: runs a node until SIGTERM.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <sstream>
+
+#include "broker/broker.h"
+#include "cli/client_command.h"
+#include "cluster/config_table.h"
+#include "runtime/real/real_node.h"
+#include "runtime/wait.h"
+
+namespace weir::cli {
+
+using runtime::RealNode;
+using runtime::Task;
+
+namespace {
+
+struct StartFlags {
+    std::string file;
+    std::vector<std::string> assignments;          // -c name=value
+    std::map<std::string, std::string> by_option;  // what flags were given, by the option's name
+};
+
+uint64_t machine_memory_bytes() {
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    const long page_bytes = sysconf(_SC_PAGE_SIZE);
+    return pages > 0 && page_bytes > 0
+               ? static_cast<uint64_t>(pages) * static_cast<uint64_t>(page_bytes)
+               : 0;
+}
+
+Result<broker::BrokerOptions> read_options(const StartFlags& flags) {
+    cluster::ConfigMap from_file;
+    if (!flags.file.empty()) {
+        std::ifstream file(flags.file);
+        if (!file) return fail(ErrorCode::kNotFound, fmt::format("cannot read {}", flags.file));
+        std::stringstream text;
+        text << file.rdbuf();
+        auto parsed = broker::parse_options_file(text.str());
+        if (!parsed) return fail(std::move(parsed).error().with(flags.file));
+        from_file = std::move(*parsed);
+    }
+    cluster::ConfigMap from_flags;
+    for (const std::string& text : flags.assignments) {
+        TRY_ASSIGN(const auto assignment, parse_assignment(text));
+        from_flags[assignment.first] = assignment.second;
+    }
+    for (const auto& [name, value] : flags.by_option) from_flags[name] = value;
+    return broker::make_options(std::move(from_file), std::move(from_flags),
+                                machine_memory_bytes());
+}
+
+Task<int> serve(RealNode* node, const broker::BrokerOptions* options) {
+    bool storage_failed = false;
+    broker::Broker broker(*options,
+                          {.version = WEIR_VERSION, .driver = std::string(node->driver_name())},
+                          [&](const Error&) {
+                              storage_failed = true;
+                              node->request_stop();
+                          });
+    Result<void> started = co_await broker.start();
+    if (started) {
+        fmt::print("ready kafka={} admin={} shards={} driver={}\n", broker.kafka_address(),
+                   broker.admin_address(), node->shard_count(), node->driver_name());
+        std::fflush(stdout);
+        (void)co_await runtime::sleep_until(Instant::never(), node->stop_token());
+    } else {
+        fmt::print(stderr, "weir: {}\n", started.error().to_string());
+    }
+    co_await broker.stop();
+    co_return started && !storage_failed ? 0 : 1;
+}
+
+int start(const StartFlags& flags) {
+    auto options = read_options(flags);
+    if (!options) {
+        fmt::print(stderr, "weir: {}\n", options.error().message);
+        return 1;
+    }
+    runtime::RealNodeOptions node_options;
+    node_options.shards = options->shards;
+    node_options.driver = *runtime::parse_driver_choice(options->driver);
+    node_options.log_level = options->log_level;
+    const Result<int> exit_code = runtime::run_real_node(
+        std::move(node_options), [&](RealNode& node) { return serve(&node, &*options); });
+    if (exit_code) return *exit_code;
+    fmt::print(stderr, "weir: {}\n", exit_code.error().to_string());
+    return 1;
+}
+
+}  // namespace
+
+void add_start_command(CLI::App& app, int* exit_code) {
+    auto flags = std::make_shared<StartFlags>();
+    CLI::App* command = app.add_subcommand("start", "run a node");
+    for (const cluster::ConfigKey& key : cluster::broker_config_keys()) {
+        if (key.flag.empty()) continue;
+        const std::string name(key.name);
+        std::string help(key.doc);
+        if (key.default_value) help += fmt::format(" [{}]", *key.default_value);
+        command
+            ->add_option_function<std::string>(
+                fmt::format("--{}", key.flag),
+                [flags, name](const std::string& value) { flags->by_option[name] = value; }, help)
+            ->type_name(std::string(key.metavar));
+    }
+    command->add_option("--config", flags->file, "a TOML file of options; flags win over it")
+        ->type_name("FILE");
+    command
+        ->add_option("-c,--set", flags->assignments,
+                     "any option of docs/reference/configuration.md; repeatable")
+        ->type_name("NAME=VALUE");
+    command->callback([=] { *exit_code = start(*flags); });
+}
+
+}  // namespace weir::cli
