@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/prng.h"
 #include "runtime/scope.h"
 #include "runtime/shard.h"
 
@@ -19,8 +20,11 @@ class VirtualTimeDriver final : public Driver {
     void abandon(Op&) override { CHECK(false); }
     void poll(Instant) override {}
     void ring_doorbell(ShardId) override {}
-    void fill_entropy(MutableBytes) override { CHECK(false); }
+    void fill_entropy(MutableBytes bytes) override {
+        for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(entropy_.next());
+    }
     Instant now_;
+    Prng entropy_{1};
 };
 
 class TestLoop {

@@ -66,6 +66,12 @@ Units& Units::operator=(Units&& other) noexcept {
     return *this;
 }
 
+void Units::shrink(uint64_t count) {
+    CHECK(count <= count_);
+    if (semaphore_ != nullptr) semaphore_->give_back(count_ - count);
+    count_ = count;
+}
+
 void Units::release() {
     if (semaphore_ != nullptr) std::exchange(semaphore_, nullptr)->give_back(std::exchange(count_, 0));
 }

@@ -140,6 +140,8 @@ class Units {
     ~Units() { release(); }
     uint64_t count() const { return count_; }
     void release();
+    // Keeps `count` of them and gives the others back.
+    void shrink(uint64_t count);
 
   private:
     Semaphore* semaphore_ = nullptr;

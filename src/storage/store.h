@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "runtime/driver.h"
 #include "runtime/memory.h"
 #include "runtime/task.h"
 #include "storage/log.h"

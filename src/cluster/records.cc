@@ -1,0 +1,196 @@
+#include "cluster/records.h"
+
+#include "base/byte_reader.h"
+#include "base/byte_writer.h"
+
+namespace weir::cluster {
+namespace {
+
+constexpr uint8_t kFormat = 1;
+constexpr size_t kPrefixSize = 5;  // the format, and the size of what follows
+
+void put(ByteWriter& out, uint64_t v) { out.write_unsigned_varlong(v); }
+void put(ByteWriter& out, int64_t v) { out.write_varlong(v); }
+void put(ByteWriter& out, const Uuid& v) { out.write_bytes(v.bytes); }
+void put(ByteWriter& out, const std::string& v) {
+    put(out, uint64_t{v.size()});
+    out.write_text(v);
+}
+void put(ByteWriter& out, const std::optional<std::string>& v) {
+    out.write_u8(v ? 1 : 0);
+    if (v) put(out, *v);
+}
+void put(ByteWriter& out, const ConfigMap& v) {
+    put(out, uint64_t{v.size()});
+    for (const auto& [key, value] : v) {
+        put(out, key);
+        put(out, value);
+    }
+}
+void put(ByteWriter& out, const std::vector<PartitionAssignment>& v) {
+    put(out, uint64_t{v.size()});
+    for (const PartitionAssignment& partition : v) {
+        put(out, partition.log.v);
+        put(out, uint64_t{partition.replicas.size()});
+        for (const int32_t node : partition.replicas) put(out, int64_t{node});
+    }
+}
+
+void put(ByteWriter& out, const ClusterCreated& v) { put(out, v.cluster_id); }
+void put(ByteWriter& out, const LogIdsReserved& v) { put(out, v.end); }
+void put(ByteWriter& out, const ProducerIdsReserved& v) { put(out, v.end); }
+void put(ByteWriter& out, const TopicCreated& v) {
+    put(out, v.name);
+    put(out, v.id);
+    put(out, v.partitions);
+    put(out, v.configs);
+}
+void put(ByteWriter& out, const TopicDeleted& v) { put(out, v.id); }
+void put(ByteWriter& out, const PartitionsAdded& v) {
+    put(out, v.topic);
+    put(out, v.partitions);
+}
+void put(ByteWriter& out, const TopicConfigChanged& v) {
+    put(out, v.topic);
+    put(out, v.key);
+    put(out, v.value);
+}
+void put(ByteWriter& out, const ResourceConfigChanged& v) {
+    out.write_u8(static_cast<uint8_t>(v.resource));
+    put(out, v.name);
+    put(out, v.key);
+    put(out, v.value);
+}
+
+void get(ByteReader& in, uint64_t& v) { v = in.read_unsigned_varlong(); }
+void get(ByteReader& in, int64_t& v) { v = in.read_varlong(); }
+void get(ByteReader& in, Uuid& v) {
+    const Bytes bytes = in.read_bytes(v.bytes.size());
+    if (in.ok()) std::copy(bytes.begin(), bytes.end(), v.bytes.begin());
+}
+void get(ByteReader& in, std::string& v) { v = as_text(in.read_bytes(in.read_unsigned_varlong())); }
+void get(ByteReader& in, std::optional<std::string>& v) {
+    const uint8_t present = in.read_u8();
+    if (present > 1) return in.set_failed();
+    if (present == 1) get(in, v.emplace());
+}
+// A count that the bytes left can't hold is malformed: nothing is allocated on its word.
+size_t get_count(ByteReader& in, size_t element_size_min) {
+    const uint64_t count = in.read_unsigned_varlong();
+    if (count > in.remaining() / element_size_min) {
+        in.set_failed();
+        return 0;
+    }
+    return count;
+}
+void get(ByteReader& in, ConfigMap& v) {
+    const size_t count = get_count(in, 2);
+    for (size_t i = 0; i < count && in.ok(); ++i) {
+        std::string key;
+        get(in, key);
+        get(in, v[std::move(key)]);
+    }
+}
+void get(ByteReader& in, std::vector<PartitionAssignment>& v) {
+    v.resize(get_count(in, 2));
+    for (PartitionAssignment& partition : v) {
+        get(in, partition.log.v);
+        partition.replicas.resize(get_count(in, 1));
+        for (int32_t& node : partition.replicas) {
+            int64_t wide = 0;
+            get(in, wide);
+            if (wide < 0 || wide > INT32_MAX) in.set_failed();
+            node = static_cast<int32_t>(wide);
+        }
+    }
+}
+
+void get(ByteReader& in, ClusterCreated& v) { get(in, v.cluster_id); }
+void get(ByteReader& in, LogIdsReserved& v) { get(in, v.end); }
+void get(ByteReader& in, ProducerIdsReserved& v) { get(in, v.end); }
+void get(ByteReader& in, TopicCreated& v) {
+    get(in, v.name);
+    get(in, v.id);
+    get(in, v.partitions);
+    get(in, v.configs);
+}
+void get(ByteReader& in, TopicDeleted& v) { get(in, v.id); }
+void get(ByteReader& in, PartitionsAdded& v) {
+    get(in, v.topic);
+    get(in, v.partitions);
+}
+void get(ByteReader& in, TopicConfigChanged& v) {
+    get(in, v.topic);
+    get(in, v.key);
+    get(in, v.value);
+}
+void get(ByteReader& in, ResourceConfigChanged& v) {
+    v.resource = static_cast<ConfigResource>(in.read_u8());
+    get(in, v.name);
+    get(in, v.key);
+    get(in, v.value);
+}
+
+template <size_t I = 0>
+bool get_kind(ByteReader& in, uint64_t kind, MetadataRecord& record) {
+    if constexpr (I == std::variant_size_v<MetadataRecord>) {
+        return false;
+    } else {
+        // Kinds count from 1, so that zeros are not a record.
+        if (kind == I + 1) {
+            get(in, record.emplace<I>());
+            return true;
+        }
+        return get_kind<I + 1>(in, kind, record);
+    }
+}
+
+}  // namespace
+
+std::vector<uint8_t> encode_metadata(const std::vector<MetadataRecord>& records) {
+    ByteWriter out;
+    out.write_u8(kFormat);
+    out.write_i32(0);
+    put(out, uint64_t{records.size()});
+    for (const MetadataRecord& record : records) {
+        ByteWriter body;
+        std::visit([&](const auto& v) { put(body, v); }, record);
+        put(out, uint64_t{record.index() + 1});
+        put(out, uint64_t{body.size()});
+        out.write_bytes(body.inline_bytes());
+    }
+    out.patch_i32(1, static_cast<int32_t>(out.size() - kPrefixSize));
+    return out.flatten();
+}
+
+Result<std::vector<MetadataRecord>> decode_metadata(Bytes bytes) {
+    std::vector<MetadataRecord> records;
+    ByteReader entries(bytes);
+    while (entries.ok() && entries.remaining() > 0) {
+        const uint8_t format = entries.read_u8();
+        if (entries.ok() && format != kFormat) {
+            return fail(ErrorCode::kUnsupported,
+                        "metadata of an unknown format " + std::to_string(format));
+        }
+        ByteReader in(entries.read_bytes(entries.read_u32()));
+        const size_t count = get_count(in, 2);
+        for (size_t i = 0; i < count && in.ok(); ++i) {
+            const uint64_t kind = in.read_unsigned_varlong();
+            ByteReader body(in.read_bytes(in.read_unsigned_varlong()));
+            if (!in.ok()) break;
+            MetadataRecord& record = records.emplace_back();
+            if (!get_kind(body, kind, record)) {
+                return fail(ErrorCode::kUnsupported,
+                            "a metadata record of an unknown kind " + std::to_string(kind));
+            }
+            // A later Weir may have added fields at the end that may be ignored; others would come
+            // under a new kind.
+            if (!body.ok()) in.set_failed();
+        }
+        if (!in.ok() || in.remaining() != 0) entries.set_failed();
+    }
+    if (!entries.ok()) return fail(ErrorCode::kMalformed, "metadata records do not parse");
+    return records;
+}
+
+}  // namespace weir::cluster

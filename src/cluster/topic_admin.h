@@ -1,0 +1,103 @@
+// What administrators and clients may do to topics: the rules of CreateTopics, DeleteTopics,
+// CreatePartitions and the configuration APIs, as changes of the metadata log. Run on shard 0,
+// where the controller is. Each item of a request succeeds or fails by itself.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "cluster/controller.h"
+
+namespace weir::cluster {
+
+// Each is answered with its own error code of Kafka's.
+enum class AdminFault : uint8_t {
+    kNone,
+    kInvalidRequest,
+    kInvalidTopicName,
+    kTopicExists,
+    kUnknownTopic,
+    kUnknownTopicId,
+    kInvalidPartitions,
+    kInvalidReplicationFactor,
+    kInvalidReplicaAssignment,
+    kInvalidConfig,
+    kPolicyViolation,
+    kDeletionDisabled,
+    kResourceNotFound,
+    kStorage,      // the log of the metadata, or of a new partition, could not be written
+    kUnavailable,  // stopping, or too long in the queue
+};
+
+struct AdminError {
+    AdminFault fault = AdminFault::kNone;
+    std::string message;
+    bool ok() const { return fault == AdminFault::kNone; }
+};
+
+// Empty when `name` may be a topic's; else why not.
+std::string check_topic_name(std::string_view name);
+bool is_internal_topic(std::string_view name);
+
+struct NewTopic {
+    std::string name;
+    int32_t partitions = -1;          // -1: the broker's default
+    int32_t replication_factor = -1;  // -1: the broker's default
+    // Partition -> nodes; instead of the two above.
+    std::vector<std::pair<int32_t, std::vector<int32_t>>> assignments;
+    std::vector<std::pair<std::string, std::optional<std::string>>> configs;
+};
+
+struct TopicOutcome {
+    AdminError error;
+    TopicImage topic;  // as it is now, or would be
+};
+
+// Outcomes in the order of the topics. With validate_only nothing is changed.
+runtime::Task<std::vector<TopicOutcome>> create_topics(Controller& controller,
+                                                       std::vector<NewTopic> topics,
+                                                       bool validate_only,
+                                                       runtime::WaitOptions options);
+
+// A topic by name, or by id where the name is empty.
+struct TopicRef {
+    std::string name;
+    Uuid id;
+};
+runtime::Task<std::vector<TopicOutcome>> delete_topics(Controller& controller,
+                                                       std::vector<TopicRef> topics,
+                                                       runtime::WaitOptions options);
+
+struct MorePartitions {
+    std::string topic;
+    int32_t count = 0;                                             // in all
+    std::optional<std::vector<std::vector<int32_t>>> assignments;  // of the new ones
+};
+runtime::Task<std::vector<TopicOutcome>> create_partitions(Controller& controller,
+                                                           std::vector<MorePartitions> topics,
+                                                           bool validate_only,
+                                                           runtime::WaitOptions options);
+
+enum class ConfigOp : int8_t { kSet = 0, kDelete = 1, kAppend = 2, kSubtract = 3 };
+
+struct ConfigChange {
+    ConfigResource resource = ConfigResource::kTopic;
+    int8_t resource_type = 2;  // as the request had it
+    std::string name;
+    struct Item {
+        std::string key;
+        ConfigOp op = ConfigOp::kSet;
+        std::optional<std::string> value;
+    };
+    std::vector<Item> items;
+    bool replace_all = false;  // AlterConfigs: what is not named goes back to its default
+};
+runtime::Task<std::vector<AdminError>> alter_configs(Controller& controller,
+                                                     std::vector<ConfigChange> changes,
+                                                     bool validate_only,
+                                                     runtime::WaitOptions options);
+
+}  // namespace weir::cluster

@@ -1,0 +1,236 @@
+#include "cluster/topic_admin.h"
+
+#include <gtest/gtest.h>
+
+#include "runtime/remote.h"
+#include "runtime/test_loop.h"
+#include "storage/memory/memory_store.h"
+
+namespace weir::cluster {
+namespace {
+
+using runtime::Task;
+using storage::LogId;
+
+// A driver whose entropy counts, so that ids can be made under the test's loop.
+struct Node {
+    static constexpr uint32_t kShards = 3;
+
+    explicit Node(storage::MemoryStoreSet& stores) : stores(stores) {
+        for (uint32_t i = 0; i < kShards; ++i) {
+            shards.push_back(std::make_unique<MetadataShard>(0, ConfigMap{}));
+            storage::MemoryStore* store = &stores.store(i);
+            shards[i]->set_hooks(
+                {.create_logs = [store](std::vector<NewLog> logs) -> Task<Result<void>> {
+                     return make(store, std::move(logs));
+                 },
+                 .remove_logs = [store](std::vector<LogId> ids) -> Task<void> {
+                     return drop(store, std::move(ids));
+                 },
+                 .changed = {}});
+        }
+    }
+    static Task<Result<void>> make(storage::MemoryStore* store, std::vector<NewLog> logs) {
+        for (const NewLog& log : logs)
+            co_await runtime::try_(store->create_log(log.id, log.config));
+        co_return Result<void>{};
+    }
+    static Task<void> drop(storage::MemoryStore* store, std::vector<LogId> ids) {
+        for (const LogId id : ids) (void)co_await store->remove_log(id);
+    }
+    Task<Result<void>> start() {
+        storage::Log* log = stores.store(0).find(storage::kMetadataLog);
+        if (log == nullptr)
+            log = co_await runtime::try_(stores.store(0).create_log(storage::kMetadataLog, {}));
+        std::vector<MetadataShard*> pointers;
+        for (auto& shard : shards) pointers.push_back(shard.get());
+        controller = std::make_unique<Controller>(pointers, *log);
+        co_return co_await controller->open();
+    }
+
+    storage::MemoryStoreSet& stores;
+    std::vector<std::unique_ptr<MetadataShard>> shards;
+    std::unique_ptr<Controller> controller;
+};
+
+class TopicAdmin : public testing::Test {
+  protected:
+    TopicAdmin() { EXPECT_TRUE(loop.run(node->start())); }
+    std::vector<TopicOutcome> create(std::vector<NewTopic> topics, bool validate_only = false) {
+        return loop.run(create_topics(*node->controller, std::move(topics), validate_only, {}));
+    }
+    AdminFault create_one(NewTopic topic) { return create({std::move(topic)})[0].error.fault; }
+    std::vector<AdminError> alter(ConfigChange change, bool validate_only = false) {
+        return loop.run(alter_configs(*node->controller, {std::move(change)}, validate_only, {}));
+    }
+    const MetadataImage& image(uint32_t shard = 1) { return node->shards[shard]->image(); }
+
+    runtime::TestLoop loop{Node::kShards};
+    storage::MemoryStoreSet stores{Node::kShards};
+    std::unique_ptr<Node> node = std::make_unique<Node>(stores);
+};
+
+TEST_F(TopicAdmin, a_topic_is_made_on_every_shard_with_logs_on_their_owners) {
+    const auto outcome = create({{.name = "a", .partitions = 7, .replication_factor = 1}})[0];
+    ASSERT_TRUE(outcome.error.ok()) << outcome.error.message;
+    for (uint32_t shard = 0; shard < Node::kShards; ++shard) {
+        ASSERT_NE(image(shard).find("a"), nullptr);
+        EXPECT_EQ(*image(shard).find("a"), outcome.topic);
+    }
+    for (const auto& partition : outcome.topic.partitions) {
+        EXPECT_NE(stores.store(storage::owner_of(partition.log, Node::kShards)).find(partition.log),
+                  nullptr);
+    }
+}
+
+TEST_F(TopicAdmin, each_rule_has_its_own_fault) {
+    EXPECT_EQ(create_one({.name = "a"}), AdminFault::kNone);
+    EXPECT_EQ(create_one({.name = "a"}), AdminFault::kTopicExists);
+    EXPECT_EQ(create_one({.name = ""}), AdminFault::kInvalidTopicName);
+    EXPECT_EQ(create_one({.name = ".."}), AdminFault::kInvalidTopicName);
+    EXPECT_EQ(create_one({.name = "a b"}), AdminFault::kInvalidTopicName);
+    EXPECT_EQ(create_one({.name = std::string(250, 'a')}), AdminFault::kInvalidTopicName);
+    EXPECT_EQ(create_one({.name = std::string(249, 'a')}), AdminFault::kNone);
+    EXPECT_EQ(create_one({.name = "x.y"}), AdminFault::kNone);
+    EXPECT_EQ(create_one({.name = "x_y"}), AdminFault::kInvalidTopicName);
+    EXPECT_EQ(create_one({.name = "b", .partitions = 0}), AdminFault::kInvalidPartitions);
+    EXPECT_EQ(create_one({.name = "b", .partitions = -2}), AdminFault::kInvalidPartitions);
+    EXPECT_EQ(create_one({.name = "b", .replication_factor = 3}),
+              AdminFault::kInvalidReplicationFactor);
+    EXPECT_EQ(create_one({.name = "b", .replication_factor = 0}),
+              AdminFault::kInvalidReplicationFactor);
+    EXPECT_EQ(create_one({.name = "b", .configs = {{"no.such", "1"}}}), AdminFault::kInvalidConfig);
+    EXPECT_EQ(create_one({.name = "b", .configs = {{"retention.ms", "x"}}}),
+              AdminFault::kInvalidConfig);
+    EXPECT_EQ(create_one({.name = "b", .configs = {{"retention.ms", std::nullopt}}}),
+              AdminFault::kInvalidConfig);
+    EXPECT_EQ(create_one({.name = "b", .partitions = 1, .assignments = {{0, {0}}}}),
+              AdminFault::kInvalidRequest);
+    EXPECT_EQ(create_one({.name = "b", .assignments = {{1, {0}}}}),
+              AdminFault::kInvalidReplicaAssignment);
+    EXPECT_EQ(create_one({.name = "b", .assignments = {{0, {0, 0}}}}),
+              AdminFault::kInvalidReplicaAssignment);
+    EXPECT_EQ(create_one({.name = "b", .assignments = {{0, {4}}}}),
+              AdminFault::kInvalidReplicaAssignment);
+    EXPECT_EQ(create_one({.name = "b", .assignments = {{0, {0}}, {1, {0}}}}), AdminFault::kNone);
+    EXPECT_EQ(image().find("b")->partitions.size(), 2u);
+}
+
+TEST_F(TopicAdmin, one_bad_topic_does_not_fail_the_others) {
+    const auto outcomes =
+        create({{.name = "a"}, {.name = "!"}, {.name = "twice"}, {.name = "b"}, {.name = "twice"}});
+    EXPECT_TRUE(outcomes[0].error.ok());
+    EXPECT_EQ(outcomes[1].error.fault, AdminFault::kInvalidTopicName);
+    EXPECT_EQ(outcomes[2].error.fault, AdminFault::kInvalidRequest);
+    EXPECT_TRUE(outcomes[3].error.ok());
+    EXPECT_EQ(image().topics().size(), 2u);
+}
+
+TEST_F(TopicAdmin, validation_alone_changes_nothing) {
+    const auto outcomes = create({{.name = "a", .partitions = 3}}, true);
+    EXPECT_TRUE(outcomes[0].error.ok());
+    EXPECT_EQ(outcomes[0].topic.partitions.size(), 3u);
+    EXPECT_EQ(image().find("a"), nullptr);
+}
+
+TEST_F(TopicAdmin, a_recreated_topic_has_another_id_and_other_logs) {
+    const auto first = create({{.name = "a"}})[0].topic;
+    const auto gone = loop.run(delete_topics(*node->controller, {{"a", {}}}, {}));
+    ASSERT_TRUE(gone[0].error.ok());
+    const auto second = create({{.name = "a"}})[0].topic;
+    EXPECT_NE(first.id, second.id);
+    EXPECT_NE(first.partitions[0].log, second.partitions[0].log);
+    const auto unknown = loop.run(
+        delete_topics(*node->controller, {{"b", {}}, {"", first.id}, {"", second.id}}, {}));
+    EXPECT_EQ(unknown[0].error.fault, AdminFault::kUnknownTopic);
+    EXPECT_EQ(unknown[1].error.fault, AdminFault::kUnknownTopicId);
+    EXPECT_EQ(unknown[2].topic.name, "a");
+}
+
+TEST_F(TopicAdmin, partitions_only_grow) {
+    create({{.name = "a", .partitions = 2}});
+    const auto grow = [&](int32_t count) {
+        return loop.run(create_partitions(*node->controller, {{"a", count, {}}}, false, {}))[0]
+            .error.fault;
+    };
+    EXPECT_EQ(grow(2), AdminFault::kInvalidPartitions);
+    EXPECT_EQ(grow(1), AdminFault::kInvalidPartitions);
+    EXPECT_EQ(grow(5), AdminFault::kNone);
+    EXPECT_EQ(image().find("a")->partitions.size(), 5u);
+}
+
+TEST_F(TopicAdmin, when_a_log_cannot_be_made_there_is_no_topic_and_no_other_log) {
+    stores.store(2).fail_with(ErrorCode::kDiskFull);
+    const auto outcome = create({{.name = "a", .partitions = 12}})[0];
+    EXPECT_EQ(outcome.error.fault, AdminFault::kStorage);
+    EXPECT_EQ(image().find("a"), nullptr);
+    EXPECT_TRUE(stores.store(1).logs().empty());
+    stores.store(2).heal();
+    EXPECT_EQ(create_one({.name = "a", .partitions = 12}), AdminFault::kNone);
+}
+
+TEST_F(TopicAdmin, configuration_is_set_appended_subtracted_and_deleted) {
+    create({{.name = "a"}});
+    const auto one = [&](ConfigChange::Item item) {
+        return alter({.name = "a", .items = {std::move(item)}})[0].fault;
+    };
+    EXPECT_EQ(one({"retention.ms", ConfigOp::kSet, "5"}), AdminFault::kNone);
+    EXPECT_EQ(image().find("a")->configs.at("retention.ms"), "5");
+    EXPECT_EQ(one({"cleanup.policy", ConfigOp::kAppend, "compact"}), AdminFault::kNone);
+    EXPECT_EQ(image().find("a")->configs.at("cleanup.policy"), "delete,compact");
+    EXPECT_EQ(one({"cleanup.policy", ConfigOp::kSubtract, "delete"}), AdminFault::kNone);
+    EXPECT_EQ(image().find("a")->configs.at("cleanup.policy"), "compact");
+    EXPECT_EQ(one({"retention.ms", ConfigOp::kAppend, "5"}), AdminFault::kInvalidConfig);
+    EXPECT_EQ(one({"no.such", ConfigOp::kSet, "5"}), AdminFault::kInvalidConfig);
+    EXPECT_EQ(one({"retention.ms", ConfigOp::kDelete, {}}), AdminFault::kNone);
+    EXPECT_FALSE(image().find("a")->configs.contains("retention.ms"));
+    EXPECT_TRUE(alter({.name = "a",
+                       .items = {{"retention.bytes", ConfigOp::kSet, "7"}},
+                       .replace_all = true})[0]
+                    .ok());
+    EXPECT_EQ(image().find("a")->configs, (ConfigMap{{"retention.bytes", "7"}}));
+    EXPECT_TRUE(
+        alter({.name = "a", .items = {{"retention.bytes", ConfigOp::kSet, "8"}}}, true)[0].ok());
+    EXPECT_EQ(image().find("a")->configs.at("retention.bytes"), "7");
+}
+
+TEST_F(TopicAdmin, broker_configuration_changes_what_topics_get) {
+    EXPECT_TRUE(alter({.resource = ConfigResource::kBroker,
+                       .name = "",
+                       .items = {{"num.partitions", ConfigOp::kSet, "4"}}})[0]
+                    .ok());
+    create({{.name = "a"}});
+    EXPECT_EQ(image().find("a")->partitions.size(), 4u);
+    EXPECT_EQ(alter({.resource = ConfigResource::kBroker,
+                     .name = "",
+                     .items = {{"shards", ConfigOp::kSet, "4"}}})[0]
+                  .fault,
+              AdminFault::kInvalidRequest);
+    EXPECT_EQ(alter({.resource = ConfigResource::kBroker,
+                     .name = "9",
+                     .items = {{"num.partitions", ConfigOp::kSet, "4"}}})[0]
+                  .fault,
+              AdminFault::kInvalidRequest);
+}
+
+TEST_F(TopicAdmin, a_restart_finds_the_same_metadata_and_hands_out_new_numbers) {
+    create({{.name = "a", .partitions = 3}, {.name = "b"}});
+    alter({.name = "a", .items = {{"retention.ms", ConfigOp::kSet, "5"}}});
+    EXPECT_EQ(*loop.run(node->controller->take_producer_ids(10)), 0);
+    for (int i = 0; i < 2; ++i) {
+        const MetadataImage before = image();
+        loop.run(stores.store(0).restart(i == 0));
+        node = std::make_unique<Node>(stores);
+        ASSERT_TRUE(loop.run(node->start()));
+        EXPECT_EQ(image(), before);
+        EXPECT_EQ(*loop.run(node->controller->take_producer_ids(10)), 10 * (i + 1));
+        const auto again = create({{.name = "c" + std::to_string(i)}})[0].topic;
+        for (const auto& [name, topic] : before.topics()) {
+            for (const auto& partition : topic.partitions)
+                EXPECT_NE(partition.log, again.partitions[0].log);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace weir::cluster

@@ -1,0 +1,58 @@
+// ApiVersions (KIP-35, KIP-511, KIP-1242): what this server serves. Answered for any version: one
+// that is not known gets an answer of version 0 with UNSUPPORTED_VERSION and, so that the client
+// can try again, the versions of ApiVersions itself.
+#include "kafka/protocol/api_versions.h"
+#include "kafka/server/handler.h"
+#include "kafka/server/server.h"
+
+namespace weir::kafka {
+namespace {
+
+using runtime::Task;
+
+ApiVersionsResponse::ApiVersion row(const Handler& handler) {
+    return {static_cast<int16_t>(handler.key), handler.version_min, handler.version_max};
+}
+
+bool is_client_software(const std::string& text) {
+    // KIP-511: letters, digits, '.' and '-', beginning and ending with a letter or a digit.
+    const auto is_word = [](char c) {
+        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    };
+    if (text.empty() || !is_word(text.front()) || !is_word(text.back())) return false;
+    for (const char c : text) {
+        if (!is_word(c) && c != '.' && c != '-') return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+Task<Result<void>> handle_api_versions(Request& request) {
+    ApiVersionsResponse response;
+    const Handler& self = *request.handler;
+    if (request.version() < self.version_min || request.version() > self.version_max) {
+        response.error_code = code(KafkaError::kUnsupportedVersion);
+        response.api_keys.push_back(row(self));
+        co_return response.encode(request.out, 0);
+    }
+    ByteReader in(request.body);
+    const ApiVersionsRequest body =
+        co_await runtime::try_(ApiVersionsRequest::decode(in, request.version()));
+    const Server& server = request.server;
+    if (request.version() >= 3 && (!is_client_software(body.client_software_name) ||
+                                   !is_client_software(body.client_software_version))) {
+        response.error_code = code(KafkaError::kInvalidRequest);
+    } else if (request.version() >= 5 &&
+               ((body.cluster_id && *body.cluster_id != server.image().cluster_id().to_string()) ||
+                (body.node_id >= 0 && body.node_id != server.node().id))) {
+        // The client holds an address that now belongs to another cluster or node.
+        response.error_code = code(KafkaError::kRebootstrapRequired);
+    } else {
+        for (const Handler& handler : handlers()) response.api_keys.push_back(row(handler));
+        response.finalized_features_epoch = 0;
+    }
+    co_return response.encode(request.out, request.version());
+}
+
+}  // namespace weir::kafka

@@ -1,0 +1,317 @@
+// Fetch: for each partition the batches from an offset on, as they are stored. One message to each
+// shard that owns some of them; where that gives less than the client wants to wake up for, the
+// fetch waits on its own shard until an owner posts news, its time is over, or the connection ends,
+// and asks again.
+//
+// Limits are soft, as in Kafka: the first partition that has data gives at least one batch; after
+// it nothing exceeds max_bytes.
+#include <algorithm>
+#include <map>
+
+#include "base/units.h"
+#include "kafka/protocol/fetch.h"
+#include "kafka/server/handler.h"
+#include "kafka/server/server.h"
+#include "kafka/server/topics.h"
+#include "runtime/remote.h"
+#include "runtime/shard.h"
+
+namespace weir::kafka {
+namespace {
+
+using runtime::Shard;
+using runtime::Task;
+
+constexpr uint64_t kShardBytesMin = 1_MiB;
+constexpr uint64_t kGrantMin = 64_KiB;
+constexpr Duration kWaitMax = 5min;
+
+// One partition of the fetch, found on the image, and what came of it.
+struct Part {
+    const FetchTarget* target;
+    storage::LogId log;
+    runtime::ShardId owner = 0;
+    FetchOutcome outcome;
+    bool is_found() const { return log.v != 0; }
+};
+
+struct ReadOrder {
+    storage::LogId log;
+    FetchRange range;
+};
+
+struct ReadResult {
+    std::vector<FetchOutcome> outcomes;
+    bool is_watched = false;
+};
+
+// On the owner's shard. With a watch: when the partitions read give less than `bytes_needed` in
+// all, the address gets mail as soon as there is more.
+Task<ReadResult> read_here(Server& server, std::vector<ReadOrder> orders, uint64_t bytes_max,
+                           std::optional<MailAddress> watch, int64_t bytes_needed) {
+    ReadResult result;
+    result.outcomes.reserve(orders.size());
+    uint64_t left = bytes_max;
+    uint64_t total = 0;
+    bool is_first = true;
+    bool has_error = false;
+    std::vector<PartitionTable::Seen> seen;
+    for (const ReadOrder& order : orders) {
+        Partition* partition = server.partitions().find(order.log);
+        const auto use = partition != nullptr ? partition->enter() : std::nullopt;
+        if (!use) {
+            result.outcomes.push_back({.error = KafkaError::kUnknownTopicOrPartition});
+            has_error = true;
+            continue;
+        }
+        FetchRange range = order.range;
+        range.bytes_max = std::min(range.bytes_max, left);
+        range.at_least_one = is_first;
+        FetchOutcome outcome = co_await partition->fetch(range, server.background().stop_token());
+        if (outcome.size > 0) is_first = false;
+        left -= std::min(left, outcome.size);
+        total += outcome.size;
+        has_error = has_error || outcome.error != KafkaError::kNone || outcome.diverging;
+        seen.push_back({order.log, outcome.high_watermark});
+        result.outcomes.push_back(std::move(outcome));
+        if (Shard::current().need_preempt()) co_await runtime::yield();
+    }
+    if (watch) {
+        if (has_error || static_cast<int64_t>(total) >= bytes_needed) {
+            server.partitions().unwatch(*watch);
+        } else if (server.partitions().watch(*watch, bytes_needed - static_cast<int64_t>(total),
+                                             seen)) {
+            result.is_watched = true;
+        } else {
+            // Something came while this read: the caller asks again at once.
+            server.mailbox().post(*watch, DataArrived{});
+        }
+    }
+    co_return result;
+}
+
+Task<void> unwatch_at(Server& server, runtime::ShardId owner, MailAddress address) {
+    co_await runtime::on(owner, [peer = &server.peer(owner), address]() -> Task<void> {
+        peer->partitions().unwatch(address);
+        co_return;
+    });
+}
+
+// The rounds of one fetch.
+class Rounds {
+  public:
+    Rounds(Request& request, std::vector<Part>& parts, int64_t bytes_min)
+        : server_(request.server), parts_(parts), bytes_min_(bytes_min) {
+        for (Part& part : parts_) {
+            if (part.is_found()) owners_[part.owner].push_back(&part);
+        }
+    }
+
+    // Reads all, up to so many bytes; watches what was read if `slot` is given.
+    Task<void> read(uint64_t bytes_max, Mailbox::Slot* slot) {
+        const uint64_t shards = owners_.size();
+        // Owners read side by side and do not know of each other; what is too much in all is cut
+        // below.
+        const uint64_t each =
+            shards <= 1 ? bytes_max
+                        : std::min(bytes_max, std::max(bytes_max / shards, kShardBytesMin));
+        const auto needed =
+            std::max<int64_t>(1, bytes_min_ / static_cast<int64_t>(std::max<uint64_t>(1, shards)));
+        std::vector<Task<bool>> tasks;
+        for (auto& [owner, parts] : owners_)
+            tasks.push_back(read_at(owner, parts, each, slot, needed));
+        (void)co_await runtime::all(std::move(tasks));
+        cut(bytes_max);
+    }
+
+    uint64_t total() const { return total_; }
+    bool has_error() const { return has_error_; }
+    const std::vector<runtime::ShardId>& watched() const { return watched_; }
+    bool is_empty() const { return owners_.empty(); }
+
+  private:
+    Task<bool> read_at(runtime::ShardId owner, std::vector<Part*>& parts, uint64_t bytes_max,
+                       Mailbox::Slot* slot, int64_t needed) {
+        std::vector<ReadOrder> orders;
+        orders.reserve(parts.size());
+        for (const Part* part : parts) {
+            const FetchTarget& target = *part->target;
+            orders.push_back({part->log,
+                              {.offset = target.offset,
+                               .current_leader_epoch = target.current_leader_epoch,
+                               .last_fetched_epoch = target.last_fetched_epoch,
+                               .bytes_max = static_cast<uint64_t>(std::max(0, target.bytes_max))}});
+        }
+        std::optional<MailAddress> watch;
+        if (slot != nullptr) watch = slot->address();
+        ReadResult result =
+            co_await runtime::on(owner, [peer = &server_.peer(owner), orders = std::move(orders),
+                                         bytes_max, watch, needed]() mutable {
+                return read_here(*peer, std::move(orders), bytes_max, watch, needed);
+            });
+        for (size_t i = 0; i < parts.size(); ++i) parts[i]->outcome = std::move(result.outcomes[i]);
+        std::erase(watched_, owner);
+        if (result.is_watched) watched_.push_back(owner);
+        co_return true;
+    }
+
+    // In the order of the request, the first with data whole, the others as far as they fit.
+    void cut(uint64_t bytes_max) {
+        total_ = 0;
+        has_error_ = false;
+        for (Part& part : parts_) {
+            FetchOutcome& outcome = part.outcome;
+            has_error_ = has_error_ || !part.is_found() || outcome.error != KafkaError::kNone ||
+                         outcome.diverging;
+            if (outcome.size == 0) continue;
+            if (total_ > 0 && total_ + outcome.size > bytes_max) {
+                outcome.parts.clear();
+                outcome.size = 0;
+                continue;
+            }
+            total_ += outcome.size;
+        }
+    }
+
+    Server& server_;
+    std::vector<Part>& parts_;
+    const int64_t bytes_min_;
+    std::map<runtime::ShardId, std::vector<Part*>> owners_;
+    std::vector<runtime::ShardId> watched_;
+    uint64_t total_ = 0;
+    bool has_error_ = false;
+};
+
+std::vector<Part> find_parts(Server& server, const std::vector<FetchTarget>& targets, bool by_id) {
+    std::vector<Part> parts;
+    parts.reserve(targets.size());
+    for (const FetchTarget& target : targets) {
+        const cluster::TopicImage* topic = by_id ? server.image().find(target.key.topic_id)
+                                                 : server.image().find(target.key.topic);
+        const FoundPartition found = find_partition(server, topic, target.key.partition, by_id);
+        Part& part = parts.emplace_back(
+            Part{.target = &target, .log = found.log, .owner = found.owner, .outcome = {}});
+        part.outcome.error = found.error;
+    }
+    return parts;
+}
+
+// How much of `wanted` this fetch may read now. Bytes on their way to slow clients are bounded a
+// shard: when little is left, a fetch gets less, half of it at most so that the next one gets some
+// too; when nothing is left it waits until others' answers were sent. The units stay with the
+// request until its own was.
+Task<uint64_t> grant(Request& request, uint64_t wanted) {
+    runtime::Semaphore& bytes = request.server.fetch_bytes();
+    const auto available = static_cast<uint64_t>(std::max<int64_t>(0, bytes.available()));
+    const uint64_t count =
+        std::min(wanted, std::max(available / 2, std::min(kGrantMin, bytes.total())));
+    auto units = co_await bytes.acquire(count, {.stop = request.hurry});
+    if (!units) co_return 0;
+    request.units = std::move(*units);
+    co_return count;
+}
+
+FetchResponse::Partition describe(Request& request, Part& part, int8_t isolation_level) {
+    FetchOutcome& outcome = part.outcome;
+    FetchResponse::Partition partition;
+    partition.partition_index = part.target->key.partition;
+    partition.error_code = code(outcome.error);
+    const bool ok = outcome.error == KafkaError::kNone;
+    partition.high_watermark = ok ? outcome.high_watermark : -1;
+    // Without transactions every record below the high watermark is stable.
+    partition.last_stable_offset = ok ? outcome.high_watermark : -1;
+    partition.log_start_offset = ok ? outcome.log_start_offset : -1;
+    if (isolation_level == 0) partition.aborted_transactions.reset();
+    if (outcome.diverging)
+        partition.diverging_epoch = {outcome.diverging->term, outcome.diverging->end_offset};
+    for (runtime::SharedBytes& bytes : outcome.parts) {
+        partition.records.parts.push_back(bytes.bytes());
+        request.keep.push_back(std::move(bytes));
+    }
+    outcome.parts.clear();
+    return partition;
+}
+
+Task<FetchResponse> answer(Request& request, FetchRequest body) {
+    Server& server = request.server;
+    Shard& shard = Shard::current();
+    FetchResponse response;
+    const bool by_id = request.version() >= 13;
+    if (body.replica_id >= 0 || body.replica_state.replica_id >= 0) {
+        response.error_code =
+            code(KafkaError::kInvalidRequest);  // no other node replicates from this one
+        co_return response;
+    }
+    FetchSessions::Plan plan =
+        server.fetch_sessions().begin(body, request.version(), shard.now(), shard.prng().next());
+    response.session_id = plan.session_id;
+    if (plan.error != KafkaError::kNone) {
+        response.error_code = code(plan.error);
+        response.session_id = 0;
+        co_return response;
+    }
+    const auto bytes_max =
+        static_cast<uint64_t>(std::clamp(body.max_bytes, 0, server.settings().fetch_bytes_max));
+    const Instant deadline =
+        shard.now() +
+        std::min<Duration>(std::chrono::milliseconds(std::max(0, body.max_wait_ms)), kWaitMax);
+    std::vector<Part> parts = find_parts(server, plan.targets, by_id);
+    Rounds rounds(request, parts, body.min_bytes);
+    const bool may_wait = body.max_wait_ms > 0 && body.min_bytes > 0 && !rounds.is_empty();
+    std::optional<Mailbox::Slot> slot;
+    if (may_wait) slot.emplace(server.mailbox().open());
+    co_await rounds.read(co_await grant(request, bytes_max), slot ? &*slot : nullptr);
+    while (slot && !rounds.has_error() && static_cast<int64_t>(rounds.total()) < body.min_bytes) {
+        ++server.metrics().fetch_waits;
+        request.units.release();
+        const bool has_news =
+            (co_await slot->receive({.deadline = deadline, .stop = request.hurry})).has_value();
+        slot->clear();
+        co_await rounds.read(co_await grant(request, bytes_max), has_news ? &*slot : nullptr);
+        if (!has_news) break;
+    }
+    if (slot) {
+        for (const runtime::ShardId owner : rounds.watched()) {
+            if (owner == shard.id()) {
+                server.partitions().unwatch(slot->address());
+            } else {
+                server.background().spawn(unwatch_at(server, owner, slot->address()));
+            }
+        }
+    }
+    // What is not used others may have at once.
+    request.units.shrink(std::min(request.units.count(), rounds.total()));
+    server.metrics().fetched_bytes += rounds.total();
+
+    for (Part& part : parts) {
+        const FetchKey& key = part.target->key;
+        const FetchSessions::Seen seen{
+            .error = part.outcome.error,
+            .high_watermark = part.outcome.high_watermark,
+            .log_start_offset = part.outcome.log_start_offset,
+            .has_data = part.outcome.size > 0 || part.outcome.diverging.has_value()};
+        if (plan.session_id != 0) {
+            const bool has_news = server.fetch_sessions().note(plan.session_id, key, seen);
+            if (plan.incremental && !has_news) continue;
+        }
+        const bool same_topic = !response.responses.empty() &&
+                                response.responses.back().topic == key.topic &&
+                                response.responses.back().topic_id == key.topic_id;
+        if (!same_topic) {
+            FetchResponse::Topic& topic = response.responses.emplace_back();
+            topic.topic = key.topic;
+            topic.topic_id = key.topic_id;
+        }
+        response.responses.back().partitions.push_back(
+            describe(request, part, body.isolation_level));
+    }
+    co_return response;
+}
+
+}  // namespace
+
+Task<Result<void>> handle_fetch(Request& request) {
+    return run_handler<FetchRequest, FetchResponse, answer>(request);
+}
+
+}  // namespace weir::kafka

@@ -1,0 +1,345 @@
+// Produce: batches are checked here, on the connection's shard, where their bytes were received,
+// and appended on the shards that own their partitions; the answer goes out when all are on stable
+// storage, whatever acks says. With acks=0 there is no answer, and an error closes the connection.
+#include <algorithm>
+#include <map>
+
+#include "base/units.h"
+#include "kafka/protocol/produce.h"
+#include "kafka/records/builder.h"
+#include "kafka/records/legacy.h"
+#include "kafka/records/validate.h"
+#include "kafka/server/deadline.h"
+#include "kafka/server/handler.h"
+#include "kafka/server/server.h"
+#include "kafka/server/topics.h"
+#include "runtime/remote.h"
+#include "runtime/shard.h"
+
+namespace weir::kafka {
+namespace {
+
+using runtime::Shard;
+using runtime::SharedBytes;
+using runtime::Task;
+
+// What a compressed batch may unpack to.
+constexpr size_t kRecordsBytesMax = 128_MiB;
+
+// One partition's part of the request, and where its answer goes.
+struct Item {
+    ProduceResponse::Partition* answer;
+    storage::LogId log;
+    runtime::ShardId owner = 0;
+    CheckedBatch batch;
+    uint64_t size = 0;
+    bool log_append_time = false;
+    storage::Position end;  // when it was appended
+};
+
+void refuse(ProduceResponse::Partition& answer, KafkaError error, std::string_view message = {}) {
+    answer.error_code = code(error);
+    answer.base_offset = -1;
+    answer.log_append_time_ms = -1;
+    if (!message.empty()) answer.error_message = message;
+}
+
+KafkaError to_kafka(BatchFault fault) {
+    switch (fault) {
+        case BatchFault::kNone:
+            return KafkaError::kNone;
+        case BatchFault::kCorruptMessage:
+            return KafkaError::kCorruptMessage;
+        case BatchFault::kInvalidRecord:
+            return KafkaError::kInvalidRecord;
+        case BatchFault::kInvalidTimestamp:
+            return KafkaError::kInvalidTimestamp;
+        case BatchFault::kUnsupportedCompressionType:
+            return KafkaError::kUnsupportedCompressionType;
+        case BatchFault::kMessageTooLarge:
+            return KafkaError::kMessageTooLarge;
+    }
+    return KafkaError::kUnknownServerError;
+}
+
+void refuse(ProduceResponse::Partition& answer, const BatchVerdict& verdict) {
+    refuse(answer, to_kafka(verdict.fault), verdict.reason);
+    for (const RecordFault& fault : verdict.record_faults) {
+        answer.record_errors.push_back({fault.index, std::string(to_string(fault.kind))});
+    }
+}
+
+BatchLimits limits_of(const cluster::TopicSettings& settings, int16_t version) {
+    BatchLimits limits;
+    limits.batch_bytes_max = static_cast<size_t>(settings.batch_bytes_max);
+    limits.records_bytes_max = kRecordsBytesMax;
+    limits.key_required = settings.compacted;
+    limits.zstd_allowed = version >= 7;
+    limits.transactional_allowed = false;
+    if (!settings.log_append_time) {
+        const int64_t now = Shard::current().wall_now().ms;
+        if (settings.timestamp_before_max_ms < now)
+            limits.timestamp_first = {now - settings.timestamp_before_max_ms};
+        if (settings.timestamp_after_max_ms < INT64_MAX - now)
+            limits.timestamp_last = {now + settings.timestamp_after_max_ms};
+    }
+    return limits;
+}
+
+// The codec that the topic stores in, where that is not the producer's.
+std::optional<Compression> stored_codec(const cluster::TopicSettings& settings) {
+    if (settings.compression == "producer") return std::nullopt;
+    return settings.compression == "uncompressed" ? Compression::kNone
+                                                  : compression_from_name(settings.compression);
+}
+
+int level_of(const cluster::TopicSettings& settings, Compression codec) {
+    const bool has_level =
+        codec == Compression::kGzip || codec == Compression::kLz4 || codec == Compression::kZstd;
+    return has_level && is_compression_level(codec, settings.compression_level)
+               ? settings.compression_level
+               : kCompressionLevelDefault;
+}
+
+// The batch as it will be stored, or nothing and an error in the answer. `settings` by value: the
+// topic may change or go while this yields.
+Task<std::optional<CheckedBatch>> check(SharedBytes frame, Bytes records,
+                                        cluster::TopicSettings settings, int16_t version,
+                                        ProduceResponse::Partition& answer) {
+    const BatchLimits limits = limits_of(settings, version);
+    const std::optional<Compression> codec = stored_codec(settings);
+    CheckedBatch batch;
+    if (version < 3 && peek_magic(records).value_or(kBatchMagic) < kBatchMagic) {
+        const Compression packed = codec.value_or(message_set_compression(records));
+        UpConversion converted = up_convert(records, limits, packed, level_of(settings, packed));
+        if (!converted.verdict.ok()) {
+            refuse(answer, converted.verdict);
+            co_return std::nullopt;
+        }
+        batch.bytes = SharedBytes::copy_of(converted.batch);
+        batch.max_timestamp = converted.verdict.max_timestamp;
+    } else {
+        BatchValidation validation(records, limits);
+        while (validation.step()) {
+            if (Shard::current().need_preempt()) co_await runtime::yield();
+        }
+        const BatchVerdict& verdict = validation.verdict();
+        if (!verdict.ok()) {
+            refuse(answer, verdict);
+            co_return std::nullopt;
+        }
+        batch.max_timestamp = verdict.max_timestamp;
+        if (codec && *codec != verdict.header.compression()) {
+            const auto packed =
+                recompress(records, *codec, level_of(settings, *codec), kRecordsBytesMax);
+            if (!packed) {
+                refuse(answer, KafkaError::kCorruptMessage, packed.error().message);
+                co_return std::nullopt;
+            }
+            batch.bytes = SharedBytes::copy_of(*packed);
+        } else {
+            batch.bytes = frame.slice(records);
+        }
+    }
+    if (batch.bytes.size() > limits.batch_bytes_max) {
+        refuse(answer, KafkaError::kMessageTooLarge,
+               "The batch is larger than max.message.bytes as it would be stored.");
+        co_return std::nullopt;
+    }
+    if (batch.bytes.size() > settings.log.segment_bytes) {
+        refuse(answer, KafkaError::kRecordListTooLarge, "The batch is larger than segment.bytes.");
+        co_return std::nullopt;
+    }
+    co_return batch;
+}
+
+struct AppendOrder {
+    storage::LogId log;
+    CheckedBatch batch;
+    bool log_append_time;
+};
+
+// On the owner's shard. In the order of the request; another request of the same connection comes
+// after this has returned.
+Task<std::vector<AppendOutcome>> append_here(Server& server, std::vector<AppendOrder> orders,
+                                             Duration timeout) {
+    std::vector<AppendOutcome> outcomes;
+    outcomes.reserve(orders.size());
+    DeadlineStop stop(Shard::current().now() + timeout, server.background().stop_token());
+    for (AppendOrder& order : orders) {
+        Partition* partition = server.partitions().find(order.log);
+        const auto use = partition != nullptr ? partition->enter() : std::nullopt;
+        if (!use) {
+            outcomes.push_back({.error = KafkaError::kUnknownTopicOrPartition});
+            continue;
+        }
+        outcomes.push_back(co_await partition->append(std::move(order.batch), order.log_append_time,
+                                                      stop.token()));
+    }
+    co_return outcomes;
+}
+
+Task<std::vector<KafkaError>> wait_here(
+    Server& server, std::vector<std::pair<storage::LogId, storage::Position>> ends) {
+    std::vector<KafkaError> errors;
+    errors.reserve(ends.size());
+    for (const auto& [log, end] : ends) {
+        Partition* partition = server.partitions().find(log);
+        const auto use = partition != nullptr ? partition->enter() : std::nullopt;
+        errors.push_back(use ? co_await partition->wait_committed(end)
+                             : KafkaError::kUnknownTopicOrPartition);
+    }
+    co_return errors;
+}
+
+std::map<runtime::ShardId, std::vector<Item*>> by_owner(std::vector<Item>& items) {
+    std::map<runtime::ShardId, std::vector<Item*>> groups;
+    for (Item& item : items) groups[item.owner].push_back(&item);
+    return groups;
+}
+
+Task<bool> append_at(Server& server, runtime::ShardId owner, std::vector<Item*> items,
+                     Duration timeout) {
+    std::vector<AppendOrder> orders;
+    orders.reserve(items.size());
+    for (Item* item : items)
+        orders.push_back({item->log, std::move(item->batch), item->log_append_time});
+    const auto outcomes = co_await runtime::on(
+        owner, [peer = &server.peer(owner), orders = std::move(orders), timeout]() mutable {
+            return append_here(*peer, std::move(orders), timeout);
+        });
+    for (size_t i = 0; i < items.size(); ++i) {
+        ProduceResponse::Partition& answer = *items[i]->answer;
+        const AppendOutcome& outcome = outcomes[i];
+        answer.log_start_offset = outcome.log_start_offset;
+        if (outcome.error != KafkaError::kNone) {
+            refuse(answer, outcome.error, outcome.message);
+            continue;
+        }
+        answer.base_offset = outcome.base_offset;
+        answer.log_append_time_ms = outcome.log_append_time_ms;
+        items[i]->end = outcome.end;
+        server.metrics().produced_bytes += items[i]->size;
+        ++server.metrics().produced_batches;
+    }
+    co_return true;
+}
+
+Task<bool> wait_at(Server& server, runtime::ShardId owner, std::vector<Item*> items) {
+    std::vector<std::pair<storage::LogId, storage::Position>> ends;
+    std::vector<Item*> appended;
+    for (Item* item : items) {
+        if (item->answer->error_code != 0) continue;
+        ends.emplace_back(item->log, item->end);
+        appended.push_back(item);
+    }
+    if (ends.empty()) co_return true;
+    const auto errors =
+        co_await runtime::on(owner, [peer = &server.peer(owner), ends = std::move(ends)]() mutable {
+            return wait_here(*peer, std::move(ends));
+        });
+    for (size_t i = 0; i < appended.size(); ++i) {
+        if (errors[i] != KafkaError::kNone) refuse(*appended[i]->answer, errors[i]);
+    }
+    co_return true;
+}
+
+void set_error_everywhere(ProduceResponse& response, KafkaError error, std::string_view message) {
+    for (ProduceResponse::Topic& topic : response.responses) {
+        for (ProduceResponse::Partition& partition : topic.partition_responses)
+            refuse(partition, error, message);
+    }
+}
+
+Task<ProduceResponse> answer(Request& request, ProduceRequest body) {
+    Server& server = request.server;
+    const bool by_id = request.version() >= 13;
+    ProduceResponse response;
+    response.responses.resize(body.topic_data.size());
+    for (size_t t = 0; t < body.topic_data.size(); ++t) {
+        response.responses[t].name = body.topic_data[t].name;
+        response.responses[t].topic_id = body.topic_data[t].topic_id;
+        response.responses[t].partition_responses.resize(body.topic_data[t].partition_data.size());
+        for (size_t p = 0; p < body.topic_data[t].partition_data.size(); ++p) {
+            response.responses[t].partition_responses[p].index =
+                body.topic_data[t].partition_data[p].index;
+        }
+    }
+    request.no_response = body.acks == 0;
+    if (body.acks < -1 || body.acks > 1) {
+        set_error_everywhere(response, KafkaError::kInvalidRequiredAcks,
+                             "acks must be -1, 0 or 1.");
+        co_return response;
+    }
+    if (body.transactional_id) {
+        set_error_everywhere(response, KafkaError::kInvalidTxnState,
+                             "This server does not serve transactions yet.");
+        request.close_after = request.no_response;
+        co_return response;
+    }
+    std::vector<Item> items;
+    for (size_t t = 0; t < body.topic_data.size(); ++t) {
+        for (size_t p = 0; p < body.topic_data[t].partition_data.size(); ++p) {
+            const ProduceRequest::Partition& data = body.topic_data[t].partition_data[p];
+            ProduceResponse::Partition& partition = response.responses[t].partition_responses[p];
+            // Looked up for each, since checking a batch lets others run.
+            const cluster::TopicImage* topic =
+                by_id ? server.image().find(body.topic_data[t].topic_id)
+                      : server.image().find(body.topic_data[t].name);
+            const FoundPartition found = find_partition(server, topic, data.index, by_id);
+            if (found.error != KafkaError::kNone) {
+                refuse(partition, found.error);
+                continue;
+            }
+            const Bytes records = data.records.parts.empty() ? Bytes() : data.records.parts.front();
+            const cluster::TopicSettings settings = server.metadata().settings(*topic);
+            auto batch =
+                co_await check(request.frame, records, settings, request.version(), partition);
+            if (!batch) continue;
+            items.push_back({.answer = &partition,
+                             .log = found.log,
+                             .owner = found.owner,
+                             .batch = std::move(*batch),
+                             .size = 0,
+                             .log_append_time = settings.log_append_time,
+                             .end = {}});
+            items.back().size = items.back().batch.bytes.size();
+        }
+    }
+    const Duration timeout = std::chrono::milliseconds(std::clamp(body.timeout_ms, 1'000, 300'000));
+    // Nothing that follows reads the frame: its batches belong to their partitions now.
+    body = {};
+    request.body = {};
+    request.frame = {};
+    if (co_await request.turn.wait(request.stop)) {
+        const auto groups = by_owner(items);
+        std::vector<Task<bool>> appends;
+        for (const auto& [owner, mine] : groups)
+            appends.push_back(append_at(server, owner, mine, timeout));
+        (void)co_await runtime::all(std::move(appends));
+        request.turn.done();
+        if (!request.no_response) {
+            std::vector<Task<bool>> waits;
+            for (const auto& [owner, mine] : groups) waits.push_back(wait_at(server, owner, mine));
+            (void)co_await runtime::all(std::move(waits));
+        }
+    } else {
+        for (Item& item : items) refuse(*item.answer, KafkaError::kRequestTimedOut);
+    }
+    for (const ProduceResponse::Topic& topic : response.responses) {
+        for (const ProduceResponse::Partition& partition : topic.partition_responses) {
+            if (partition.error_code == 0) continue;
+            ++server.metrics().produce_errors;
+            if (request.no_response) request.close_after = true;
+        }
+    }
+    co_return response;
+}
+
+}  // namespace
+
+Task<Result<void>> handle_produce(Request& request) {
+    return run_handler<ProduceRequest, ProduceResponse, answer>(request);
+}
+
+}  // namespace weir::kafka

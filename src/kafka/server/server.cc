@@ -1,0 +1,140 @@
+#include "kafka/server/server.h"
+
+#include <algorithm>
+
+#include "base/units.h"
+#include "kafka/server/connection.h"
+#include "kafka/server/group_shard.h"
+#include "runtime/remote.h"
+#include "runtime/shard.h"
+
+namespace weir::kafka {
+namespace {
+
+using runtime::Shard;
+using runtime::Task;
+
+constexpr int64_t kProducerIdsPerBlock = 1000;
+
+uint64_t fetch_bytes_of(const runtime::MemoryBudget& memory) {
+    return std::max<uint64_t>(memory.total() / 4 / Shard::current().count(), 1_MiB);
+}
+
+}  // namespace
+
+Server::Server(Options options)
+    : options_(std::move(options)),
+      mailbox_(Shard::current().id(), mailboxes_, background_),
+      partitions_(*options_.store, *options_.metadata, mailbox_),
+      fetch_sessions_(static_cast<size_t>(options_.metadata->broker().fetch_sessions_max) /
+                          Shard::current().count() +
+                      1),
+      fetch_bytes_(fetch_bytes_of(*options_.memory)) {}
+
+Server::~Server() = default;
+
+void Server::connect(const std::vector<Server*>& servers) {
+    peers_ = servers;
+    for (Server* server : servers) mailboxes_.push_back(&server->mailbox_);
+}
+
+Task<Result<void>> Server::start() {
+    cluster::MetadataShard::Hooks hooks;
+    hooks.create_logs = [this](std::vector<cluster::NewLog> logs) {
+        return partitions_.create_logs(std::move(logs));
+    };
+    hooks.remove_logs = [this](std::vector<storage::LogId> ids) {
+        return partitions_.remove_logs(std::move(ids));
+    };
+    hooks.changed = [this](cluster::MetadataChange change) { return follow(std::move(change)); };
+    metadata().set_hooks(std::move(hooks));
+    co_await runtime::try_(partitions_.open());
+    groups_ = std::make_unique<GroupShard>(*this);
+    groups_->start();
+    background_.spawn(expire_producers(), runtime::WorkClass::kBackground);
+    co_return Result<void>{};
+}
+
+Task<void> Server::follow(cluster::MetadataChange change) {
+    co_await partitions_.follow(change);
+    // Before start() has made it there are no groups.
+    if (groups_) groups_->follow(change);
+}
+
+Task<void> Server::stop_connections(Duration grace) {
+    draining_.request_stop();
+    const Instant deadline = Shard::current().now() + grace;
+    while (connections_ > 0 && Shard::current().now() < deadline)
+        (void)co_await runtime::sleep_for(5ms);
+    co_await connection_scope_.close();
+}
+
+Task<void> Server::stop() {
+    co_await groups_->stop();
+    co_await background_.close();
+    co_await partitions_.close();
+    metadata().set_hooks({});
+}
+
+void Server::set_advertised(std::string host, int32_t port) {
+    options_.node.host = std::move(host);
+    options_.node.port = port;
+}
+
+cluster::Controller& Server::controller() {
+    CHECK(Shard::current().id() == 0);
+    return *options_.controller;
+}
+
+runtime::ShardId Server::owner_of(storage::LogId log) const {
+    return storage::owner_of(log, static_cast<uint32_t>(peers_.size()));
+}
+
+Task<void> Server::serve(std::unique_ptr<runtime::ByteStream> stream,
+                         std::function<void()> closed) {
+    if (draining_.stop_requested()) {
+        co_await stream->close();
+        closed();
+        co_return;
+    }
+    ++connections_;
+    ++metrics_.connections_opened;
+    connection_scope_.spawn(serve_one(std::move(stream), std::move(closed)),
+                            runtime::WorkClass::kNetwork);
+}
+
+Task<void> Server::serve_one(std::unique_ptr<runtime::ByteStream> stream,
+                             std::function<void()> closed) {
+    {
+        Connection connection(*this, *stream, connection_scope_.stop_token(), draining_.token());
+        co_await connection.run();
+    }
+    co_await stream->close();
+    --connections_;
+    ++metrics_.connections_closed;
+    closed();
+}
+
+Task<void> Server::expire_producers() {
+    const runtime::StopToken stop = background_.stop_token();
+    while (co_await runtime::sleep_for(
+        std::chrono::milliseconds(settings().producer_expiration_check_ms), stop)) {
+        co_await partitions_.expire_producers(Shard::current().wall_now(),
+                                              settings().producer_expiration_ms);
+    }
+}
+
+Task<Result<int64_t>> Server::next_producer_id() {
+    const runtime::Units lock = co_await runtime::try_(
+        co_await producer_id_lock_.acquire(1, {.stop = background_.stop_token()}));
+    if (next_producer_id_ == producer_ids_end_) {
+        next_producer_id_ =
+            co_await runtime::try_(runtime::on(0, [server = &peer(0)]() -> Task<Result<int64_t>> {
+                co_return co_await server->controller().take_producer_ids(kProducerIdsPerBlock);
+            }));
+        producer_ids_end_ = next_producer_id_ + kProducerIdsPerBlock;
+    }
+    co_return next_producer_id_++;
+}
+
+}  // namespace weir::kafka

@@ -1,0 +1,118 @@
+// Server: one shard's part of the Kafka server: the connections that it was dealt, the partitions
+// that it owns, and what handlers need of both. Everything in here is used on its shard alone;
+// another shard's Server is reached by `co_await on(shard, ...)` with peer(shard) inside.
+//
+// Start: all servers are made, each is connected to its peers, then started on its shard; then
+// connections come. Stop in reverse: stop() ends connections, then waiting work, then closes
+// partitions; the store goes after it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cluster/controller.h"
+#include "cluster/metadata_shard.h"
+#include "kafka/server/fetch_session.h"
+#include "kafka/server/mailbox.h"
+#include "kafka/server/metrics.h"
+#include "kafka/server/partition_table.h"
+#include "runtime/memory.h"
+#include "runtime/scope.h"
+#include "runtime/socket.h"
+
+namespace weir::kafka {
+
+class Connection;
+class GroupShard;
+
+// Facts about the node; the same on all shards.
+struct NodeInfo {
+    int32_t id = 0;
+    std::string host;  // what clients are told
+    int32_t port = 0;
+    std::optional<std::string> rack;
+    std::string data_directory;
+    std::string version;
+};
+
+class Server {
+  public:
+    struct Options {
+        NodeInfo node;
+        runtime::MemoryBudget* memory = nullptr;
+        storage::Store* store = nullptr;
+        cluster::MetadataShard* metadata = nullptr;
+        cluster::Controller* controller = nullptr;  // of shard 0, reached from there alone
+    };
+
+    explicit Server(Options options);
+    ~Server();
+
+    // Before start(); `servers` by shard, this one among them, outlive it.
+    void connect(const std::vector<Server*>& servers);
+    // On its shard, when the metadata was adopted.
+    runtime::Task<Result<void>> start();
+    // Ends what waits for clients: no new requests, those under way get `grace` to finish.
+    runtime::Task<void> stop_connections(Duration grace);
+    // After all shards' connections are gone.
+    runtime::Task<void> stop();
+
+    // Takes an accepted connection; `closed` is called when it is gone. Returns at once.
+    runtime::Task<void> serve(std::unique_ptr<runtime::ByteStream> stream,
+                              std::function<void()> closed);
+    size_t connection_count() const { return connections_; }
+
+    const NodeInfo& node() const { return options_.node; }
+    void set_advertised(std::string host, int32_t port);
+    runtime::MemoryBudget& memory() { return *options_.memory; }
+    storage::Store& store() { return *options_.store; }
+    cluster::MetadataShard& metadata() { return *options_.metadata; }
+    const cluster::MetadataImage& image() const { return options_.metadata->image(); }
+    const cluster::BrokerSettings& settings() const { return options_.metadata->broker(); }
+    // Inside of on(0, ...) alone.
+    cluster::Controller& controller();
+    Server& peer(runtime::ShardId shard) { return *peers_[shard]; }
+    runtime::ShardId owner_of(storage::LogId log) const;
+
+    PartitionTable& partitions() { return partitions_; }
+    Mailbox& mailbox() { return mailbox_; }
+    FetchSessions& fetch_sessions() { return fetch_sessions_; }
+    GroupShard& groups() { return *groups_; }
+    ServerMetrics& metrics() { return metrics_; }
+    // Bounds the bytes in answers to fetches that were not sent yet.
+    runtime::Semaphore& fetch_bytes() { return fetch_bytes_; }
+    // Work that outlives a request; ends by stop().
+    runtime::Scope& background() { return background_; }
+
+    // A producer id that nobody had before.
+    runtime::Task<Result<int64_t>> next_producer_id();
+
+  private:
+    runtime::Task<void> serve_one(std::unique_ptr<runtime::ByteStream> stream,
+                                  std::function<void()> closed);
+    runtime::Task<void> expire_producers();
+    runtime::Task<void> follow(cluster::MetadataChange change);
+
+    Options options_;
+    std::vector<Server*> peers_;
+    std::vector<Mailbox*> mailboxes_;
+    runtime::Scope background_;
+    Mailbox mailbox_;
+    PartitionTable partitions_;
+    FetchSessions fetch_sessions_;
+    std::unique_ptr<GroupShard> groups_;
+    ServerMetrics metrics_;
+    runtime::Semaphore fetch_bytes_;
+
+    runtime::Scope connection_scope_;
+    runtime::StopSource draining_;
+    size_t connections_ = 0;
+
+    int64_t next_producer_id_ = 0;
+    int64_t producer_ids_end_ = 0;
+    runtime::Semaphore producer_id_lock_{1};
+};
+
+}  // namespace weir::kafka
