@@ -107,7 +107,8 @@ class Rounds {
         }
     }
 
-    // Reads all, up to so many bytes; watches what was read if `slot` is given.
+    // Reads all, up to so many bytes. With a slot: where that is not enough, there will be mail as
+    // soon as more may be.
     Task<void> read(uint64_t bytes_max, Mailbox::Slot* slot) {
         const uint64_t shards = owners_.size();
         // Owners read side by side and do not know of each other; what is too much in all is cut
@@ -115,23 +116,26 @@ class Rounds {
         const uint64_t each =
             shards <= 1 ? bytes_max
                         : std::min(bytes_max, std::max(bytes_max / shards, kShardBytesMin));
-        const auto needed =
-            std::max<int64_t>(1, bytes_min_ / static_cast<int64_t>(std::max<uint64_t>(1, shards)));
+        // An owner that reads all there is, or whose every byte is enough, begins to watch in the
+        // same message.
+        const bool at_once = shards == 1 || bytes_min_ <= 1;
         std::vector<Task<bool>> tasks;
-        for (auto& [owner, parts] : owners_)
-            tasks.push_back(read_at(owner, parts, each, slot, needed));
+        for (auto& [owner, parts] : owners_) {
+            tasks.push_back(read_at(owner, parts, each, at_once ? slot : nullptr));
+        }
         (void)co_await runtime::all(std::move(tasks));
         cut(bytes_max);
+        if (slot != nullptr && !at_once && is_short()) co_await watch_all(*slot);
     }
 
+    bool is_short() const { return !has_error_ && static_cast<int64_t>(total_) < bytes_min_; }
     uint64_t total() const { return total_; }
-    bool has_error() const { return has_error_; }
     const std::vector<runtime::ShardId>& watched() const { return watched_; }
     bool is_empty() const { return owners_.empty(); }
 
   private:
     Task<bool> read_at(runtime::ShardId owner, std::vector<Part*>& parts, uint64_t bytes_max,
-                       Mailbox::Slot* slot, int64_t needed) {
+                       Mailbox::Slot* slot) {
         std::vector<ReadOrder> orders;
         orders.reserve(parts.size());
         for (const Part* part : parts) {
@@ -146,13 +150,39 @@ class Rounds {
         if (slot != nullptr) watch = slot->address();
         ReadResult result =
             co_await runtime::on(owner, [peer = &server_.peer(owner), orders = std::move(orders),
-                                         bytes_max, watch, needed]() mutable {
+                                         bytes_max, watch, needed = bytes_min_]() mutable {
                 return read_here(*peer, std::move(orders), bytes_max, watch, needed);
             });
         for (size_t i = 0; i < parts.size(); ++i) parts[i]->outcome = std::move(result.outcomes[i]);
-        std::erase(watched_, owner);
+        if (slot != nullptr) std::erase(watched_, owner);
         if (result.is_watched) watched_.push_back(owner);
         co_return true;
+    }
+
+    // What is missing is known now, and some owner must come to have its share of it.
+    Task<void> watch_all(Mailbox::Slot& slot) {
+        const auto shards = static_cast<int64_t>(owners_.size());
+        const int64_t missing = bytes_min_ - static_cast<int64_t>(total_);
+        const int64_t share = std::max<int64_t>(1, missing / shards);
+        for (auto& [owner, parts] : owners_) {
+            std::vector<PartitionTable::Seen> seen;
+            for (const Part* part : parts)
+                seen.push_back({part->log, part->outcome.high_watermark});
+            const bool is_watched =
+                co_await runtime::on(owner,
+                                     [peer = &server_.peer(owner), address = slot.address(), share,
+                                      seen = std::move(seen)]() -> Task<bool> {
+                                         co_return peer->partitions().watch(address, share, seen);
+                                     });
+            std::erase(watched_, owner);
+            if (is_watched) {
+                watched_.push_back(owner);
+            } else {
+                // Something came meanwhile: ask again at once.
+                server_.mailbox().post(slot.address(), DataArrived{});
+                break;
+            }
+        }
     }
 
     // In the order of the request, the first with data whole, the others as far as they fit.
@@ -261,7 +291,7 @@ Task<FetchResponse> answer(Request& request, FetchRequest body) {
     std::optional<Mailbox::Slot> slot;
     if (may_wait) slot.emplace(server.mailbox().open());
     co_await rounds.read(co_await grant(request, bytes_max), slot ? &*slot : nullptr);
-    while (slot && !rounds.has_error() && static_cast<int64_t>(rounds.total()) < body.min_bytes) {
+    while (slot && rounds.is_short()) {
         ++server.metrics().fetch_waits;
         request.units.release();
         const bool has_news =

@@ -1,5 +1,5 @@
-// Connection: one client's connection, from its first byte to its last. Reads frames, starts their
-// requests as far as their order allows, and sends the answers in the order of the requests.
+// Connection: one client's connection, from its first byte to its last. Reads frames, starts
+// their requests as far as their order allows, and sends the answers in the order of the requests.
 // Bounds: requests in flight, bytes of a frame, bytes of answers (Server::fetch_bytes), silence
 // while idle, and time for half a frame or a part of an answer. Lives on one shard, within one
 // coroutine's frame, until run() returns.

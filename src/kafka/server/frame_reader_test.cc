@@ -1,0 +1,128 @@
+#include "kafka/server/frame_reader.h"
+
+#include <gtest/gtest.h>
+
+#include "base/prng.h"
+#include "base/units.h"
+#include "kafka/server/test_node.h"
+
+namespace weir::kafka {
+namespace {
+
+using runtime::Task;
+
+class FrameReader : public testing::Test {
+  public:
+    FrameReader() { limits.size_max = 100_MiB; }
+
+    void feed(std::vector<uint8_t> bytes) { EXPECT_TRUE(loop.run(pipe->write(bytes, {}))); }
+    void feed_size(int32_t size) {
+        std::vector<uint8_t> prefix(4);
+        store_be(prefix.data(), size);
+        feed(prefix);
+    }
+    Result<runtime::SharedBytes> read() { return loop.run(read_frame(stream, memory, limits, {})); }
+    // Begins to read, waits a while, and says how much memory is taken then.
+    uint64_t memory_after_beginning() {
+        uint64_t used = 0;
+        loop.run(begin_and_measure(&used));
+        return used;
+    }
+    Task<void> begin_and_measure(uint64_t* used) {
+        runtime::Scope scope;
+        scope.spawn(drop_frame(scope.stop_token()));
+        (void)co_await runtime::sleep_for(1s);
+        *used = memory.used();
+        co_await scope.close();
+    }
+    Task<void> drop_frame(runtime::StopToken stop) {
+        (void)co_await read_frame(stream, memory, limits, stop);
+    }
+
+    runtime::TestLoop loop;
+    runtime::MemoryBudget memory{64_MiB};
+    std::shared_ptr<MemoryPipe> pipe = std::make_shared<MemoryPipe>(256_MiB);
+    MemoryStream stream{pipe, std::make_shared<MemoryPipe>(1)};
+    FrameLimits limits;
+};
+
+std::vector<uint8_t> random_bytes(size_t size) {
+    Prng prng(size);
+    std::vector<uint8_t> bytes(size);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(prng.next());
+    return bytes;
+}
+
+TEST_F(FrameReader, frames_of_all_sizes_come_whole_and_give_their_memory_back) {
+    for (const size_t size : {size_t{8}, kFrameChunk - 1, kFrameChunk, kFrameChunk + 1,
+                              size_t{1_MiB}, size_t{20_MiB}}) {
+        const auto bytes = random_bytes(size);
+        feed_size(static_cast<int32_t>(size));
+        feed(bytes);
+        {
+            const auto frame = read();
+            ASSERT_TRUE(frame) << size;
+            EXPECT_TRUE(std::ranges::equal(frame->bytes(), bytes)) << size;
+            EXPECT_GE(memory.used(), size);
+        }
+        EXPECT_EQ(memory.used(), 0u);
+    }
+}
+
+TEST_F(FrameReader, a_size_that_cannot_be_is_refused_before_anything_is_allocated) {
+    for (const int32_t size : {-1, INT32_MIN, 0, 7, static_cast<int32_t>(100_MiB) + 1, INT32_MAX}) {
+        feed_size(size);
+        const auto frame = read();
+        ASSERT_FALSE(frame) << size;
+        EXPECT_EQ(frame.error().code, ErrorCode::kMalformed) << size;
+        EXPECT_EQ(memory.used(), 0u);
+    }
+}
+
+TEST_F(FrameReader, a_frame_that_the_node_could_never_hold_is_refused) {
+    feed_size(static_cast<int32_t>(65_MiB));
+    EXPECT_EQ(read().error().code, ErrorCode::kResourceExhausted);
+}
+
+TEST_F(FrameReader, a_claim_takes_no_memory_that_bytes_did_not_fill) {
+    feed_size(static_cast<int32_t>(60_MiB));
+    EXPECT_LE(memory_after_beginning(), kFrameChunk);
+    pipe = std::make_shared<MemoryPipe>(256_MiB);
+    MemoryStream other(pipe, std::make_shared<MemoryPipe>(1));
+    stream = std::move(other);
+    feed_size(static_cast<int32_t>(60_MiB));
+    feed(random_bytes(1_MiB));
+    EXPECT_LE(memory_after_beginning(), kFrameGrowth * 1_MiB + 1_MiB);
+}
+
+TEST_F(FrameReader, reading_waits_while_the_budget_is_used_up) {
+    auto others = memory.try_reserve(64_MiB);
+    feed_size(100);
+    feed(random_bytes(100));
+    std::optional<Result<runtime::SharedBytes>> frame;
+    loop.run([](FrameReader* self, std::optional<runtime::Reservation>* others,
+                std::optional<Result<runtime::SharedBytes>>* frame) -> Task<void> {
+        runtime::Scope scope;
+        scope.spawn([](FrameReader* self,
+                       std::optional<Result<runtime::SharedBytes>>* frame) -> Task<void> {
+            frame->emplace(co_await read_frame(self->stream, self->memory, self->limits, {}));
+        }(self, frame));
+        (void)co_await runtime::sleep_for(1s);
+        EXPECT_FALSE(frame->has_value());
+        others->reset();
+        co_await scope.join();
+    }(this, &others, &frame));
+    ASSERT_TRUE(frame && frame->has_value());
+    EXPECT_EQ((*frame)->size(), 100u);
+}
+
+TEST_F(FrameReader, an_end_in_the_middle_is_an_end_and_gives_memory_back) {
+    feed_size(100);
+    feed(random_bytes(50));
+    pipe->close();
+    EXPECT_EQ(read().error().code, ErrorCode::kEndOfStream);
+    EXPECT_EQ(memory.used(), 0u);
+}
+
+}  // namespace
+}  // namespace weir::kafka
