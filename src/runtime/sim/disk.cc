@@ -101,6 +101,7 @@ InodeRef Disk::find(std::string_view path) const { return look_up(path).inode; }
 
 void Disk::assign(NameChange change) {
     change.sequence = ++sequence_;
+    std::vector<InodeRef> without_name;
     for (const Assignment& to : change.assignments) {
         const auto found = to.directory->names.find(to.name);
         InodeRef before;
@@ -113,8 +114,10 @@ void Disk::assign(NameChange change) {
             to.directory->names.emplace(to.name, to.inode);
             ++to.inode->names_held;
         }
-        if (before && before != to.inode) free_if_dead(*before);
+        if (before && before != to.inode) without_name.push_back(std::move(before));
     }
+    // After all: a file that is renamed has no name for a moment.
+    for (const InodeRef& inode : without_name) free_if_dead(*inode);
     unsynced_names_.push_back(std::move(change));
 }
 

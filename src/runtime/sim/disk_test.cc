@@ -255,6 +255,16 @@ TEST_F(DiskTest, a_full_disk_writes_short_then_refuses) {
     EXPECT_EQ(disk.free_bytes(), 3 * kPageBytes);
 }
 
+TEST_F(DiskTest, a_renamed_file_keeps_its_space) {
+    disk.set_capacity(4 * kPageBytes);
+    const InodeRef file = create("a");
+    EXPECT_EQ(disk.write(*file, 0, page_of(1, 4)), static_cast<int32_t>(4 * kPageBytes));
+    disk.close(*file);
+    EXPECT_EQ(disk.rename("a", "b"), 0);
+    EXPECT_EQ(disk.free_bytes(), 0u);
+    EXPECT_EQ(disk.write(*file, 0, page_of(2)), static_cast<int32_t>(kPageBytes));
+}
+
 TEST_F(DiskTest, a_shrunk_file_grows_again_with_zeros) {
     const InodeRef file = create("a");
     disk.write(*file, 0, page_of(5, 2));
