@@ -194,7 +194,9 @@ Task<Result<SegmentFiles::Pin>> Handover::open_new_segment(PartitionLog* log, ui
     segment.allocated = size;
     segment.index = std::make_unique<std::vector<RunPlace>>();
     log->queue_record([&opened](std::vector<uint8_t>& to) { append_segment_opened(to, opened); });
-    if (previous != 0) store_.spawn_background(close_segment(log, previous));
+    auto inside = log->gate().try_enter();
+    if (previous != 0 && inside)
+        store_.spawn_background(close_segment(log, previous, std::move(*inside)));
     co_return pin;
 }
 
@@ -207,16 +209,13 @@ void Handover::bypass_needs(PartitionLog& log, uint64_t room, uint64_t length) {
     // Asked for ahead, so that a large stream seldom has to go through the journal while its
     // segment grows.
     if (room >= 4 * length || log.segment_asked || disk_full_) return;
+    auto inside = log.gate().try_enter();
+    if (!inside) return;
     log.segment_asked = true;
-    if (!store_.spawn_background(prepare_for_bypass(&log, 8 * length))) log.end_segment_task();
+    if (!store_.spawn_background(prepare_for_bypass(&log, 8 * length, std::move(*inside)))) log.end_segment_task();
 }
 
-Task<void> Handover::prepare_for_bypass(PartitionLog* log, uint64_t length) {
-    auto inside = log->gate().try_enter();
-    if (!inside) {
-        log->end_segment_task();
-        co_return;
-    }
+Task<void> Handover::prepare_for_bypass(PartitionLog* log, uint64_t length, runtime::Gate::Holder) {
     LogState& state = log->state();
     Segment* active = state.active();
     length = std::min(length, std::max(kSegmentChunkMax, length / 8));
@@ -251,13 +250,12 @@ Task<Result<void>> Handover::roll_if_expired(PartitionLog* log) {
     }
     // It takes no more runs; the next hand-over opens another.
     active->full = true;
-    co_await close_segment(log, active->id);
+    auto inside = log->gate().try_enter();
+    if (inside) co_await close_segment(log, active->id, std::move(*inside));
     co_return Result<void>{};
 }
 
-Task<void> Handover::close_segment(PartitionLog* log, uint32_t segment) {
-    auto inside = log->gate().try_enter();
-    if (!inside) co_return;
+Task<void> Handover::close_segment(PartitionLog* log, uint32_t segment, runtime::Gate::Holder) {
     Result<void> written = co_await write_footer(log, segment);
     // Without a footer the segment is as good; only its index costs more to load.
     if (!written) report(written.error());

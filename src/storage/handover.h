@@ -60,8 +60,11 @@ class Handover {
     runtime::Task<Result<SegmentFiles::Pin>> open_new_segment(PartitionLog* log, uint64_t length);
     runtime::Task<Result<void>> extend(PartitionLog* log, uint32_t segment, SegmentFiles::Pin* pin,
                                        uint64_t length);
-    runtime::Task<void> prepare_for_bypass(PartitionLog* log, uint64_t length);
-    runtime::Task<void> close_segment(PartitionLog* log, uint32_t segment);
+    runtime::Task<void> prepare_for_bypass(PartitionLog* log, uint64_t length,
+                                           runtime::Gate::Holder inside);
+    runtime::Task<void> close_segment(PartitionLog* log, uint32_t segment,
+                                      runtime::Gate::Holder inside);
+    // Tasks that outlive the call that starts them come with a hold on their log.
     runtime::Task<Result<void>> write_footer(PartitionLog* log, uint32_t segment);
     bool memory_is_short() const;
     // Errors of the disk but a full one stop the store.

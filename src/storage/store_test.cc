@@ -1,4 +1,6 @@
 #include "runtime/file.h"
+#include "runtime/remote.h"
+#include "storage/layout.h"
 #include "storage/test_store.h"
 
 namespace weir::storage {
@@ -264,22 +266,196 @@ TEST_F(StoreTest, retention_lets_old_segments_go) {
 }
 
 struct ManyShards : StoreTest {
-    void run_on_shards(uint32_t shards, std::function<Task<void>(StoreSet&)> use) {
-        if (node.shard_count() != shards) node.set_shard_count(shards);
+    // Opens the stores of a node with so many shards, and runs `use` on shard 0.
+    void run_on_shards(uint32_t shards, std::function<Task<void>(StoreSet&)> use,
+                       bool kill = false) {
+        node.set_shard_count(shards);
         bool done = false;
         world.start(node, [&](Shard& shard) -> Task<void> {
             if (shard.id() == 0) {
                 std::unique_ptr<StoreSet> set = must(co_await StoreSet::open(options));
                 co_await use(*set);
-                co_await set->close();
                 done = true;
+                if (kill) (void)co_await runtime::sleep_for(1h);
+                co_await set->close();
             }
             while (!done) (void)co_await runtime::sleep_for(1ms);
         });
-        CHECK(world.run_until([&] { return node.finished(); }, 1h) == sim::World::Outcome::kDone);
-        world.reap(node);
+        const auto over = [&] { return kill ? done : node.finished(); };
+        CHECK(world.run_until(over, 1h) == sim::World::Outcome::kDone);
+        if (kill)
+            world.kill(node, sim::Kill::kPower);
+        else
+            world.reap(node);
     }
 };
+
+TEST_F(ManyShards, another_number_of_shards_finds_the_same_logs) {
+    constexpr int kLogs = 9;
+    run_on_shards(
+        3,
+        [&](StoreSet& set) -> Task<void> {
+            for (uint64_t id = 1; id <= kLogs; ++id) {
+                co_await runtime::on(owner_of({id}, 3), [&set, id]() -> Task<void> {
+                    Log* log = must(co_await set.local().create_log({id}, {}));
+                    co_await append_many(log, 50 * static_cast<int>(id), 700);
+                    must(co_await log->save_hard_state(
+                        {.term = 2, .voted_for = static_cast<int32_t>(id)}));
+                });
+            }
+        },
+        true);
+    for (const uint32_t shards : {2u, 5u, 1u}) {
+        run_on_shards(
+            shards,
+            [&, shards](StoreSet& set) -> Task<void> {
+                for (uint64_t id = 1; id <= kLogs; ++id) {
+                    co_await runtime::on(owner_of({id}, shards), [&set, id]() -> Task<void> {
+                        Log* log = set.local().find({id});
+                        CHECK(log != nullptr);
+                        EXPECT_EQ(log->hard_state().voted_for, static_cast<int32_t>(id));
+                        const int64_t entries = log->end().offset;
+                        EXPECT_GE(entries, 50 * static_cast<int64_t>(id));
+                        EXPECT_EQ(must(co_await read_and_check(log, 0, entries)), entries);
+                        EXPECT_EQ(log->take_recovered().entries.size(),
+                                  static_cast<size_t>(entries));
+                        must(co_await append_durably(log, make_entry(*log, 100)));
+                    });
+                }
+            },
+            shards == 5);
+    }
+}
+
+TEST_F(ManyShards, a_crash_while_the_number_of_shards_changes_is_harmless) {
+    run_on_shards(
+        2,
+        [&](StoreSet& set) -> Task<void> {
+            for (uint64_t id = 2; id <= 5; ++id) {
+                co_await runtime::on(owner_of({id}, 2), [&set, id]() -> Task<void> {
+                    Log* log = must(co_await set.local().create_log({id}, {}));
+                    co_await append_many(log, 60, 700);
+                });
+            }
+        },
+        true);
+    uint32_t shards = 3;
+    for (uint64_t steps = 5; steps < 1500; steps += 37) {
+        node.set_shard_count(shards);
+        sim::run_and_kill(
+            world, node,
+            [&](Shard& shard) -> Task<void> {
+                std::optional<Result<std::unique_ptr<StoreSet>>> set;
+                if (shard.id() == 0) set = co_await StoreSet::open(options);
+                (void)co_await runtime::sleep_for(1h);
+            },
+            steps, sim::Kill::kPower);
+        shards = shards == 3 ? 2 : 3;
+    }
+    run_on_shards(1, [&](StoreSet& set) -> Task<void> {
+        for (uint64_t id = 2; id <= 5; ++id)
+            EXPECT_EQ(must(co_await read_and_check(set.local().find({id}), 0, 60)), 60);
+    });
+}
+
+TEST_F(StoreTest, a_directory_is_opened_by_one_process_alone) {
+    with_store([&](Store&) -> Task<void> {
+        auto second = co_await StoreSet::open(options);
+        EXPECT_EQ(second.error().code, ErrorCode::kUnavailable);
+    });
+}
+
+TEST_F(StoreTest, a_full_disk_is_answered_and_passes) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        co_await append_many(log, 100, 1000);
+        node.disk().set_capacity(1_MiB);  // less than it holds
+        Result<void> admitted;
+        int64_t acknowledged = 100;
+        for (int i = 0; i < 10'000 && admitted; ++i) {
+            admitted = co_await log->admit(1000, {});
+            if (!admitted) break;
+            must(co_await append_durably(log, make_entry(*log, 1000)));
+            ++acknowledged;
+        }
+        CHECK(!admitted);
+        EXPECT_EQ(admitted.error().code, ErrorCode::kDiskFull);
+        EXPECT_FALSE(store.failed());
+        EXPECT_EQ(must(co_await read_and_check(log, 0, acknowledged)), acknowledged);
+        node.disk().set_capacity(1_GiB);
+        (void)co_await runtime::sleep_for(1s);
+        co_await append_many(log, 3000, 1000);
+        EXPECT_EQ(must(co_await read_and_check(log, 0, acknowledged + 3000)), acknowledged + 3000);
+    });
+}
+
+TEST_F(StoreTest, damage_below_the_journals_end_is_found_and_told) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        for (int i = 0; i < 20; ++i) must(co_await append_durably(log, make_entry(*log, 100)));
+    });
+    // The fifth block: its second kilobyte turns to nothing.
+    sim::run_on(world, node, [](Shard&) -> Task<void> {
+        runtime::File file =
+            must(co_await runtime::File::open("/data/shards-1/0/journal-0000000000000001",
+                                              {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
+        runtime::IoBuffer page = runtime::IoBuffer::allocate(kPage);
+        EXPECT_EQ(must(co_await file.read(5 * kPage, page.all())), kPage);
+        page.data()[150] ^= 1;
+        must(co_await file.write(5 * kPage, page.all()));
+        must(co_await file.sync());
+        must(co_await file.close());
+    });
+    sim::run_on(world, node, [&](Shard&) -> Task<void> {
+        auto set = co_await StoreSet::open(options);
+        EXPECT_EQ(set.error().code, ErrorCode::kCorrupt);
+        EXPECT_NE(set.error().message.find("journal-0000000000000001 offset 20480"),
+                  std::string::npos)
+            << set.error().message;
+    });
+}
+
+TEST_F(StoreTest, damage_in_a_segment_is_told_by_the_read_that_meets_it) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        co_await append_many(log, 3000, 900);
+    });
+    sim::run_on(world, node, [](Shard&) -> Task<void> {
+        const std::string directory = log_directory("/data", {7});
+        const auto names = must(co_await runtime::list_directory(directory));
+        runtime::File file = must(co_await runtime::File::open(
+            directory + "/" + names[0], {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
+        runtime::IoBuffer page = runtime::IoBuffer::allocate(kPage);
+        EXPECT_EQ(must(co_await file.read(32 * kPage, page.all())), kPage);
+        page.data()[99] ^= 8;
+        must(co_await file.write(32 * kPage, page.all()));
+        must(co_await file.close());
+    });
+    // Opening reads no data, but this log has no state provider, and so all of it is replayed.
+    sim::run_on(world, node, [&](Shard&) -> Task<void> {
+        auto set = co_await StoreSet::open(options);
+        EXPECT_EQ(set.error().code, ErrorCode::kCorrupt);
+        EXPECT_NE(set.error().message.find(".segment at "), std::string::npos)
+            << set.error().message;
+    });
+}
+
+TEST_F(StoreTest, a_failed_flush_stops_the_store_and_is_told_once) {
+    int told = 0;
+    options.on_fatal = [&](const Error&) { ++told; };
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        must(co_await append_durably(log, make_entry(*log, 100)));
+        node.disk_faults().sync_error_chance = 1;
+        EXPECT_FALSE(co_await append_durably(log, make_entry(*log, 100)));
+        EXPECT_TRUE(store.failed());
+        EXPECT_FALSE(log->append(make_entry(*log, 100)));
+        EXPECT_FALSE(co_await log->admit(100, {}));
+        EXPECT_EQ(log->durable_end(), (Position{1, 0}));
+        node.disk_faults().sync_error_chance = 0;
+    });
+    EXPECT_EQ(told, 1);
+}
 
 }  // namespace
 }  // namespace weir::storage
