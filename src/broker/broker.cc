@@ -9,6 +9,7 @@
 #include "http/prometheus.h"
 #include "kafka/server/group_shard.h"
 #include "runtime/remote.h"
+#include "runtime/scope.h"
 #include "runtime/shard.h"
 
 namespace weir::broker {
@@ -125,14 +126,27 @@ Task<Result<void>> Broker::start_servers() {
             co_return;
         });
     }
+    // Side by side: each reads the state of its own partitions.
+    std::vector<Task<Result<void>>> starts;
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
-        Result<void> started =
-            co_await runtime::on(i, [this, i] { return parts_[i].server->start(); });
         parts_[i].server_started = true;
+        starts.push_back(start_server(i));
+    }
+    for (Result<void>& started : co_await runtime::all(std::move(starts))) {
         co_await try_(std::move(started));
     }
     listener_ = std::make_unique<kafka::Listener>(std::move(servers));
     co_return Result<void>{};
+}
+
+Task<Result<void>> Broker::start_server(runtime::ShardId shard) {
+    co_return co_await runtime::on(shard, [this, shard] { return parts_[shard].server->start(); });
+}
+
+Task<bool> Broker::drain_server(runtime::ShardId shard) {
+    co_await runtime::on(
+        shard, [this, shard] { return parts_[shard].server->stop_connections(kDrainGrace); });
+    co_return true;
 }
 
 Task<Result<void>> Broker::listen() {
@@ -184,11 +198,11 @@ Task<void> Broker::stop() {
         if (!parts_[i].server_started) continue;
         co_await runtime::on(i, [this, i] { return parts_[i].server->groups().close(); });
     }
+    std::vector<Task<bool>> drains;
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
-        if (!parts_[i].server_started) continue;
-        co_await runtime::on(i,
-                             [this, i] { return parts_[i].server->stop_connections(kDrainGrace); });
+        if (parts_[i].server_started) drains.push_back(drain_server(i));
     }
+    (void)co_await runtime::all(std::move(drains));
     if (admin_started_) co_await admin_.stop();
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         if (!parts_[i].server_started) continue;

@@ -55,6 +55,8 @@ class Broker {
     storage::StoreOptions store_options();
     runtime::Task<Result<void>> open_controller();
     runtime::Task<Result<void>> start_servers();
+    runtime::Task<Result<void>> start_server(runtime::ShardId shard);
+    runtime::Task<bool> drain_server(runtime::ShardId shard);
     runtime::Task<Result<void>> listen();
     void add_admin_pages();
     void fail_node(const Error& error);

@@ -1,5 +1,6 @@
 // weir start: runs a node until SIGTERM.
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -56,6 +57,15 @@ Result<broker::BrokerOptions> read_options(const StartFlags& flags) {
                                 machine_memory_bytes());
 }
 
+// Each connection and each open segment is a descriptor; the usual soft limit of 1,024 is for
+// programs that call select(2).
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 Task<int> serve(RealNode* node, const broker::BrokerOptions* options) {
     bool storage_failed = false;
     broker::Broker broker(*options,
@@ -83,6 +93,7 @@ int start(const StartFlags& flags) {
         fmt::print(stderr, "weir: {}\n", options.error().message);
         return 1;
     }
+    raise_descriptor_limit();
     runtime::RealNodeOptions node_options;
     node_options.shards = options->shards;
     node_options.driver = *runtime::parse_driver_choice(options->driver);

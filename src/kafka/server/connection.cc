@@ -115,6 +115,7 @@ Task<void> Connection::watch() {
 }
 
 Task<void> Connection::read_requests() {
+    FrameReader frames(stream_, server_.memory());
     while (!stop_reads_.stop_requested()) {
         const cluster::BrokerSettings& settings = server_.settings();
         while (in_flight_.size() >= static_cast<size_t>(settings.requests_in_flight_max)) {
@@ -136,7 +137,7 @@ Task<void> Connection::read_requests() {
                     set_read_deadline(server_.settings().request_timeout);
                 },
         };
-        auto frame = co_await read_frame(stream_, server_.memory(), limits, stop_reads_.token());
+        auto frame = co_await frames.next(limits, stop_reads_.token());
         if (!frame) {
             if (frame.error().code == ErrorCode::kMalformed ||
                 frame.error().code == ErrorCode::kResourceExhausted) {

@@ -4,6 +4,7 @@
 // the budget is used up, reading waits: that is the back-pressure to producers.
 #pragma once
 
+#include <array>
 #include <functional>
 
 #include "base/result.h"
@@ -25,11 +26,29 @@ struct FrameLimits {
     std::function<void()> on_progress;
 };
 
-// kMalformed: the size is negative, too small for a header, or above size_max. kResourceExhausted:
-// larger than the whole budget. kEndOfStream, kIo, kCancelled.
-runtime::Task<Result<runtime::SharedBytes>> read_frame(runtime::ByteStream& stream,
-                                                       runtime::MemoryBudget& memory,
-                                                       const FrameLimits& limits,
-                                                       runtime::StopToken stop);
+class FrameReader {
+  public:
+    // Both outlive the reader.
+    FrameReader(runtime::ByteStream& stream, runtime::MemoryBudget& memory)
+        : stream_(stream), memory_(memory) {}
+
+    // kMalformed: the size is negative, too small for a header, or above size_max.
+    // kResourceExhausted: larger than the whole budget. kEndOfStream, kIo, kCancelled.
+    runtime::Task<Result<runtime::SharedBytes>> next(const FrameLimits& limits,
+                                                     runtime::StopToken stop);
+
+  private:
+    size_t ahead_size() const { return ahead_end_ - ahead_begin_; }
+    // At least four bytes ahead.
+    runtime::Task<Result<void>> read_ahead(const FrameLimits& limits, runtime::StopToken stop);
+
+    runtime::ByteStream& stream_;
+    runtime::MemoryBudget& memory_;
+    // Small requests, and several of them at once, come with one receive; a large one costs a copy
+    // of this much. It is all that an idle connection holds.
+    std::array<uint8_t, 1024> ahead_;
+    size_t ahead_begin_ = 0;
+    size_t ahead_end_ = 0;
+};
 
 }  // namespace weir::kafka

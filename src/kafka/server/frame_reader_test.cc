@@ -11,9 +11,9 @@ namespace {
 
 using runtime::Task;
 
-class FrameReader : public testing::Test {
+class FrameReaderTest : public testing::Test {
   public:
-    FrameReader() { limits.size_max = 100_MiB; }
+    FrameReaderTest() { limits.size_max = 100_MiB; }
 
     void feed(std::vector<uint8_t> bytes) { EXPECT_TRUE(loop.run(pipe->write(bytes, {}))); }
     void feed_size(int32_t size) {
@@ -21,7 +21,7 @@ class FrameReader : public testing::Test {
         store_be(prefix.data(), size);
         feed(prefix);
     }
-    Result<runtime::SharedBytes> read() { return loop.run(read_frame(stream, memory, limits, {})); }
+    Result<runtime::SharedBytes> read() { return loop.run(reader.next(limits, {})); }
     // Begins to read, waits a while, and says how much memory is taken then.
     uint64_t memory_after_beginning() {
         uint64_t used = 0;
@@ -35,15 +35,14 @@ class FrameReader : public testing::Test {
         *used = memory.used();
         co_await scope.close();
     }
-    Task<void> drop_frame(runtime::StopToken stop) {
-        (void)co_await read_frame(stream, memory, limits, stop);
-    }
+    Task<void> drop_frame(runtime::StopToken stop) { (void)co_await reader.next(limits, stop); }
 
     runtime::TestLoop loop;
     runtime::MemoryBudget memory{64_MiB};
     std::shared_ptr<MemoryPipe> pipe = std::make_shared<MemoryPipe>(256_MiB);
     MemoryStream stream{pipe, std::make_shared<MemoryPipe>(1)};
     FrameLimits limits;
+    FrameReader reader{stream, memory};
 };
 
 std::vector<uint8_t> random_bytes(size_t size) {
@@ -53,7 +52,7 @@ std::vector<uint8_t> random_bytes(size_t size) {
     return bytes;
 }
 
-TEST_F(FrameReader, frames_of_all_sizes_come_whole_and_give_their_memory_back) {
+TEST_F(FrameReaderTest, frames_of_all_sizes_come_whole_and_give_their_memory_back) {
     for (const size_t size : {size_t{8}, kFrameChunk - 1, kFrameChunk, kFrameChunk + 1,
                               size_t{1_MiB}, size_t{20_MiB}}) {
         const auto bytes = random_bytes(size);
@@ -69,7 +68,25 @@ TEST_F(FrameReader, frames_of_all_sizes_come_whole_and_give_their_memory_back) {
     }
 }
 
-TEST_F(FrameReader, a_size_that_cannot_be_is_refused_before_anything_is_allocated) {
+TEST_F(FrameReaderTest, frames_that_come_together_are_told_apart) {
+    std::vector<std::vector<uint8_t>> frames;
+    std::vector<uint8_t> all;
+    for (size_t i = 0; i < 500; ++i) {
+        frames.push_back(random_bytes(8 + i * 7 % 1500));
+        uint8_t prefix[4];
+        store_be(prefix, static_cast<int32_t>(frames.back().size()));
+        all.insert(all.end(), prefix, prefix + 4);
+        all.insert(all.end(), frames.back().begin(), frames.back().end());
+    }
+    feed(all);
+    for (const auto& expected : frames) {
+        const auto frame = read();
+        ASSERT_TRUE(frame);
+        ASSERT_TRUE(std::ranges::equal(frame->bytes(), expected));
+    }
+}
+
+TEST_F(FrameReaderTest, a_size_that_cannot_be_is_refused_before_anything_is_allocated) {
     for (const int32_t size : {-1, INT32_MIN, 0, 7, static_cast<int32_t>(100_MiB) + 1, INT32_MAX}) {
         feed_size(size);
         const auto frame = read();
@@ -79,12 +96,12 @@ TEST_F(FrameReader, a_size_that_cannot_be_is_refused_before_anything_is_allocate
     }
 }
 
-TEST_F(FrameReader, a_frame_that_the_node_could_never_hold_is_refused) {
+TEST_F(FrameReaderTest, a_frame_that_the_node_could_never_hold_is_refused) {
     feed_size(static_cast<int32_t>(65_MiB));
     EXPECT_EQ(read().error().code, ErrorCode::kResourceExhausted);
 }
 
-TEST_F(FrameReader, a_claim_takes_no_memory_that_bytes_did_not_fill) {
+TEST_F(FrameReaderTest, a_claim_takes_no_memory_that_bytes_did_not_fill) {
     feed_size(static_cast<int32_t>(60_MiB));
     EXPECT_LE(memory_after_beginning(), kFrameChunk);
     pipe = std::make_shared<MemoryPipe>(256_MiB);
@@ -95,17 +112,17 @@ TEST_F(FrameReader, a_claim_takes_no_memory_that_bytes_did_not_fill) {
     EXPECT_LE(memory_after_beginning(), kFrameGrowth * 1_MiB + 1_MiB);
 }
 
-TEST_F(FrameReader, reading_waits_while_the_budget_is_used_up) {
+TEST_F(FrameReaderTest, reading_waits_while_the_budget_is_used_up) {
     auto others = memory.try_reserve(64_MiB);
     feed_size(100);
     feed(random_bytes(100));
     std::optional<Result<runtime::SharedBytes>> frame;
-    loop.run([](FrameReader* self, std::optional<runtime::Reservation>* others,
+    loop.run([](FrameReaderTest* self, std::optional<runtime::Reservation>* others,
                 std::optional<Result<runtime::SharedBytes>>* frame) -> Task<void> {
         runtime::Scope scope;
-        scope.spawn([](FrameReader* self,
+        scope.spawn([](FrameReaderTest* self,
                        std::optional<Result<runtime::SharedBytes>>* frame) -> Task<void> {
-            frame->emplace(co_await read_frame(self->stream, self->memory, self->limits, {}));
+            frame->emplace(co_await self->reader.next(self->limits, {}));
         }(self, frame));
         (void)co_await runtime::sleep_for(1s);
         EXPECT_FALSE(frame->has_value());
@@ -116,7 +133,7 @@ TEST_F(FrameReader, reading_waits_while_the_budget_is_used_up) {
     EXPECT_EQ((*frame)->size(), 100u);
 }
 
-TEST_F(FrameReader, an_end_in_the_middle_is_an_end_and_gives_memory_back) {
+TEST_F(FrameReaderTest, an_end_in_the_middle_is_an_end_and_gives_memory_back) {
     feed_size(100);
     feed(random_bytes(50));
     pipe->close();

@@ -29,6 +29,7 @@ Server::Server(Options options)
       fetch_sessions_(static_cast<size_t>(options_.metadata->broker().fetch_sessions_max) /
                           Shard::current().count() +
                       1),
+      groups_(std::make_unique<GroupShard>(*this)),
       fetch_bytes_(fetch_bytes_of(*options_.memory)) {}
 
 Server::~Server() = default;
@@ -49,7 +50,6 @@ Task<Result<void>> Server::start() {
     hooks.changed = [this](cluster::MetadataChange change) { return follow(std::move(change)); };
     metadata().set_hooks(std::move(hooks));
     co_await runtime::try_(partitions_.open());
-    groups_ = std::make_unique<GroupShard>(*this);
     groups_->start();
     background_.spawn(expire_producers(), runtime::WorkClass::kBackground);
     co_return Result<void>{};
@@ -57,8 +57,7 @@ Task<Result<void>> Server::start() {
 
 Task<void> Server::follow(cluster::MetadataChange change) {
     co_await partitions_.follow(change);
-    // Before start() has made it there are no groups.
-    if (groups_) groups_->follow(change);
+    groups_->follow(change);
 }
 
 Task<void> Server::stop_connections(Duration grace) {
