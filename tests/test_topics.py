@@ -236,7 +236,7 @@ class Kept(unittest.TestCase):
 
     def test_retention_by_size_removes_old_segments(self):
         with Node(config="log.retention.check.interval.ms = 300\n") as node:
-            create_topic(node, "topic", 1, {"segment.bytes": str(1 << 20), "retention.bytes": str(3 << 20)})
+            create_topic(node, "topic", 1, {"segment.bytes": str(1 << 20), "retention.bytes": str(3 << 20), "retention.ms": "-1"})
             with Connection(node) as c:
                 for _ in range(60):
                     self.assertEqual(wire.NONE, produce(c, "topic", batch([bytes(250_000)]))["error"])
