@@ -32,23 +32,18 @@ Task<Result<bool>> run_is_whole(File* file, LogId log, const RunNote* note) {
 // acknowledged.
 Task<Result<bool>> references_hold(const RecoveryOptions* options,
                                    const JournalReader::Block* block, Replay* replay) {
-    auto runs = Replay::bypassed_runs(block->bytes);
+    auto runs = replay->bypassed_runs(block->bytes);
     if (!runs) co_return fail(std::move(runs).error());
-    for (const auto& [log, note] : *runs) {
-        const auto found = replay->logs().find(log);
-        if (found == replay->logs().end()) continue;
-        LogState& state = found->second.snapshot.log;
-        Position base = state.flushed_end;
-        if (const Segment* segment = state.find_segment(note.segment); segment != nullptr)
-            base = segment->base;
-        const std::string path = segment_path(options->data, log, base.offset, note.segment);
-        auto file = co_await File::open(path, {.flags = runtime::kOpenRead | runtime::kOpenWrite});
+    for (const Replay::BypassedRun& run : *runs) {
+        auto file = co_await File::open(
+            segment_path(options->data, run.log, run.segment_base, run.note.segment),
+            {.flags = runtime::kOpenRead | runtime::kOpenWrite});
         if (!file) {
             if (file.error().os_errno == ENOENT || file.error().code == ErrorCode::kNotFound)
                 co_return false;
             co_return fail(std::move(file).error());
         }
-        auto whole = co_await run_is_whole(&*file, log, &note);
+        auto whole = co_await run_is_whole(&*file, run.log, &run.note);
         (void)co_await file->close();
         if (!whole) co_return fail(std::move(whole).error());
         if (!*whole) co_return false;

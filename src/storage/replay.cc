@@ -184,15 +184,29 @@ Result<void> Replay::finish() {
     return {};
 }
 
-Result<std::vector<std::pair<LogId, RunNote>>> Replay::bypassed_runs(Bytes block) {
-    std::vector<std::pair<LogId, RunNote>> runs;
+Result<std::vector<Replay::BypassedRun>> Replay::bypassed_runs(Bytes block) const {
+    std::vector<BypassedRun> runs;
+    std::map<std::pair<LogId, uint32_t>, int64_t> opened;  // by this very block
     BlockReader reader(block);
     Record record;
     while (true) {
         TRY_ASSIGN(const bool more, reader.next(&record));
         if (!more) return runs;
-        if (record.type == RecordType::kRun && record.run.bypass)
-            runs.emplace_back(record.log, record.run);
+        if (record.type == RecordType::kSegmentOpened)
+            opened[{record.log, record.opened.segment}] = record.opened.base.offset;
+        if (record.type != RecordType::kRun || !record.run.bypass) continue;
+        const auto log = logs_.find(record.log);
+        if (log == logs_.end()) continue;
+        BypassedRun run{record.log, record.run};
+        const auto& segments = log->second.snapshot.log.segments;
+        const auto known = std::find_if(segments.begin(), segments.end(), [&](const Segment& s) {
+            return s.id == record.run.segment;
+        });
+        const auto here = opened.find({record.log, record.run.segment});
+        if (known == segments.end() && here == opened.end())
+            return contradiction(record.log, 0, "a run in a segment that was never opened");
+        run.segment_base = here == opened.end() ? known->base.offset : here->second;
+        runs.push_back(run);
     }
 }
 

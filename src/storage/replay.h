@@ -32,8 +32,14 @@ class Replay {
     Result<void> finish();
 
     std::map<LogId, ReplayedLog>& logs() { return logs_; }
-    // Notes of runs that were written together with a block.
-    static Result<std::vector<std::pair<LogId, RunNote>>> bypassed_runs(Bytes block);
+    // A run that was written together with a block, and the offset that names its segment's file.
+    struct BypassedRun {
+        LogId log;
+        RunNote note;
+        int64_t segment_base = 0;
+    };
+    // Those of the block that apply() would be given next. Runs of logs that are gone are left out.
+    Result<std::vector<BypassedRun>> bypassed_runs(Bytes block) const;
 
   private:
     Result<void> apply_record(uint64_t block, const Record& record);
