@@ -110,6 +110,30 @@ struct Life {
     };
     std::map<LogId, Use> uses;
     std::vector<const StoreMetrics*> metrics;  // of the open stores
+    std::string_view phase = "opening";
+    std::map<uint64_t, std::string> doing;  // by client; for whoever asks why nothing ends
+    uint64_t waits = 0;                     // for durability, beside the clients
+
+    std::string to_string() const {
+        std::string text = fmt::format("{}, {} waits for durability", phase, waits);
+        for (const auto& [client, what] : doing)
+            text += fmt::format(", client {}: {}", client, what);
+        return text;
+    }
+};
+
+// Says what a client does for as long as it does it.
+class Doing {
+  public:
+    Doing(Life& life, uint64_t client, std::string_view what, LogId log)
+        : life_(life), client_(client) {
+        life_.doing[client] = fmt::format("{} log {}", what, log.v);
+    }
+    ~Doing() { life_.doing.erase(client_); }
+
+  private:
+    Life& life_;
+    uint64_t client_;
 };
 
 class StorageRun {
@@ -135,6 +159,17 @@ class StorageRun {
     void complain(const Complaint& complaint) {
         if (!complaint.empty()) fail(complaint);
     }
+    // What recovery shows is not what the model allows. After damage the store must have said so;
+    // then the run ends, for nothing more can be known.
+    void suspect(const Complaint& complaint) {
+        if (complaint.empty()) return;
+        if (!damaged())
+            fail(complaint);
+        else if (suspicion_.empty())
+            suspicion_ = complaint;
+    }
+    bool damaged() const { return rotted_ || plan_.disk.corrupts(); }
+    bool over() const { return !failure_.empty() || loss_is_told_; }
     bool may_fail() const;
     void judge(const Error& error, std::string_view what, const Life& life);
     int64_t wall_bound(WallTime now) const {
@@ -150,6 +185,8 @@ class StorageRun {
     static Task<void> serve_shard(StorageRun* run, Life* life, ShardId shard);
     static Task<void> on_shard(StorageRun* run, Life* life, ShardId shard);
     static Task<void> client(StorageRun* run, Life* life, uint64_t number, Scope* waits);
+    static Task<void> rare_operation(StorageRun* run, Life* life, uint64_t client, LogModel* model,
+                                     Prng* prng, uint64_t which);
     static Task<void> append_some(StorageRun* run, Life* life, LogModel* model, Prng* prng,
                                   Scope* waits);
     static Task<void> wait_for(StorageRun* run, Life* life, LogModel* model, Position position,
@@ -181,7 +218,9 @@ class StorageRun {
     uint64_t next_log_ = kMetadataLog.v;
     uint64_t payloads_ = 0;
     bool healed_ = false;
-    bool loss_is_told_ = false;  // a run with corruption saw an error that says so
+    bool rotted_ = false;        // a bit was flipped where it can't look like a torn write
+    bool loss_is_told_ = false;  // the store said that something is damaged
+    std::string suspicion_;
 };
 
 Plan plan_of(const StorageRunOptions& options) {
@@ -231,7 +270,7 @@ void StorageRun::judge(const Error& error, std::string_view what, const Life& li
             break;
         case ErrorCode::kCorrupt:
             ++result_.seen.corruptions_told;
-            if (plan_.disk.corrupts()) {
+            if (damaged()) {
                 loss_is_told_ = true;
                 return;
             }
@@ -250,21 +289,30 @@ void StorageRun::judge(const Error& error, std::string_view what, const Life& li
 // ---------------------------------------------------------------- lives
 
 StorageRunResult StorageRun::run() {
-    for (int i = 0; i < knobs_.lives && failure_.empty(); ++i) live(false);
+    const int rot_after = prng_.chance(0.15)
+                              ? static_cast<int>(prng_.below(static_cast<uint64_t>(knobs_.lives)))
+                              : -1;
+    for (int i = 0; i < knobs_.lives && !over(); ++i) {
+        live(false);
+        if (i != rot_after || over()) continue;
+        const std::string where = node_.disk().rot(prng_);
+        rotted_ = !where.empty();
+        if (rotted_) note("a bit flips in " + where);
+    }
     // The last lives: a healthy machine. What was confirmed is there, and everything works again.
-    if (failure_.empty()) {
+    if (!over()) {
         note("healing");
         healed_ = true;
         world_.heal();
         node_.disk().set_capacity(uint64_t{1} << 30);
         node_.disk_faults().capacity_bytes = uint64_t{1} << 30;
-        for (int i = 0; i < 2 && failure_.empty(); ++i) live(true);
+        for (int i = 0; i < 2 && !over(); ++i) live(true);
     }
     result_.failure = failure_;
     result_.trace_hash = world_.trace_hash() ^ node_.disk().content_hash();
     result_.virtual_time = world_.now() - Instant{};
     result_.steps = world_.steps();
-    result_.seen.corruptions_made = node_.corruptions();
+    result_.seen.corruptions_made = node_.corruptions() + (rotted_ ? 1 : 0);
     return result_;
 }
 
@@ -304,17 +352,17 @@ void StorageRun::live(bool healed) {
     const uint64_t linger = prng_.below(200);
     const auto over = [&] {
         if (life.fatal && fatal_step == UINT64_MAX) fatal_step = world_.steps() + linger;
-        return !failure_.empty() || node_.finished() || world_.steps() >= kill_step ||
+        return this->over() || node_.finished() || world_.steps() >= kill_step ||
                world_.now() >= kill_time || (!healed && world_.steps() >= fatal_step);
     };
     const World::Outcome outcome = world_.run_until(over, kLifeMax);
-    if (failure_.empty() && outcome != World::Outcome::kDone) {
-        fail(fmt::format("stuck: {} after {} steps, opened={} checked={}",
+    if (!this->over() && outcome != World::Outcome::kDone) {
+        fail(fmt::format("stuck: {} after {} steps: {}",
                          outcome == World::Outcome::kIdle ? "nothing will ever happen"
                                                           : "two hours are not enough",
-                         world_.steps() - first_step, life.opened, life.checked));
+                         world_.steps() - first_step, life.to_string()));
     }
-    if (node_.finished() && failure_.empty()) {
+    if (node_.finished()) {
         note("  ended by itself");
         world_.reap(node_);
     } else {
@@ -344,8 +392,7 @@ void StorageRun::end_life(Life& life) {
     const Error& error = *life.open_error;
     note(fmt::format("  open failed: {}", error.to_string()));
     judge(error, "open", life);
-    if (failure_.empty() && life.healed && !plan_.disk.corrupts())
-        fail("a healthy disk did not open: " + error.to_string());
+    if (!over() && life.healed) fail("a healthy disk did not open: " + error.to_string());
 }
 
 // ---------------------------------------------------------------- tasks of the node
@@ -371,6 +418,7 @@ Task<void> StorageRun::open_and_serve(StorageRun* run, Life* life) {
     const std::unique_ptr<StoreSet> set = std::move(*opened);
     life->set = set.get();
     life->opened = true;
+    life->phase = "checking what was recovered";
     life->metrics.resize(life->shards);
     for (ShardId shard = 0; shard < life->shards; ++shard) {
         co_await on(shard, [run, life]() { return check_recovered(run, life); });
@@ -378,19 +426,26 @@ Task<void> StorageRun::open_and_serve(StorageRun* run, Life* life) {
     // What was confirmed to be there and was not found on any shard.
     for (const auto& [id, model] : run->models_) {
         if (life->uses.contains(id)) continue;
-        if (model->presence == LogModel::Presence::kPresent && !run->plan_.disk.corrupts()) {
-            run->fail(fmt::format("log {} is gone", id.v));
-        }
+        if (model->presence == LogModel::Presence::kPresent)
+            run->suspect(fmt::format("log {} is gone", id.v));
         model->presence = LogModel::Presence::kGone;
     }
+    if (!run->suspicion_.empty()) {
+        bool told = run->plan_.disk.corrupts();
+        for (const StoreMetrics* metrics : life->metrics) told |= metrics->corruptions > 0;
+        run->loss_is_told_ |= told;
+        if (!run->loss_is_told_) run->fail("damage was not told: " + run->suspicion_);
+    }
     life->checked = true;
-    if (run->failure_.empty()) {
+    life->phase = "serving";
+    if (!run->over()) {
         Scope scope;
         for (ShardId shard = 0; shard < life->shards; ++shard)
             scope.spawn(on_shard(run, life, shard));
         co_await scope.join();
     }
     life->stopping = true;
+    life->phase = "closing";
     run->count(*life);
     co_await set->close();
     life->set = nullptr;
@@ -442,8 +497,8 @@ Task<void> StorageRun::check_recovered(StorageRun* run, Life* life) {
     for (const LogId id : ids) {
         const auto found = run->models_.find(id);
         if (found == run->models_.end() || found->second->presence == LogModel::Presence::kGone) {
-            run->fail(fmt::format("log {} is there, and should not be", id.v));
-            co_return;
+            run->suspect(fmt::format("log {} is there, and should not be", id.v));
+            continue;
         }
         if (owner_of(id, life->shards) != shard)
             run->fail(fmt::format("log {} is on shard {}, which does not own it", id.v, shard));
@@ -453,7 +508,7 @@ Task<void> StorageRun::check_recovered(StorageRun* run, Life* life) {
             co_return;
         }
         co_await check_log(run, life, found->second.get(), log);
-        if (!run->failure_.empty()) co_return;
+        if (run->over()) co_return;
     }
 }
 
@@ -464,8 +519,10 @@ Task<void> StorageRun::check_log(StorageRun* run, Life* life, LogModel* model, L
                               .durable_end = log->durable_end(),
                               .hard_state = log->hard_state(),
                               .last_term = log->last_term()};
-    run->complain(model->recovered(seen, state, run->wall_bound(Shard::current().wall_now())));
-    if (!run->failure_.empty()) co_return;
+    const Complaint complaint =
+        model->recovered(seen, state, run->wall_bound(Shard::current().wall_now()));
+    run->suspect(complaint);
+    if (!complaint.empty()) co_return;
     run->adopt(*life, *model, *log);
     co_await read_all(run, life, model, log);
 }
@@ -473,7 +530,7 @@ Task<void> StorageRun::check_log(StorageRun* run, Life* life, LogModel* model, L
 Task<void> StorageRun::read_all(StorageRun* run, Life* life, LogModel* model, Log* log) {
     int64_t offset = log->start_offset();
     int failures = 0;
-    while (offset < log->end().offset && run->failure_.empty()) {
+    while (offset < log->end().offset && !run->over()) {
         const std::vector<ModelEntryRef> entries = model->data_from(0);
         const ReadLimits limits{.end_offset = log->end().offset, .bytes_max = 64 << 10};
         const Result<ReadResult> result = co_await log->read(offset, limits, {});
@@ -543,7 +600,7 @@ Task<void> StorageRun::client(StorageRun* run, Life* life, uint64_t number, Scop
     const uint64_t reads = prng.below(10);
     const uint64_t rare = prng.between(1, 4);
     for (uint32_t i = 0; i < operations; ++i) {
-        if (!run->failure_.empty() || life->fatal) co_return;
+        if (run->over() || life->fatal) co_return;
         if (run->knobs_.pause_max > 0s && prng.chance(0.5)) {
             (void)co_await sleep_for(Duration(static_cast<int64_t>(
                 prng.below(static_cast<uint64_t>(run->knobs_.pause_max.count()) + 1))));
@@ -553,37 +610,51 @@ Task<void> StorageRun::client(StorageRun* run, Life* life, uint64_t number, Scop
         if (model == nullptr || (room && prng.chance(0.04))) {
             const LogId id{run->next_log_++};
             if (owner_of(id, life->shards) != Shard::current().id()) continue;
+            const Doing doing(*life, number, "creating", id);
             co_await create(run, life, id, &prng);
             continue;
         }
         const uint64_t drawn = prng.below(appends + reads + 6 * rare);
         if (drawn < appends) {
+            const Doing doing(*life, number, "appending to", model->id);
             co_await append_some(run, life, model, &prng, waits);
         } else if (drawn < appends + reads) {
+            const Doing doing(*life, number, "reading", model->id);
             co_await read_some(run, life, model, &prng);
         } else {
-            switch ((drawn - appends - reads) / rare) {
-                case 0:
-                    co_await search(run, life, model, &prng);
-                    break;
-                case 1:
-                    co_await cut_suffix(run, life, model, &prng);
-                    break;
-                case 2:
-                    co_await cut_prefix(run, life, model, &prng);
-                    break;
-                case 3:
-                    co_await vote(run, life, model, &prng);
-                    break;
-                case 4:
-                    // Retention may act on the old configuration once more.
-                    if (!run->knobs_.retention) model->config = run->draw_config(prng);
-                    life->uses[model->id].log->configure(model->config);
-                    break;
-                default:
-                    if (prng.chance(0.2)) co_await remove(run, life, model);
-            }
+            co_await rare_operation(run, life, number, model, &prng,
+                                    (drawn - appends - reads) / rare);
         }
+    }
+}
+
+Task<void> StorageRun::rare_operation(StorageRun* run, Life* life, uint64_t client, LogModel* model,
+                                      Prng* prng, uint64_t which) {
+    constexpr std::string_view kNames[] = {
+        "searching", "cutting the suffix of", "cutting the prefix of",
+        "voting in", "configuring",           "removing"};
+    const Doing doing(*life, client, kNames[which], model->id);
+    switch (which) {
+        case 0:
+            co_await search(run, life, model, prng);
+            break;
+        case 1:
+            co_await cut_suffix(run, life, model, prng);
+            break;
+        case 2:
+            co_await cut_prefix(run, life, model, prng);
+            break;
+        case 3:
+            co_await vote(run, life, model, prng);
+            break;
+        case 4:
+            // Retention may act on the old configuration once more: where it does, there is one for
+            // all time.
+            if (!run->knobs_.retention) model->config = run->draw_config(*prng);
+            life->uses[model->id].log->configure(model->config);
+            break;
+        default:
+            if (prng->chance(0.2)) co_await remove(run, life, model);
     }
 }
 
@@ -703,7 +774,9 @@ Task<void> StorageRun::wait_for(StorageRun* run, Life* life, LogModel* model, Po
                                 uint32_t truncations) {
     // Its caller counted it as one that appends, so that nobody cuts the log meanwhile.
     Life::Use& use = life->uses[model->id];
+    ++life->waits;
     Result<void> durable = co_await use.log->wait_durable(position);
+    --life->waits;
     --use.appending;
     if (!durable) {
         run->judge(durable.error(), "waiting until it is durable", *life);

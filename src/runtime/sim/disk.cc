@@ -1,8 +1,11 @@
 #include "runtime/sim/disk.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 #include "base/crc32c.h"
@@ -189,6 +192,7 @@ void Disk::set_page(Inode& inode, size_t page, PageRef content) {
 
 int32_t Disk::write(Inode& inode, uint64_t offset, Bytes from) {
     if (from.empty()) return 0;
+    inode.write_before = std::exchange(inode.last_write, ++writes_);
     const size_t pages_before = inode.slots.size();
     if (inode.slots.size() < pages_of(offset + from.size()))
         inode.slots.resize(pages_of(offset + from.size()));
@@ -208,6 +212,7 @@ int32_t Disk::write(Inode& inode, uint64_t offset, Bytes from) {
             std::memcpy(page->data(), page_bytes(slot.current).data(), kPageBytes);
         std::memcpy(page->data() + in_page, from.data() + done, part);
         set_page(inode, at / kPageBytes, std::move(page));
+        inode.slots[at / kPageBytes].write = writes_;
         done += part;
     }
     if (done == 0) {
@@ -532,16 +537,51 @@ void Disk::settle(Inode& inode, Prng& prng, const PowerCut& how, const CutPoint&
 void Disk::flip_bit(Inode& inode, Prng& prng) {
     if (inode.size == 0) return;
     const uint64_t at = prng.below(inode.size);
+    flip_bit_at(inode, at, static_cast<uint32_t>(prng.below(8)));
+}
+
+void Disk::flip_bit_at(Inode& inode, uint64_t at, uint32_t bit) {
     Inode::Slot& slot = inode.slots[at / kPageBytes];
     auto page = std::make_shared<Page>();
     std::memcpy(page->data(), page_bytes(slot.current).data(), kPageBytes);
-    (*page)[at % kPageBytes] ^= static_cast<uint8_t>(1u << prng.below(8));
+    (*page)[at % kPageBytes] ^= static_cast<uint8_t>(1u << bit);
     slot.current = slot.durable = std::move(page);
 }
 
 void Disk::lose_page(Inode& inode, Prng& prng) {
     if (inode.slots.empty()) return;
     inode.slots[prng.below(inode.slots.size())].unreadable = true;
+}
+
+std::string Disk::rot(Prng& prng) {
+    struct Candidate {
+        std::string path;
+        InodeRef inode;
+        size_t page;
+    };
+    std::vector<Candidate> candidates;
+    std::vector<std::pair<std::string, InodeRef>> open{{"", root_}};
+    while (!open.empty()) {
+        const auto [path, inode] = std::move(open.back());
+        open.pop_back();
+        if (inode->directory) {
+            for (const auto& [name, child] : inode->names)
+                open.emplace_back(path + "/" + name, child);
+            continue;
+        }
+        for (size_t page = 0; page < pages_of(inode->size); ++page) {
+            const uint64_t write = inode->slots[page].write;
+            if (write != 0 && write != inode->last_write && write != inode->write_before)
+                candidates.push_back({path, inode, page});
+        }
+    }
+    if (candidates.empty()) return {};
+    const Candidate& picked = candidates[prng.below(candidates.size())];
+    const uint64_t begin = picked.page * kPageBytes;
+    const uint64_t at =
+        begin + prng.below(std::min<uint64_t>(kPageBytes, picked.inode->size - begin));
+    flip_bit_at(*picked.inode, at, static_cast<uint32_t>(prng.below(8)));
+    return fmt::format("{} at {}", picked.path, at);
 }
 
 uint64_t Disk::content_hash() const {

@@ -47,6 +47,7 @@ class Inode {
         PageRef durable;
         bool allocated = false;
         bool unreadable = false;
+        uint64_t write = 0;  // which write of the disk's wrote it last; 0: none
     };
     struct PageVersion {
         uint64_t sequence;
@@ -70,6 +71,8 @@ class Inode {
     std::vector<Slot> slots;
     std::vector<PageVersion> unsynced;  // in order of completion
     std::vector<SizeVersion> unsynced_sizes;
+    uint64_t last_write = 0;
+    uint64_t write_before = 0;
 
     // A directory.
     std::map<std::string, InodeRef, std::less<>> names;
@@ -127,6 +130,9 @@ class Disk {
     // Corruption of what is stored, durable or not.
     void flip_bit(Inode& inode, Prng& prng);
     void lose_page(Inode& inode, Prng& prng);  // -EIO until it is written again
+    // Flips a bit somewhere on the disk, but not in what the last two writes to a file wrote: there
+    // damage looks like a torn write. Says where; empty when there is no such place.
+    std::string rot(Prng& prng);
 
     // A hash of all names and all that reads would see: two disks with the same content have the
     // same.
@@ -152,6 +158,7 @@ class Disk {
     Place look_up(std::string_view path) const;
     void assign(NameChange change);
     static void persist(const NameChange& change);
+    static void flip_bit_at(Inode& inode, uint64_t at, uint32_t bit);
     void set_size(Inode& inode, uint64_t size);
     void set_page(Inode& inode, size_t page, PageRef content);
     void free_slot(Inode::Slot& slot);
@@ -163,6 +170,7 @@ class Disk {
     uint64_t used_pages_ = 0;
     uint64_t sequence_ = 0;
     uint64_t inodes_made_ = 0;
+    uint64_t writes_ = 0;
     InodeRef root_;
     std::vector<NameChange> unsynced_names_;
 };
