@@ -4,10 +4,10 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <fstream>
+#include <cstdio>
 #include <map>
 #include <memory>
-#include <sstream>
+#include <optional>
 
 #include "broker/broker.h"
 #include "cli/client_command.h"
@@ -36,14 +36,25 @@ uint64_t machine_memory_bytes() {
                : 0;
 }
 
+// Before there is a node there is no shard to read with.
+std::optional<std::string> read_text_file(const std::string& path) {
+    std::FILE* file = std::fopen(path.c_str(), "rb");
+    if (file == nullptr) return std::nullopt;
+    std::string text;
+    char chunk[4096];
+    while (const size_t got = std::fread(chunk, 1, sizeof chunk, file)) text.append(chunk, got);
+    const bool ok = std::ferror(file) == 0;
+    std::fclose(file);
+    if (!ok) return std::nullopt;
+    return text;
+}
+
 Result<broker::BrokerOptions> read_options(const StartFlags& flags) {
     cluster::ConfigMap from_file;
     if (!flags.file.empty()) {
-        std::ifstream file(flags.file);
-        if (!file) return fail(ErrorCode::kNotFound, fmt::format("cannot read {}", flags.file));
-        std::stringstream text;
-        text << file.rdbuf();
-        auto parsed = broker::parse_options_file(text.str());
+        const auto text = read_text_file(flags.file);
+        if (!text) return fail(ErrorCode::kNotFound, fmt::format("cannot read {}", flags.file));
+        auto parsed = broker::parse_options_file(*text);
         if (!parsed) return fail(std::move(parsed).error().with(flags.file));
         from_file = std::move(*parsed);
     }
