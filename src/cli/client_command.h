@@ -42,5 +42,6 @@ void add_start_command(CLI::App& app, int* exit_code);
 void add_topic_commands(CLI::App& app, int* exit_code);
 void add_group_commands(CLI::App& app, int* exit_code);
 void add_bench_commands(CLI::App& app, int* exit_code);
+void add_debug_commands(CLI::App& app, int* exit_code);
 
 }  // namespace weir::cli

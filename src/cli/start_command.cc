@@ -130,7 +130,8 @@ void add_start_command(CLI::App& app, int* exit_code) {
             ->add_option_function<std::string>(
                 fmt::format("--{}", key.flag),
                 [flags, name](const std::string& value) { flags->by_option[name] = value; }, help)
-            ->type_name(std::string(key.metavar));
+            ->type_name(std::string(key.metavar))
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     }
     command->add_option("--config", flags->file, "a TOML file of options; flags win over it")
         ->type_name("FILE");
