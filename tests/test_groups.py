@@ -6,7 +6,7 @@ import time
 import unittest
 
 from weirtest import records, wire
-from weirtest.kafka import create_topic, list_offset
+from weirtest.kafka import await_coordinator, create_topic, fetch, list_offset
 from weirtest.node import QUICK_GROUPS, Node, NodeTest
 from weirtest.wire import Connection
 
@@ -101,11 +101,14 @@ class GroupTest(NodeTest):
     def setUp(self):
         self.topic = create_topic(self.node, self.topic_name())
         self.group = f"group-of-{self.topic}"
+        await_coordinator(self.node, self.group)
         self.c = Connection(self.node)
         self.addCleanup(self.c.close)
 
     def member(self, **more):
         m = Member(self.node, more.pop("group", self.group), **more)
+        if m.group:
+            await_coordinator(self.node, m.group)
         self.addCleanup(m.close)
         return m
 
@@ -378,10 +381,8 @@ class Offsets(GroupTest):
 
     def test_item_91_a_group_lives_where_javas_hash_says(self):
         group = "where-is-" + self.group
-        before = [list_offset(self.c, "__consumer_offsets", -1, p)[2] for p in range(50)] if committed(self.c, group, self.topic) else None
-        if before[0] < 0:
-            commit_simply(self.c, "first", self.topic, 0)
-            before = [list_offset(self.c, "__consumer_offsets", -1, p)[2] for p in range(50)]
+        await_coordinator(self.node, group)
+        before = [list_offset(self.c, "__consumer_offsets", -1, p)[2] for p in range(50)]
         self.assertEqual(wire.NONE, commit_simply(self.c, group, self.topic, 1))
         after = [list_offset(self.c, "__consumer_offsets", -1, p)[2] for p in range(50)]
         self.assertEqual([abs(java_hash(group)) % 50], [p for p in range(50) if after[p] != before[p]])
@@ -419,6 +420,7 @@ class InitialDelay(NodeTest):
     config = "group.initial.rebalance.delay.ms = 2000\n"
 
     def test_item_76_the_first_members_wait_for_more(self):
+        await_coordinator(self.node, "group")
         members = [Member(self.node, "group") for _ in range(3)]
         began = time.monotonic()
         for m in members:
@@ -438,6 +440,8 @@ class Kept(unittest.TestCase):
     def test_item_84_offsets_and_members_survive_a_restart_and_a_kill(self):
         with Node(config=QUICK_GROUPS) as node:
             create_topic(node, "topic")
+            await_coordinator(node, "group")
+            await_coordinator(node, "simple")
             member = Member(node, "group")
             self.assertEqual(wire.NONE, member.join())
             self.assertEqual(wire.NONE, member.sync({member.id: b"everything"}))
@@ -449,6 +453,8 @@ class Kept(unittest.TestCase):
                 end()
                 node.start()
                 member.c = Connection(node, timeout=40)
+                await_coordinator(node, "group")
+                await_coordinator(node, "simple")
                 with Connection(node) as c:
                     self.assertEqual((11 + round_, "", wire.NONE), committed(c, "group", "topic"))
                     self.assertEqual((22, "note", wire.NONE), committed(c, "simple", "topic"))
@@ -460,9 +466,9 @@ class Kept(unittest.TestCase):
         """Tools read __consumer_offsets: key version 1 is (group, topic, partition), value version 1 or 3 starts with the offset."""
         with Node(config=QUICK_GROUPS) as node:
             create_topic(node, "topic")
+            await_coordinator(node, "some-group")
             with Connection(node) as c:
                 commit_simply(c, "some-group", "topic", 1234, "note")
-                from weirtest.kafka import fetch
                 partition = abs(java_hash("some-group")) % 50
                 found = records.records(fetch(c, "__consumer_offsets", 0, partition=partition)["records"])
             self.assertEqual(1, len(found))

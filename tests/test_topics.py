@@ -5,7 +5,7 @@ import unittest
 import uuid
 
 from weirtest import records, wire
-from weirtest.kafka import create_topic, fetch, list_offset, produce
+from weirtest.kafka import await_coordinator, create_topic, fetch, list_offset, produce
 from weirtest.node import Node, NodeTest
 from weirtest.records import batch
 from weirtest.wire import Connection
@@ -89,7 +89,7 @@ class Topics(NodeTest):
 
     def test_item_68_the_offsets_topic_is_internal(self):
         topic = create_topic(self.node, self.topic_name())
-        self.c.call("FindCoordinator", 1, key="some-group")
+        await_coordinator(self.node, "some-group")
         self.c.call("OffsetCommit", 2, group="some-group", generation=-1, member="", retention_ms=-1, topics=[
             {"name": topic, "partitions": [{"index": 0, "offset": 0, "metadata": ""}]}])
         found = self.describe("__consumer_offsets")

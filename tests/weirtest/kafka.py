@@ -16,6 +16,21 @@ def create_topic(node, name, partitions=1, configs=None, connection=None):
     return name
 
 
+def await_coordinator(node, group="any", seconds_max=30):
+    """Asks for a group's coordinator, as every client does first, until there is one: the offsets topic is made when it is needed."""
+    deadline = time.monotonic() + seconds_max
+    with Connection(node) as c:
+        while True:
+            error = c.call("FindCoordinator", 1, key=group)["error"]
+            if error == wire.NONE:
+                error = c.call("OffsetFetch", 5, group=group, topics=[])["error"]
+            if error == wire.NONE:
+                return
+            assert error in (wire.COORDINATOR_LOADING, wire.COORDINATOR_NOT_AVAILABLE, wire.NOT_COORDINATOR), error
+            assert time.monotonic() < deadline, error
+            time.sleep(0.05)
+
+
 def send_produce(c, topic, data, partition=0, acks=-1, version=7, timeout_ms=10_000):
     c.send("Produce", version, acks=acks, timeout_ms=timeout_ms, expect=acks != 0,
            topics=[{"name": topic, "partitions": [{"index": partition, "records": data}]}])

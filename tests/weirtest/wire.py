@@ -24,8 +24,9 @@ APIS = {
         " high_watermark:i64 last_stable:i64@4+ log_start:i64@5+ aborted:[ producer_id:i64 first_offset:i64 ]@4+"
         " preferred_replica:i32@11+ records:bytes ] ]"),
     "ListOffsets": (2, 6,
-        "replica:i32 isolation:i8@2+ topics:[ name:str partitions:[ index:i32 leader_epoch:i32@4+ timestamp:i64 ] ] timeout_ms:i32@10+",
-        "throttle:i32@2+ topics:[ name:str partitions:[ index:i32 error:i16 timestamp:i64@1+ offset:i64@1+ leader_epoch:i32@4+ ] ]"),
+        "replica:i32 isolation:i8@2+ topics:[ name:str partitions:[ index:i32 leader_epoch:i32@4+ timestamp:i64 max_offsets:i32@0-0 ] ]"
+        " timeout_ms:i32@10+",
+        "throttle:i32@2+ topics:[ name:str partitions:[ index:i32 error:i16 old_offsets:[ i64 ]@0-0 timestamp:i64@1+ offset:i64@1+ leader_epoch:i32@4+ ] ]"),
     "Metadata": (3, 9,
         "topics:[ topic_id:uuid@10+ name:str ] auto_create:bool@4+ cluster_ops:bool@8-10 topic_ops:bool@8+",
         "throttle:i32@3+ brokers:[ id:i32 host:str port:i32 rack:str@1+ ] cluster_id:str@2+ controller:i32@1+"
@@ -66,7 +67,7 @@ APIS = {
         "states:[ str ]@4+ types:[ str ]@5+",
         "throttle:i32@1+ error:i16 groups:[ group:str protocol_type:str state:str@4+ type:str@5+ ]"),
     "ApiVersions": (18, 3,
-        "software_name:str@3+ software_version:str@3+",
+        "software_name:str@3+ software_version:str@3+ cluster_id:str@5+ node_id:i32@5+",
         "error:i16 apis:[ key:i16 min:i16 max:i16 ] throttle:i32@1+"),
     "CreateTopics": (19, 5,
         "topics:[ name:str partitions:i32 replicas:i16 assignments:[ index:i32 brokers:[ i32 ] ] configs:[ name:str value:str ] ]"
@@ -76,6 +77,9 @@ APIS = {
     "DeleteTopics": (20, 4,
         "topics:[ name:str topic_id:uuid ]@6+ names:[ str ]@0-5 timeout_ms:i32",
         "throttle:i32@1+ topics:[ name:str topic_id:uuid@6+ error:i16 message:str@5+ ]"),
+    "DeleteRecords": (21, 2,
+        "topics:[ name:str partitions:[ index:i32 offset:i64 ] ] timeout_ms:i32",
+        "throttle:i32 topics:[ name:str partitions:[ index:i32 low_watermark:i64 error:i16 ] ]"),
     "InitProducerId": (22, 2,
         "transactional_id:str timeout_ms:i32 producer_id:i64@3+ epoch:i16@3+",
         "throttle:i32 error:i16 producer_id:i64 epoch:i16"),
@@ -84,16 +88,37 @@ APIS = {
         "throttle:i32@2+ topics:[ name:str partitions:[ error:i16 index:i32 epoch:i32@1+ end:i64 ] ]"),
     "DescribeConfigs": (32, 4,
         "resources:[ type:i8 name:str keys:[ str ] ] synonyms:bool@1+ docs:bool@3+",
-        "throttle:i32 resources:[ error:i16 message:str type:i8 name:str configs:[ name:str value:str read_only:bool source:i8@1+"
+        "throttle:i32 resources:[ error:i16 message:str type:i8 name:str configs:[ name:str value:str read_only:bool is_default:bool@0-0 source:i8@1+"
         " sensitive:bool synonyms:[ name:str value:str source:i8 ]@1+ type:i8@3+ doc:str@3+ ] ]"),
+    "AlterConfigs": (33, 2,
+        "resources:[ type:i8 name:str configs:[ name:str value:str ] ] validate_only:bool",
+        "throttle:i32 resources:[ error:i16 message:str type:i8 name:str ]"),
+    "DescribeLogDirs": (35, 2,
+        "topics:[ name:str partitions:[ i32 ] ]",
+        "throttle:i32 error:i16@3+ dirs:[ error:i16 path:str topics:[ name:str partitions:[ index:i32 size:i64 lag:i64 future:bool ] ]"
+        " total:i64@4+ usable:i64@4+ cordoned:bool@5+ ]"),
+    "CreatePartitions": (37, 2,
+        "topics:[ name:str count:i32 assignments:[ brokers:[ i32 ] ] ] timeout_ms:i32 validate_only:bool",
+        "throttle:i32 results:[ name:str error:i16 message:str ]"),
     "DeleteGroups": (42, 2, "groups:[ str ]", "throttle:i32 groups:[ group:str error:i16 message:str@3+ ]"),
     "IncrementalAlterConfigs": (44, 1,
         "resources:[ type:i8 name:str configs:[ name:str op:i8 value:str ] ] validate_only:bool",
         "throttle:i32 resources:[ error:i16 message:str type:i8 name:str ]"),
+    "OffsetDelete": (47, 1,
+        "group:str topics:[ name:str partitions:[ index:i32 ] ]",
+        "error:i16 throttle:i32 topics:[ name:str partitions:[ index:i32 error:i16 ] ]"),
     "DescribeCluster": (60, 0,
         "ops:bool endpoint_type:i8@1+ fenced:bool@2+",
         "throttle:i32 error:i16 message:str endpoint_type:i8@1+ cluster_id:str controller:i32 brokers:[ id:i32 host:str port:i32 rack:str"
         " fenced:bool@2+ ] ops:i32"),
+    "DescribeProducers": (61, 0,
+        "topics:[ name:str partitions:[ i32 ] ]",
+        "throttle:i32 topics:[ name:str partitions:[ index:i32 error:i16 message:str producers:[ id:i64 epoch:i32 last_sequence:i32"
+        " last_timestamp:i64 coordinator_epoch:i32 transaction_start:i64 ] ] ]"),
+    "DescribeTopicPartitions": (75, 0,
+        "topics:[ name:str ] limit:i32 cursor:i8",
+        "throttle:i32 topics:[ error:i16 name:str topic_id:uuid internal:bool partitions:[ error:i16 index:i32 leader:i32"
+        " leader_epoch:i32 replicas:[ i32 ] isr:[ i32 ] eligible:[ i32 ] last_known:[ i32 ] offline:[ i32 ] ] ops:i32 ] cursor:i8"),
 }
 KEYS = {name: api[0] for name, api in APIS.items()}
 
@@ -101,6 +126,7 @@ KEYS = {name: api[0] for name, api in APIS.items()}
 NONE, OFFSET_OUT_OF_RANGE, CORRUPT_MESSAGE, UNKNOWN_TOPIC = 0, 1, 2, 3
 LEADER_NOT_AVAILABLE, NOT_LEADER, REQUEST_TIMED_OUT = 5, 6, 7
 MESSAGE_TOO_LARGE, OFFSET_METADATA_TOO_LARGE, INVALID_TOPIC = 10, 12, 17
+COORDINATOR_LOADING, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR = 14, 15, 16
 INVALID_REQUIRED_ACKS, ILLEGAL_GENERATION, INCONSISTENT_GROUP_PROTOCOL = 21, 22, 23
 INVALID_GROUP_ID, UNKNOWN_MEMBER_ID, INVALID_SESSION_TIMEOUT, REBALANCE_IN_PROGRESS = 24, 25, 26, 27
 INVALID_TIMESTAMP, UNSUPPORTED_VERSION, TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS = 32, 35, 36, 37
@@ -110,7 +136,7 @@ UNSUPPORTED_FOR_MESSAGE_FORMAT = 43
 NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND, FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH = 68, 69, 70, 71
 FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, UNSUPPORTED_COMPRESSION = 74, 75, 76
 MEMBER_ID_REQUIRED, GROUP_MAX_SIZE, FENCED_INSTANCE_ID, INVALID_RECORD = 79, 81, 82, 87
-UNKNOWN_TOPIC_ID = 100
+UNKNOWN_TOPIC_ID, REBOOTSTRAP_REQUIRED = 100, 129
 
 # ---------------------------------------------------------------- descriptions
 
@@ -167,7 +193,7 @@ def uvarint(value):
 
 
 def varint(value):
-    return uvarint((value << 1) ^ (value >> 63) & 0xFFFFFFFFFFFFFFFF if value < 0 else value << 1)
+    return uvarint(((value << 1) ^ (value >> 63)) & 0xFFFFFFFFFFFFFFFF)
 
 
 def encode_length(size, flexible, short):
