@@ -30,7 +30,7 @@ async function consume (brokers, groupId, subscription, count, commit) {
 await main({
   async create (brokers, topic, partitions) {
     const consumer = connect(brokers).createConsumer({ groupId: `create-${topic}` })
-    await consumer.subscribe([{ topic, createTopic: true, numPartitions: Number(partitions), replicas: 1, allOffsets: { position: 'Beginning' } }])
+    await consumer.subscribe([{ topic, createTopic: true, numPartitions: Number(partitions), replicas: 1 }])
     await consumer.disconnect()
   },
   async produce (brokers, topic, codec) {

@@ -12,7 +12,6 @@ struct HeaderFault {
 HeaderFault check_client_header(const BatchHeader& header, const BatchLimits& limits) {
     using enum BatchFault;
     if (header.is_control()) return {kInvalidRecord, "clients may not write control records"};
-    if (header.base_offset != 0) return {kInvalidRecord, "the batch's base offset is not 0"};
     if (header.has_delete_horizon()) {
         return {kInvalidRecord, "clients may not set a delete horizon"};
     }
