@@ -188,6 +188,7 @@ class PlatformaticKafka(Client, NodeTest):
 @each_codec
 class KafkaCrab(Client, NodeTest):
     program = "crab"
+    codecs = ("none", "gzip", "snappy", "lz4")  # its librdkafka is built without zstd
     partitions = 1
     traits = ()
 

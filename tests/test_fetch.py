@@ -182,13 +182,6 @@ class Fetch(FetchTest):
         thread.join()
         self.assertEqual([3], [p["index"] for p in step["topics"][0]["partitions"]])
 
-    def test_item_40_sessions_are_bounded(self):
-        """1,000 slots in Kafka; beyond, a fetch is served without a session or in the place of an old one."""
-        sessions = [self.ask({0: 0}, session_epoch=0)["session_id"] for _ in range(2500)]
-        given = [s for s in sessions if s]
-        self.assertEqual(len(given), len(set(given)))
-        self.assertEqual(wire.NONE, self.ask({0: 0})["error"])
-
     def test_item_43_read_uncommitted_has_no_aborted_list(self):
         self.put(b"x")
         self.assertFalse(fetch(self.c, self.topic, 0)["aborted"])
@@ -278,6 +271,17 @@ class Fetch(FetchTest):
                     self.assertLess(r.offset, mark)
                     offset += 1
         thread.join()
+
+
+class SessionCache(FetchTest):
+    """On a node of its own: a full cache keeps sessions younger than two minutes, and gives no new ones."""
+
+    def test_item_40_sessions_are_bounded(self):
+        """1,000 slots in Kafka; beyond, a fetch is served without a session or in the place of an old one."""
+        sessions = [self.ask({0: 0}, session_epoch=0)["session_id"] for _ in range(2500)]
+        given = [s for s in sessions if s]
+        self.assertEqual(len(given), len(set(given)))
+        self.assertEqual(wire.NONE, self.ask({0: 0})["error"])
 
 
 class ListOffsets(FetchTest):
