@@ -9,7 +9,8 @@ from lines import Line, main, read_records, write_records
 
 
 def create(brokers, topic, partitions):
-    AdminClient({"bootstrap.servers": brokers}).create_topics([NewTopic(topic, int(partitions), 1)])[topic].result(20)
+    admin = AdminClient({"bootstrap.servers": brokers})  # the futures do not keep it alive
+    admin.create_topics([NewTopic(topic, int(partitions), 1)])[topic].result(20)
 
 
 def produce(brokers, topic, codec):

@@ -118,8 +118,9 @@ Task<Result<ClientConnection*>> Client::to_group_coordinator(std::string group) 
 
 Task<Result<std::vector<Client::Topic>>> Client::topics(std::vector<std::string> names) {
     MetadataRequest request;
-    if (!names.empty()) {
-        request.topics.emplace();
+    if (names.empty()) {
+        request.topics.reset();  // null: all
+    } else {
         for (const std::string& name : names)
             request.topics->push_back({.topic_id = {}, .name = name});
     }
