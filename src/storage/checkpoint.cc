@@ -90,7 +90,8 @@ Task<Result<void>> Checkpointer::run() {
     std::vector<Barrier> barriers;
     // Logs made or removed from here on are in later blocks.
     uint64_t start_block = store_.commits().durable_block() + 1;
-    if (store_.bugs().recycle_too_early) store_.journal().release_before(store_.journal().file_of(start_block).sequence);
+    if (store_.bugs().recycle_too_early)
+        store_.journal().release_before(store_.journal().file_of(start_block).sequence);
     uint32_t count = 0;
     for (const LogId id : ids) {
         if (runtime::Shard::current().need_preempt()) co_await runtime::yield();

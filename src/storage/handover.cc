@@ -212,7 +212,8 @@ void Handover::bypass_needs(PartitionLog& log, uint64_t room, uint64_t length) {
     auto inside = log.gate().try_enter();
     if (!inside) return;
     log.segment_asked = true;
-    if (!store_.spawn_background(prepare_for_bypass(&log, 8 * length, std::move(*inside)))) log.end_segment_task();
+    if (!store_.spawn_background(prepare_for_bypass(&log, 8 * length, std::move(*inside))))
+        log.end_segment_task();
 }
 
 Task<void> Handover::prepare_for_bypass(PartitionLog* log, uint64_t length, runtime::Gate::Holder) {
