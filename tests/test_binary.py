@@ -163,7 +163,7 @@ class Life(unittest.TestCase):
                 with Connection(node) as c:
                     produce(c, "topic", records.batch([b"x"]))
                 times.append(node.start_seconds + time.monotonic() - began)
-        self.assertLess(min(times), 0.3, f"{times}")  # the goal of 0.1 s is bench/'s; this machine may be busy
+        self.assertLess(min(times), 2, f"{times}")  # catches a start that waits for something; bench/ has the goal of 0.1 s
 
 
 class Admin(NodeTest):
