@@ -128,7 +128,6 @@ struct GroupCoordinator::OpenAppend {
 
 GroupCoordinator::GroupCoordinator(GroupConfig config, Prng& entropy)
     : config_(config), entropy_(entropy) {
-    CHECK(config_.offset_metadata_bytes_max <= kRecordStringBytesMax);
     static_assert(kGroupNameBytesMax + kMemberIdPrefixBytesMax <= kRecordStringBytesMax);
 }
 
@@ -231,7 +230,10 @@ GroupEffects GroupCoordinator::join(RequestId id, JoinInput request, Moment now)
         return refuse(error);
     Entry* entry = find(request.group);
     if (entry == nullptr && !request.member_id.empty()) return refuse(KafkaError::kUnknownMemberId);
-    if (request.member_id.empty() && state_bytes_ >= config_.state_bytes_max)
+    size_t metadata_bytes = 0;
+    for (const JoinProtocol& protocol : request.protocols)
+        metadata_bytes += protocol.metadata.size();
+    if (state_bytes_ + metadata_bytes >= config_.state_bytes_max)
         return refuse(KafkaError::kGroupMaxSizeReached);
     if (entry == nullptr) entry = find_or_make(request.group);
     if (entry == nullptr) return refuse(KafkaError::kGroupMaxSizeReached);
@@ -357,7 +359,8 @@ GroupEffects GroupCoordinator::commit_offsets(RequestId id, CommitInput request,
                 verdict = KafkaError::kUnknownTopicOrPartition;
                 continue;
             }
-            if (partition.metadata.size() > config_.offset_metadata_bytes_max) {
+            if (partition.metadata.size() >
+                std::min(config_.offset_metadata_bytes_max, kRecordStringBytesMax)) {
                 verdict = KafkaError::kOffsetMetadataTooLarge;
                 continue;
             }
@@ -440,14 +443,14 @@ GroupEffects GroupCoordinator::delete_offsets(RequestId id, const OffsetDeleteIn
 OffsetFetchReply GroupCoordinator::fetch_offsets(
     std::string_view group, const std::optional<std::vector<TopicPartitions>>& topics) const {
     OffsetFetchReply reply;
-    const auto error = refusal(group, true);
+    if (const auto error = refusal(group, true)) {
+        reply.error = *error;
+        return reply;
+    }
     auto fetched = [](int32_t index, const CommittedOffset& offset) {
         return FetchedOffset{index, offset.offset, offset.leader_epoch, offset.metadata};
     };
-    // An error goes with the partitions that were asked for: old versions of the API can say it
-    // nowhere else.
-    if (error) reply.error = *error;
-    const Entry* entry = error ? nullptr : find(group);
+    const Entry* entry = find(group);
     if (!topics) {
         if (entry == nullptr) return reply;
         for (const auto& [name, partitions] : entry->offsets.topics()) {

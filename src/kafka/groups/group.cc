@@ -13,6 +13,7 @@ namespace {
 
 // What a member costs beside its strings and bytes: nodes of maps, fields.
 constexpr size_t kMemberOverheadBytes = 512;
+constexpr size_t kPendingOverheadBytes = 128;
 
 void reply(GroupOutput& out, RequestId request_id, auto body) {
     out.replies.push_back({request_id, std::move(body)});
@@ -64,7 +65,7 @@ void Group::join(RequestId request_id, JoinInput request, std::string fresh_memb
     if (!admits(request)) {
         reply(out, request_id, join_error(KafkaError::kGroupMaxSizeReached, ""));
         // A member that comes too late for its place in a group that shrank has lost it.
-        pending_.erase(request.member_id);
+        drop_pending(request.member_id);
         if (members_.contains(request.member_id)) {
             return remove_member(request.member_id, now, out, "found no room on rejoining");
         }
@@ -98,14 +99,13 @@ void Group::join_new(RequestId request_id, JoinInput& request, std::string membe
     }
     const Instant given_up = now.instant + request.session_timeout;
     reply(out, request_id, join_error(KafkaError::kMemberIdRequired, member_id));
+    bytes_ += kPendingOverheadBytes + member_id.size();
     pending_.emplace(std::move(member_id), given_up);
     wake_by(given_up);
 }
 
 void Group::join_known(RequestId request_id, JoinInput& request, Moment now, GroupOutput& out) {
-    if (const auto pending = pending_.find(request.member_id);
-        pending != pending_.end() && !request.instance_id) {
-        pending_.erase(pending);
+    if (!request.instance_id && drop_pending(request.member_id)) {
         std::string member_id = request.member_id;
         return add_member(request_id, request, std::move(member_id), now, out);
     }
@@ -241,6 +241,14 @@ void Group::update_member(Member& member, JoinInput& request) {
     bytes_ += member.bytes();
 }
 
+bool Group::drop_pending(std::string_view member_id) {
+    const auto found = pending_.find(member_id);
+    if (found == pending_.end()) return false;
+    bytes_ -= kPendingOverheadBytes + found->first.size();
+    pending_.erase(found);
+    return true;
+}
+
 void Group::await_join(Member& member, Member::WaitingJoin waiting, Moment now, GroupOutput& out) {
     if (member.join) {
         // The client asked again over another connection; only the newer request can still be
@@ -317,7 +325,7 @@ void Group::complete_join(Moment now, GroupOutput& out) {
     if (const auto leader = members_.find(leader_);
         leader == members_.end() || !leader->second.join)
         elect_leader();
-    ++generation_;
+    begin_generation();
     protocol_name_ = select_protocol();
     set_state(GroupState::kCompletingRebalance, now);
     sync_deadline_ = now.instant + rebalance_timeout();
@@ -332,7 +340,7 @@ void Group::complete_join(Moment now, GroupOutput& out) {
 }
 
 void Group::become_empty(Moment now, GroupOutput& out) {
-    ++generation_;
+    begin_generation();
     protocol_name_.reset();
     leader_.clear();
     join_deadline_ = Instant::never();
@@ -345,6 +353,8 @@ void Group::become_empty(Moment now, GroupOutput& out) {
     out.writes.push_back({GroupWrite::Purpose::kEmptied, generation_, "",
                           encode_group(id_, metadata(*state_since_))});
 }
+
+void Group::begin_generation() { generation_ = generation_ == INT32_MAX ? 1 : generation_ + 1; }
 
 void Group::on_sync_deadline(Moment now, GroupOutput& out) {
     sync_deadline_ = Instant::never();
@@ -540,7 +550,7 @@ KafkaError Group::leave(const LeavingMember& leaving, Moment now, GroupOutput& o
         if (known == static_members_.end()) return KafkaError::kUnknownMemberId;
         member_id = known->second;
     }
-    if (!leaving.instance_id && pending_.erase(member_id) > 0) {
+    if (!leaving.instance_id && drop_pending(member_id)) {
         try_complete_join(now, out);
         return KafkaError::kNone;
     }
@@ -716,10 +726,14 @@ size_t Group::Member::bytes() const {
 // ---- Time, restoring, looking in
 
 void Group::tick(Moment now, GroupOutput& out) {
-    if (std::erase_if(pending_, [&](const auto& item) { return item.second <= now.instant; }) > 0)
-        try_complete_join(now, out);
-
     std::vector<std::string> expired;
+    for (const auto& [id, given_up] : pending_) {
+        if (given_up <= now.instant) expired.push_back(id);
+    }
+    for (const std::string& id : expired) drop_pending(id);
+    if (!expired.empty()) try_complete_join(now, out);
+
+    expired.clear();
     for (const auto& [id, member] : members_) {
         if (member.expires <= now.instant) expired.push_back(id);
     }
@@ -736,13 +750,13 @@ void Group::tick(Moment now, GroupOutput& out) {
 
 void Group::restore(GroupMetadata metadata, Moment now, GroupOutput& out) {
     CHECK(members_.empty());
-    generation_ = metadata.generation;
+    generation_ = std::max(metadata.generation, 0);
     protocol_type_ = std::move(metadata.protocol_type);
     protocol_name_ = std::move(metadata.protocol);
     state_since_ = metadata.state_since;
     for (MemberMetadata& stored : metadata.members) {
-        // Records of ours name nobody twice; another's may.
-        if (members_.contains(stored.member_id)) continue;
+        // Records of ours name everybody, and nobody twice; another's may not.
+        if (stored.member_id.empty() || members_.contains(stored.member_id)) continue;
         if (stored.instance_id && static_members_.contains(*stored.instance_id)) continue;
         if (!protocol_name_) protocol_name_ = "";
         Member& member = members_[stored.member_id];
@@ -809,7 +823,7 @@ void Group::fail_waiting(KafkaError error, GroupOutput& out) {
 
 void Group::set_dead() {
     CHECK(state_ == GroupState::kEmpty);
-    pending_.clear();
+    while (!pending_.empty()) drop_pending(pending_.begin()->first);
     state_ = GroupState::kDead;
 }
 
@@ -888,6 +902,10 @@ void Group::check_invariants() const {
         if (member.join) ++joined;
         bytes += member.bytes();
     }
+    for (const auto& [id, given_up] : pending_) {
+        CHECK(wake_ <= given_up);
+        bytes += kPendingOverheadBytes + id.size();
+    }
     CHECK(joined == joined_count_);
     CHECK(bytes == bytes_);
     CHECK(wake_ <= join_deadline_);
@@ -906,7 +924,6 @@ void Group::check_invariants() const {
         case GroupState::kCompletingRebalance:
         case GroupState::kStable:
             CHECK(!members_.empty());
-            CHECK(generation_ > 0);
             CHECK(protocol_name_.has_value());
             CHECK(join_deadline_ == Instant::never());
             CHECK(!initial_delay_);

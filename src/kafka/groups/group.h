@@ -101,7 +101,7 @@ class Group {
     // subscriptions can be read.
     std::optional<std::set<std::string>> subscribed_topics() const;
     DescribeGroupReply describe() const;
-    // An estimate of the memory that members and assignments take.
+    // An estimate of the memory that members, assignments and promised places take.
     size_t bytes() const { return bytes_; }
     // Aborts where an invariant does not hold; O(members).
     void check_invariants() const;
@@ -150,6 +150,7 @@ class Group {
     void replace_static_member(Members::iterator old, RequestId request_id, JoinInput& request,
                                std::string member_id, Moment now, GroupOutput& out);
     void update_member(Member& member, JoinInput& request);
+    bool drop_pending(std::string_view member_id);
     void remove_member(std::string_view member_id, Moment now, GroupOutput& out,
                        std::string_view why);
 
@@ -159,6 +160,7 @@ class Group {
     void try_complete_join(Moment now, GroupOutput& out);
     void on_join_deadline(Moment now, GroupOutput& out);
     void complete_join(Moment now, GroupOutput& out);
+    void begin_generation();
     void become_empty(Moment now, GroupOutput& out);
     void on_sync_deadline(Moment now, GroupOutput& out);
     void propose_assignment(std::vector<SyncAssignment> assignments, Moment now, GroupOutput& out);
