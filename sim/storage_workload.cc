@@ -840,6 +840,7 @@ Task<void> StorageRun::read_some(StorageRun* run, Life* life, LogModel* model, P
 
 Task<void> StorageRun::search(StorageRun* run, Life* life, LogModel* model, Prng* prng) {
     Life::Use& use = life->uses[model->id];
+    if (use.cutting) co_return;
     Log* log = use.log;
     const std::vector<ModelEntryRef> before = model->data_from(0);
     const int64_t start_before = log->start_offset();
@@ -860,12 +861,11 @@ Task<void> StorageRun::search(StorageRun* run, Life* life, LogModel* model, Prng
         run->judge(found.error(), fmt::format("searching log {}", model->id.v), *life);
         co_return;
     }
-    const Complaint early =
-        LogModel::check_found(before, start_before, end_offset, timestamp, *found);
-    if (early.empty()) co_return;
-    const Complaint late =
-        LogModel::check_found(before, log->start_offset(), end_offset, timestamp, *found);
-    if (!late.empty()) run->fail(fmt::format("log {}: {}", model->id.v, early));
+    // The start may have moved on meanwhile: what was found is right if it was for some start in between, best for the last that left it in.
+    int64_t start = log->start_offset();
+    if (*found) start = std::clamp((*found)->info.next_offset - 1, start_before, start);
+    const Complaint complaint = LogModel::check_found(before, start, end_offset, timestamp, *found);
+    if (!complaint.empty()) run->fail(fmt::format("log {}: {}", model->id.v, complaint));
 }
 
 Task<void> StorageRun::cut_suffix(StorageRun* run, Life* life, LogModel* model, Prng* prng) {
@@ -880,6 +880,7 @@ Task<void> StorageRun::cut_suffix(StorageRun* run, Life* life, LogModel* model, 
     const size_t index = model->history.size() - 1 - prng->below(reach);
     const Position at = model->history[index]->info.first;
     if (at.offset < log->start_offset()) co_return;
+    run->observe(*life, *model);  // what retention did so far is held against the log as it was
     use.cutting = true;
     model->cut_attempted = at;
     Result<void> cut = co_await log->truncate_suffix(at);
@@ -891,6 +892,7 @@ Task<void> StorageRun::cut_suffix(StorageRun* run, Life* life, LogModel* model, 
         co_return;
     }
     ++run->result_.seen.suffix_truncations;
+    run->complain(model->started_at(log->start_offset(), run->wall_bound(Shard::current().wall_now())));
     model->cut(at);
     model->cut_attempted.reset();
     use.durable_seen = std::min(use.durable_seen, at);
