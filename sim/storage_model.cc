@@ -42,6 +42,8 @@ size_t LogModel::index_of(Position position) const {
 }
 
 void LogModel::cut(Position at) {
+    for (size_t i = index_of(at); i < history.size(); ++i)
+        cut_bytes_ += history[i]->payload.size() + kPaddingMax;
     history.resize(index_of(at));
     acknowledged = std::min(acknowledged, at);
     ++truncations;
@@ -169,37 +171,43 @@ Complaint LogModel::started_at(int64_t start_offset, int64_t wall_ms) {
             !complaint.empty())
             return complaint;
         start_attempted = start_offset;
+        cut_bytes_ = 0;
     }
     return {};
 }
 
-// Retention moved the start: each entry that went was too old, or the rest is still large enough.
+// Retention moved the start: each entry that went was too old, or what came after it was large
+// enough.
 Complaint LogModel::check_retention(int64_t from, int64_t to, int64_t wall_ms) const {
     if (!config.delete_by_retention || (config.retention_bytes < 0 && config.retention_ms < 0)) {
         return fmt::format("log {}: the start moved from {} to {} and nobody asked for it", id.v,
                            from, to);
     }
-    uint64_t rest = 0;
-    bool all_old = config.retention_ms >= 0;
-    for (const ModelEntryRef& entry : history) {
-        const EntryInfo& info = entry->info;
-        if (info.first.offset >= to) {
-            // What a log holds counts with its padding: at most a page and a header an entry.
-            rest += entry->payload.size() + kPaddingMax;
-        } else if (info.next_offset > to) {
-            return fmt::format("log {}: retention cut {} in two at {}", id.v, describe(info), to);
-        } else if (info.next_offset > from && wall_ms != INT64_MAX &&
-                   info.max_timestamp_ms + config.retention_ms > wall_ms) {
-            all_old = false;
+    uint64_t rest = cut_bytes_;
+    for (auto at = history.rbegin(); at != history.rend() && (*at)->info.next_offset > from; ++at) {
+        const EntryInfo& info = (*at)->info;
+        if (info.first.offset < to) {
+            if (info.next_offset > to) {
+                return fmt::format("log {}: retention cut {} in two at {}", id.v, describe(info),
+                                   to);
+            }
+            const bool old =
+                config.retention_ms >= 0 &&
+                (wall_ms == INT64_MAX || info.max_timestamp_ms + config.retention_ms <= wall_ms);
+            const bool surplus = config.retention_bytes >= 0 &&
+                                 rest >= static_cast<uint64_t>(config.retention_bytes);
+            if (!old && !surplus) {
+                return fmt::format(
+                    "log {}: retention (bytes={} ms={}) moved the start from {} to {} too early: "
+                    "it took {} at {}, {} bytes are left",
+                    id.v, config.retention_bytes, config.retention_ms, from, to, describe(info),
+                    wall_ms, rest);
+            }
         }
+        // What a log holds counts with its padding: at most a page and a header an entry.
+        rest += (*at)->payload.size() + kPaddingMax;
     }
-    const bool large =
-        config.retention_bytes >= 0 && rest >= static_cast<uint64_t>(config.retention_bytes);
-    if (all_old || large) return {};
-    return fmt::format(
-        "log {}: retention (bytes={} ms={}) moved the start from {} to {} too early: {} bytes are "
-        "left, time {}",
-        id.v, config.retention_bytes, config.retention_ms, from, to, rest, wall_ms);
+    return {};
 }
 
 Complaint LogModel::check_term(int32_t term, const std::optional<Log::TermEnd>& seen,

@@ -98,6 +98,9 @@ class LogModel {
     std::vector<ModelEntryRef> data_from(int64_t start_offset) const;
 
   private:
+    // Of the suffixes cut since the start last moved: retention may have counted them.
+    uint64_t cut_bytes_ = 0;
+
     Complaint check_retention(int64_t from, int64_t to, int64_t wall_ms) const;
     Complaint check_state(const storage::RecoveredState& state, const Seen& seen) const;
     int32_t last_term_below(storage::Position end) const;

@@ -187,8 +187,8 @@ class StorageRun {
     static Task<void> client(StorageRun* run, Life* life, uint64_t number, Scope* waits);
     static Task<void> rare_operation(StorageRun* run, Life* life, uint64_t client, LogModel* model,
                                      Prng* prng, uint64_t which);
-    static Task<void> append_some(StorageRun* run, Life* life, LogModel* model, Prng* prng,
-                                  Scope* waits);
+    static Task<void> append_some(StorageRun* run, Life* life, uint64_t client, LogModel* model,
+                                  Prng* prng, Scope* waits);
     static Task<void> wait_for(StorageRun* run, Life* life, LogModel* model, Position position,
                                uint32_t truncations);
     static Task<void> read_some(StorageRun* run, Life* life, LogModel* model, Prng* prng);
@@ -356,7 +356,15 @@ void StorageRun::live(bool healed) {
                world_.now() >= kill_time || (!healed && world_.steps() >= fatal_step);
     };
     const World::Outcome outcome = world_.run_until(over, kLifeMax);
-    if (!this->over() && outcome != World::Outcome::kDone) {
+    // Entries that came before the disk was full may wait for room for ever: there, somebody ends
+    // it.
+    const bool waits_for_room =
+        !healed &&
+        node_.disk().free_bytes() < 2 * knobs_.segment_bytes_max + knobs_.store.journal_file_bytes;
+    if (outcome != World::Outcome::kDone && waits_for_room) {
+        ++result_.seen.waits_for_room;
+        note("  waits for room on the disk: " + life.to_string());
+    } else if (!this->over() && outcome != World::Outcome::kDone) {
         fail(fmt::format("stuck: {} after {} steps: {}",
                          outcome == World::Outcome::kIdle ? "nothing will ever happen"
                                                           : "two hours are not enough",
@@ -472,6 +480,9 @@ void StorageRun::adopt(Life& life, LogModel& model, Log& log) {
 void StorageRun::observe(Life& life, LogModel& model) {
     Life::Use& use = life.uses[model.id];
     const Position durable = use.log->durable_end();
+    // A cut is told by its return; what it took away is gone before.
+    if (use.cutting && model.cut_attempted)
+        use.durable_seen = std::min(use.durable_seen, *model.cut_attempted);
     if (durable < use.durable_seen) {
         fail(fmt::format("log {}: the durable end went back from {} to {}", model.id.v,
                          to_string(use.durable_seen), to_string(durable)));
@@ -617,7 +628,7 @@ Task<void> StorageRun::client(StorageRun* run, Life* life, uint64_t number, Scop
         const uint64_t drawn = prng.below(appends + reads + 6 * rare);
         if (drawn < appends) {
             const Doing doing(*life, number, "appending to", model->id);
-            co_await append_some(run, life, model, &prng, waits);
+            co_await append_some(run, life, number, model, &prng, waits);
         } else if (drawn < appends + reads) {
             const Doing doing(*life, number, "reading", model->id);
             co_await read_some(run, life, model, &prng);
@@ -722,8 +733,8 @@ ModelEntryRef StorageRun::make_entry(LogModel& model, Prng& prng, uint64_t size,
     return entry;
 }
 
-Task<void> StorageRun::append_some(StorageRun* run, Life* life, LogModel* model, Prng* prng,
-                                   Scope* waits) {
+Task<void> StorageRun::append_some(StorageRun* run, Life* life, uint64_t client, LogModel* model,
+                                   Prng* prng, Scope* waits) {
     Life::Use& use = life->uses[model->id];
     if (use.cutting) co_return;
     ++use.appending;
@@ -732,6 +743,8 @@ Task<void> StorageRun::append_some(StorageRun* run, Life* life, LogModel* model,
         const bool new_term = use.log->last_term() == 0 || prng->chance(0.03);
         const uint64_t size = run->draw_size(*prng, new_term);
         // Admission comes first: the place of the entry is known only after it.
+        life->doing[client] =
+            fmt::format("waiting for admission of {} bytes to log {}", size, model->id.v);
         Result<void> admitted = co_await use.log->admit(size, {});
         if (!admitted) {
             run->judge(admitted.error(), "admission", *life);
@@ -761,6 +774,8 @@ Task<void> StorageRun::append_some(StorageRun* run, Life* life, LogModel* model,
     if (run->failure_.empty()) {
         // Some wait one after the other, some have many in flight.
         if (prng->chance(0.5)) {
+            life->doing[client] = fmt::format("waiting until {} of log {} is durable",
+                                              to_string(position), model->id.v);
             co_await wait_for(run, life, model, position, model->truncations);
         } else {
             waits->spawn(wait_for(run, life, model, position, model->truncations));
@@ -861,7 +876,8 @@ Task<void> StorageRun::search(StorageRun* run, Life* life, LogModel* model, Prng
         run->judge(found.error(), fmt::format("searching log {}", model->id.v), *life);
         co_return;
     }
-    // The start may have moved on meanwhile: what was found is right if it was for some start in between, best for the last that left it in.
+    // The start may have moved on meanwhile: what was found is right if it was for some start in
+    // between, best for the last that left it in.
     int64_t start = log->start_offset();
     if (*found) start = std::clamp((*found)->info.next_offset - 1, start_before, start);
     const Complaint complaint = LogModel::check_found(before, start, end_offset, timestamp, *found);
@@ -884,15 +900,16 @@ Task<void> StorageRun::cut_suffix(StorageRun* run, Life* life, LogModel* model, 
     use.cutting = true;
     model->cut_attempted = at;
     Result<void> cut = co_await log->truncate_suffix(at);
-    use.cutting = false;
     if (!cut) {
-        // Whether it was cut, the next recovery tells: nothing may be appended until then.
+        // Whether it was cut, the next recovery tells: until then nothing is appended, and either
+        // may be seen.
         run->judge(cut.error(), fmt::format("truncating log {}", model->id.v), *life);
-        if (!life->fatal) use.cutting = true;
         co_return;
     }
+    use.cutting = false;
     ++run->result_.seen.suffix_truncations;
-    run->complain(model->started_at(log->start_offset(), run->wall_bound(Shard::current().wall_now())));
+    run->complain(
+        model->started_at(log->start_offset(), run->wall_bound(Shard::current().wall_now())));
     model->cut(at);
     model->cut_attempted.reset();
     use.durable_seen = std::min(use.durable_seen, at);
@@ -960,6 +977,7 @@ void StorageRunResult::Seen::add(const Seen& other) {
     failed_opens += other.failed_opens;
     fatal_errors += other.fatal_errors;
     disk_full += other.disk_full;
+    waits_for_room += other.waits_for_room;
     appended += other.appended;
     reads += other.reads;
     suffix_truncations += other.suffix_truncations;
@@ -975,12 +993,13 @@ void StorageRunResult::Seen::add(const Seen& other) {
 std::string StorageRunResult::Seen::to_string() const {
     return fmt::format(
         "lives={} power_cuts={} kills_in_recovery={} failed_opens={} fatal={} disk_full={} "
+        "waits_for_room={} "
         "appended={} reads={} suffix_cuts={} "
         "prefix_cuts={} retentions={} bypassed={} handed_over={} checkpoints={} corruptions={} "
         "told={}",
-        lives, power_cuts, kills_in_recovery, failed_opens, fatal_errors, disk_full, appended,
-        reads, suffix_truncations, prefix_truncations, retentions, bypass_bytes, handed_over_bytes,
-        checkpoints, corruptions_made, corruptions_told);
+        lives, power_cuts, kills_in_recovery, failed_opens, fatal_errors, disk_full, waits_for_room,
+        appended, reads, suffix_truncations, prefix_truncations, retentions, bypass_bytes,
+        handed_over_bytes, checkpoints, corruptions_made, corruptions_told);
 }
 
 StorageRunResult run_storage(const StorageRunOptions& options) {

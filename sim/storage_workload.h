@@ -44,6 +44,7 @@ struct StorageRunResult {
         uint64_t failed_opens = 0;
         uint64_t fatal_errors = 0;
         uint64_t disk_full = 0;
+        uint64_t waits_for_room = 0;
         uint64_t appended = 0;
         uint64_t reads = 0;
         uint64_t suffix_truncations = 0;
