@@ -12,12 +12,7 @@ namespace weir::storage {
 using runtime::Task;
 using runtime::try_;
 
-namespace {
-
-// A bypass takes what waits in memory along; more than this and the hand-over must come first.
-constexpr uint64_t kBacklogBytesMax = 8_MiB;
-
-}  // namespace
+namespace {}  // namespace
 
 void Committer::start(uint64_t durable_block) {
     durable_block_ = durable_block;
@@ -83,13 +78,14 @@ bool Committer::collect_from(PartitionLog& log) {
     size_t taken = 0;
     if (log.pending_entries() > 0) {
         const bool large = log.pending_bytes() >= store_.limits().bypass_bytes_min;
+        log.streaming = large;
         const Bypass bypass = large ? try_bypass(log, &item, &taken) : Bypass::kInline;
         if (bypass == Bypass::kInline) taken = add_entries(log, &item);
     }
     builder_.end_group();
     if (taken == 0 && record_count == 0)
         return true;  // it has to wait for its segment; others need not
-    const bool bypassing = !item.runs.notes.empty();
+    const bool bypassing = item.bypasses();
     log.taken(taken, item.bytes, store_.journal().next_block(), bypassing);
     items_.push_back(std::move(item));
     return bypassing || log.pending_entries() == 0 ||
@@ -122,7 +118,7 @@ Committer::Bypass Committer::try_bypass(PartitionLog& log, Item* item, size_t* t
     if (bypass_budget_ == 0) return Bypass::kLater;
     if (log.moving()) return Bypass::kInline;
     const size_t first_pending = log.first_pending();
-    if (state.memory_bytes - log.pending_bytes() > kBacklogBytesMax) {
+    if (state.memory_bytes - log.pending_bytes() > kStreamBacklogMax) {
         store_.handover().ask(log);
         return Bypass::kInline;
     }
@@ -139,7 +135,8 @@ Committer::Bypass Committer::try_bypass(PartitionLog& log, Item* item, size_t* t
             break;
         pending_bytes += size;
     }
-    const RunPlan plan = plan_runs(state.memory, entries, store_.limits().run_bytes);
+    RunPlan plan = plan_runs(state.memory, entries, store_.limits().run_bytes,
+                             segment == nullptr ? 0 : segment->data_end);
     const uint64_t room = segment == nullptr || segment->allocated < segment->data_end
                               ? 0
                               : segment->allocated - segment->data_end;
@@ -155,11 +152,10 @@ Committer::Bypass Committer::try_bypass(PartitionLog& log, Item* item, size_t* t
         builder_.add_bypassed(entry.info, static_cast<uint32_t>(entry.payload.size()),
                               entry.payload.bytes().first(entry.summary_bytes));
     }
-    item->runs = write_runs(*store_.options().memory, state, plan, *segment, true);
-    std::vector<uint8_t> notes;
-    for (const RunNote& note : item->runs.notes) append_run(notes, note);
     if (!store_.bugs().lose_run_record)
-        builder_.add_records(notes, static_cast<uint32_t>(item->runs.notes.size()));
+        item->notes_at = builder_.reserve_runs(static_cast<uint32_t>(plan.runs.size()));
+    item->segment_id = segment->id;
+    item->plan = std::move(plan);
     item->bytes = pending_bytes;
     item->end = state.memory[entries - 1].info.end();
     *taken = entries - first_pending;
@@ -171,41 +167,72 @@ Committer::Bypass Committer::try_bypass(PartitionLog& log, Item* item, size_t* t
 Task<Result<void>> Committer::write_and_flush() {
     JournalWriter& journal = store_.journal();
     co_await try_(journal.make_room(round_to_page(builder_.size()), {}));
-    const Bytes block = builder_.finish(journal.next_header());
-    std::vector<Task<Result<void>>> work;
-    for (Item& item : items_) {
-        if (!item.runs.notes.empty())
-            work.push_back(
-                item.segment.file().write(item.runs.position, item.runs.buffer.filled()));
-    }
-    const bool bypass = !work.empty();
-    if (!bypass) {
-        co_await try_(journal.write(block));
+    const uint64_t size = round_to_page(builder_.size());
+    const bool bypass = std::ranges::any_of(items_, &Item::bypasses);
+    if (bypass) {
+        co_await try_(write_beside_runs());
     } else {
-        work.push_back(journal.write(block));
-        for (Result<void>& done : co_await runtime::all(std::move(work)))
-            co_await try_(std::move(done));
+        co_await try_(journal.write(builder_.finish(journal.next_header())));
     }
     if (store_.bugs().acknowledge_before_flush) complete();
-    if (!bypass) {
-        co_await try_(journal.sync());
-    } else {
+    if (bypass) {
         if (store_.bugs().acknowledge_bypass_before_segment_flush) {
             co_await try_(journal.sync());
             complete();
         }
-        work.clear();
-        for (Item& item : items_) {
-            if (!item.runs.notes.empty()) work.push_back(item.segment.file().sync());
-        }
-        if (!work.empty()) {
-            work.push_back(journal.sync());
-            for (Result<void>& done : co_await runtime::all(std::move(work)))
-                co_await try_(std::move(done));
+        co_await try_(flush_all());
+    } else {
+        co_await try_(journal.sync());
+    }
+    journal.advance(size);
+    store_.counters().journal_bytes += size;
+    co_return Result<void>{};
+}
+
+namespace {
+
+Task<void> write_part(runtime::File* file, uint64_t position, Bytes bytes,
+                      Result<void>* first_error) {
+    Result<void> written = co_await file->write(position, bytes);
+    if (!written && *first_error) *first_error = std::move(written);
+}
+
+}  // namespace
+
+// Each run is on its way to the disk while the next one is laid out; the block, which holds their
+// checksums, is the last.
+Task<Result<void>> Committer::write_beside_runs() {
+    Result<void> result;
+    runtime::Scope writes;
+    for (Item& item : items_) {
+        item.runs.reserve(item.plan.runs.size());
+        for (const PlannedRun& planned : item.plan.runs) {
+            item.runs.push_back(build_planned_run(*store_.options().memory, item.log->state(),
+                                                  item.segment_id, planned, true));
+            const BuiltRun& run = item.runs.back();
+            if (item.notes_at != 0)
+                builder_.set_run(item.notes_at + (item.runs.size() - 1) * kRunNoteBytes, run.note);
+            writes.spawn(
+                write_part(&item.segment.file(), planned.position, run.buffer.filled(), &result));
+            co_await runtime::yield();
         }
     }
-    journal.advance(block.size());
-    store_.counters().journal_bytes += block.size();
+    JournalWriter& journal = store_.journal();
+    Result<void> written = co_await journal.write(builder_.finish(journal.next_header()));
+    co_await writes.join();
+    co_await try_(std::move(result));
+    co_return written;
+}
+
+Task<Result<void>> Committer::flush_all() {
+    std::vector<Task<Result<void>>> flushes;
+    for (Item& item : items_) {
+        if (item.bypasses()) flushes.push_back(item.segment.file().sync());
+    }
+    if (flushes.empty()) co_return Result<void>{};
+    flushes.push_back(store_.journal().sync());
+    for (Result<void>& flushed : co_await runtime::all(std::move(flushes)))
+        co_await try_(std::move(flushed));
     co_return Result<void>{};
 }
 
@@ -216,11 +243,8 @@ void Committer::complete() {
     uint64_t bytes = 0;
     for (Item& item : items_) {
         bytes += item.bytes;
-        if (!item.runs.notes.empty()) {
-            for (auto& [note, bytes] : std::move(item.runs).share())
-                item.log->run_added(note, std::move(bytes));
-            item.segment.release();
-        }
+        for (BuiltRun& run : item.runs) item.log->run_added(run.note, std::move(run).share());
+        item.segment.release();
         item.log->committed(item.end, item.records);
     }
     items_.clear();

@@ -45,7 +45,11 @@ class Committer {
         uint64_t bytes = 0;
         // What bypasses the journal.
         SegmentFiles::Pin segment;
-        WrittenRuns runs;
+        uint32_t segment_id = 0;
+        RunPlan plan;
+        size_t notes_at = 0;  // in the block
+        std::vector<BuiltRun> runs;
+        bool bypasses() const { return !plan.runs.empty(); }
     };
 
     void collect();
@@ -57,6 +61,8 @@ class Committer {
     Bypass try_bypass(PartitionLog& log, Item* item, size_t* taken);
     size_t add_entries(PartitionLog& log, Item* item);
     runtime::Task<Result<void>> write_and_flush();
+    runtime::Task<Result<void>> write_beside_runs();
+    runtime::Task<Result<void>> flush_all();
     void complete();
     void give_up(const Error& error);
 

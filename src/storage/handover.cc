@@ -33,7 +33,8 @@ void Handover::linger(PartitionLog& log) {
 void Handover::consider(PartitionLog& log) {
     if (!log.has_unflushed_durable()) return;
     linger(log);
-    if (log.unflushed_durable_bytes() >= store_.limits().run_bytes) ask(log);
+    const uint64_t bytes = log.unflushed_durable_bytes();
+    if (bytes >= (log.streaming ? kStreamBacklogMax : store_.limits().run_bytes)) ask(log);
 }
 
 void Handover::ask(PartitionLog& log) {
@@ -116,17 +117,24 @@ Task<Result<void>> Handover::move_durable(PartitionLog* log) {
         const size_t entries = entries_that_fit(
             state.memory, target, std::min(kWriteBytesMax, space), store_.limits().run_bytes);
         CHECK(entries > 0);
-        const RunPlan plan = plan_runs(state.memory, entries, store_.limits().run_bytes);
-        SegmentFiles::Pin pin = co_await try_(prepare_segment(log, plan.length));
-        WrittenRuns runs =
-            write_runs(*store_.options().memory, state, plan, *state.active(), false);
-        co_await try_(pin.file().write(runs.position, runs.buffer.filled()));
+        // The position is known when the segment is; the plan only needs it then.
+        uint64_t length = plan_runs(state.memory, entries, store_.limits().run_bytes, 0).length;
+        SegmentFiles::Pin pin = co_await try_(prepare_segment(log, length));
+        const uint32_t segment = state.active()->id;
+        const RunPlan plan =
+            plan_runs(state.memory, entries, store_.limits().run_bytes, state.active()->data_end);
+        std::vector<BuiltRun> runs;
+        for (const PlannedRun& planned : plan.runs) {
+            runs.push_back(
+                build_planned_run(*store_.options().memory, state, segment, planned, false));
+            co_await try_(pin.file().write(planned.position, runs.back().buffer.filled()));
+        }
         co_await try_(pin.file().sync());
-        store_.counters().handed_over_bytes += runs.buffer.size();
-        for (auto& [note, bytes] : std::move(runs).share()) {
-            log->run_added(note, std::move(bytes));
+        store_.counters().handed_over_bytes += plan.length;
+        for (BuiltRun& run : runs) {
+            log->run_added(run.note, std::move(run).share());
             if (store_.bugs().lose_run_record) continue;
-            log->queue_record([&note](std::vector<uint8_t>& to) { append_run(to, note); });
+            log->queue_record([&run](std::vector<uint8_t>& to) { append_run(to, run.note); });
         }
         store_.admission().changed();
         if (store_.admission().disk_full() && !disk_full_) store_.admission().set_disk_full(false);

@@ -22,6 +22,9 @@ namespace weir::storage {
 
 class ShardStore;
 
+// A bypass takes what waits in memory along; more than this and a hand-over must come first.
+inline constexpr uint64_t kStreamBacklogMax = 8_MiB;
+
 class Handover {
   public:
     explicit Handover(ShardStore& store) : store_(store) {}

@@ -181,6 +181,21 @@ void BlockBuilder::add_records(Bytes records, uint32_t count) {
     group_records_ += count;
 }
 
+size_t BlockBuilder::reserve_runs(uint32_t count) {
+    CHECK(count * kRunNoteBytes <= room());
+    const size_t at = at_;
+    at_ += count * kRunNoteBytes;
+    group_records_ += count;
+    return at;
+}
+
+void BlockBuilder::set_run(size_t at, const RunNote& note) {
+    std::vector<uint8_t> record;
+    append_run(record, note);
+    CHECK(at + record.size() <= at_);
+    std::memcpy(memory_.data() + at, record.data(), record.size());
+}
+
 void BlockBuilder::add_entry(const EntryInfo& info, Bytes payload, uint32_t summary_bytes) {
     CHECK(kEntryHeaderBytes + payload.size() <= room());
     encode_entry_header(memory_.data() + at_, RecordType::kEntry, info,

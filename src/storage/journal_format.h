@@ -110,6 +110,10 @@ class BlockBuilder {
     void begin_group(LogId log);
     void end_group();  // drops a group without records
     void add_records(Bytes records, uint32_t count);
+    // Room for the notes of `count` runs, which are known later; set_run() fills them in before
+    // finish().
+    size_t reserve_runs(uint32_t count);
+    void set_run(size_t at, const RunNote& note);
     void add_entry(const EntryInfo& info, Bytes payload, uint32_t summary_bytes);
     void add_bypassed(const EntryInfo& info, uint32_t payload_size, Bytes summary);
     size_t size() const { return at_; }

@@ -132,6 +132,8 @@ class PartitionLog final : public Log {
         quiet_.notify_all();
     }
     runtime::Task<void> wait_segment_task();
+    // Its last commit was as large as a bypass: the next one will be too, and takes what is in memory along. A hand-over would only stand in its way.
+    bool streaming = false;
     int64_t next_sequential = -1;  // where a read would go on that follows the last one
 
   private:

@@ -10,38 +10,47 @@ namespace {
 class Cutter {
   public:
     explicit Cutter(uint64_t run_bytes) : run_bytes_(run_bytes) {}
-    // True when the entry begins a new run.
+    // True when the entry begins a new run; the last one's length is in closed().
     bool add(size_t payload_bytes) {
         const bool next = entries_ > 0 && payload_bytes_ + payload_bytes > run_bytes_;
         if (next) {
-            closed_ += run_length(entries_, payload_bytes_);
+            closed_ = run_length(entries_, payload_bytes_);
+            length_ += closed_;
             entries_ = payload_bytes_ = 0;
         }
         ++entries_;
         payload_bytes_ += payload_bytes;
         return next;
     }
-    uint64_t length() const {
-        return closed_ + (entries_ > 0 ? run_length(entries_, payload_bytes_) : 0);
-    }
+    uint64_t closed() const { return closed_; }
+    uint64_t open() const { return entries_ > 0 ? run_length(entries_, payload_bytes_) : 0; }
+    uint64_t length() const { return length_ + open(); }
 
   private:
     uint64_t run_bytes_;
     uint64_t closed_ = 0;
+    uint64_t length_ = 0;
     size_t entries_ = 0;
     size_t payload_bytes_ = 0;
 };
 
 }  // namespace
 
-RunPlan plan_runs(const EntryQueue& memory, size_t entries, uint64_t run_bytes) {
+RunPlan plan_runs(const EntryQueue& memory, size_t entries, uint64_t run_bytes, uint64_t position) {
+    CHECK(entries > 0);
     RunPlan plan;
     Cutter cutter(run_bytes);
+    size_t begin = 0;
+    const auto close = [&](size_t end, uint64_t length) {
+        plan.runs.push_back({begin, end, position + plan.length, length});
+        plan.length += length;
+        begin = end;
+    };
     for (size_t i = 0; i < entries; ++i) {
-        if (cutter.add(memory[i].payload.size())) plan.run_ends.push_back(i);
+        if (cutter.add(memory[i].payload.size())) close(i, cutter.closed());
     }
-    plan.run_ends.push_back(entries);
-    plan.length = cutter.length();
+    close(entries, cutter.open());
+    CHECK(plan.length == cutter.length());
     return plan;
 }
 
@@ -56,53 +65,36 @@ size_t entries_that_fit(const EntryQueue& memory, Position end, uint64_t length_
     return entries;
 }
 
-WrittenRuns write_runs(runtime::MemoryBudget& budget, const LogState& log, const RunPlan& plan,
-                       const Segment& segment, bool bypass) {
-    WrittenRuns written;
-    std::optional<runtime::Reservation> reservation = budget.try_reserve(plan.length);
-    written.keep = reservation.has_value();
-    written.buffer = runtime::IoBuffer::allocate(
-        plan.length, reservation ? std::move(*reservation) : runtime::Reservation());
-    written.buffer.set_size(plan.length);
-    written.position = segment.data_end;
-    const int64_t now_ms = runtime::Shard::current().wall_now().ms;
-    std::vector<RunEntry> run;
-    size_t at = 0, index = 0;
-    for (const size_t run_end : plan.run_ends) {
-        run.clear();
-        for (; index < run_end; ++index) {
-            const MemoryEntry& entry = log.memory[index];
-            run.push_back({entry.info, entry.payload.bytes(), entry.summary_bytes});
-        }
-        RunHeader header{.log = log.id,
-                         .segment = segment.id,
-                         .position = segment.data_end + at,
-                         .written_ms = now_ms};
-        build_run(written.buffer.all().subspan(at), run, &header);
-        written.notes.push_back({.segment = segment.id,
-                                 .position = header.position,
-                                 .length = header.length,
-                                 .crc = header.crc,
-                                 .entries = header.entries,
-                                 .first = header.first,
-                                 .end = header.end,
-                                 .max_timestamp_ms = header.max_timestamp_ms,
-                                 .bypass = bypass});
-        at += header.length;
+BuiltRun build_planned_run(runtime::MemoryBudget& budget, const LogState& log, uint32_t segment,
+                           const PlannedRun& planned, bool bypass) {
+    BuiltRun built;
+    std::optional<runtime::Reservation> reservation = budget.try_reserve(planned.length);
+    built.keep = reservation.has_value();
+    built.buffer = runtime::IoBuffer::allocate(
+        planned.length, reservation ? std::move(*reservation) : runtime::Reservation());
+    built.buffer.set_size(planned.length);
+    std::vector<RunEntry> entries;
+    entries.reserve(planned.end - planned.begin);
+    for (size_t i = planned.begin; i < planned.end; ++i) {
+        const MemoryEntry& entry = log.memory[i];
+        entries.push_back({entry.info, entry.payload.bytes(), entry.summary_bytes});
     }
-    CHECK(at == plan.length);
-    return written;
-}
-
-std::vector<std::pair<RunNote, runtime::SharedBytes>> WrittenRuns::share() && {
-    std::vector<std::pair<RunNote, runtime::SharedBytes>> shared;
-    const runtime::SharedBytes all = std::move(buffer).share();
-    size_t at = 0;
-    for (const RunNote& note : notes) {
-        shared.emplace_back(note, keep ? all.slice(at, note.length) : runtime::SharedBytes());
-        at += note.length;
-    }
-    return shared;
+    RunHeader header{.log = log.id,
+                     .segment = segment,
+                     .position = planned.position,
+                     .written_ms = runtime::Shard::current().wall_now().ms};
+    build_run(built.buffer.all(), entries, &header);
+    CHECK(header.length == planned.length);
+    built.note = {.segment = segment,
+                  .position = header.position,
+                  .length = header.length,
+                  .crc = header.crc,
+                  .entries = header.entries,
+                  .first = header.first,
+                  .end = header.end,
+                  .max_timestamp_ms = header.max_timestamp_ms,
+                  .bypass = bypass};
+    return built;
 }
 
 }  // namespace weir::storage

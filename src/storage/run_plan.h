@@ -1,8 +1,7 @@
 // Lays entries in memory out as runs of a segment: for the hand-over and for the bypass. Pure but
-// for the buffer's reservation.
+// for the buffers' reservations.
 #pragma once
 
-#include <utility>
 #include <vector>
 
 #include "runtime/buffer.h"
@@ -10,28 +9,36 @@
 
 namespace weir::storage {
 
-// The first entries of a log's memory, cut into runs.
+// Entries [begin, end) of a log's memory, as a run at `position` of its segment.
+struct PlannedRun {
+    size_t begin = 0;
+    size_t end = 0;
+    uint64_t position = 0;
+    uint64_t length = 0;
+};
+
+// The first entries of a log's memory as runs back to back.
 struct RunPlan {
-    std::vector<size_t> run_ends;  // indexes into the memory
-    uint64_t length = 0;           // of all runs
+    std::vector<PlannedRun> runs;
+    uint64_t length = 0;
 };
 // A run is closed when its payloads reach `run_bytes`: what a cold read loads and verifies at once.
-RunPlan plan_runs(const EntryQueue& memory, size_t entries, uint64_t run_bytes);
+RunPlan plan_runs(const EntryQueue& memory, size_t entries, uint64_t run_bytes, uint64_t position);
 // As many entries below `end` as fit `length_max`, one at least.
 size_t entries_that_fit(const EntryQueue& memory, Position end, uint64_t length_max,
                         uint64_t run_bytes);
 
-// Runs back to back, ready to be written to the segment at `position`.
-struct WrittenRuns {
-    uint64_t position = 0;
+struct BuiltRun {
+    RunNote note;
     runtime::IoBuffer buffer;
-    std::vector<RunNote> notes;
     bool keep = false;  // the buffer is accounted, so it may stay as cache
 
-    // Each run with its bytes; without them if they may not stay.
-    std::vector<std::pair<RunNote, runtime::SharedBytes>> share() &&;
+    // For the cache; empty if it may not stay.
+    runtime::SharedBytes share() && {
+        return keep ? std::move(buffer).share() : runtime::SharedBytes();
+    }
 };
-WrittenRuns write_runs(runtime::MemoryBudget& budget, const LogState& log, const RunPlan& plan,
-                       const Segment& segment, bool bypass);
+BuiltRun build_planned_run(runtime::MemoryBudget& budget, const LogState& log, uint32_t segment,
+                           const PlannedRun& planned, bool bypass);
 
 }  // namespace weir::storage
