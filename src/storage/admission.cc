@@ -9,13 +9,6 @@ namespace weir::storage {
 using runtime::Task;
 using runtime::try_;
 
-namespace {
-
-// Kept free in the journal for what the store writes itself: notes of runs, votes, truncations.
-constexpr uint64_t kJournalSlack = 4 * kPage;
-
-}  // namespace
-
 bool Admission::fits(uint64_t bytes) const {
     const StoreOptions& options = store_.options();
     const uint64_t waiting = admitted_ + pending_;
@@ -24,7 +17,9 @@ bool Admission::fits(uint64_t bytes) const {
     if (store_.metrics().unflushed_bytes + admitted_ + memory > options.unflushed_bytes_max)
         return false;
     const uint64_t inline_bytes = std::min(bytes, store_.limits().inline_bytes_max / 2);
-    return store_.journal().fits(waiting + inline_bytes + kJournalSlack);
+    // A part stays free for what the store writes itself: notes of runs, votes, truncations.
+    const uint64_t slack = options.journal_file_bytes / 8;
+    return store_.journal().fits(waiting + charge(inline_bytes, 1) + slack);
 }
 
 Task<Result<void>> Admission::admit(uint64_t bytes, runtime::StopToken stop) {
@@ -38,7 +33,7 @@ Task<Result<void>> Admission::admit(uint64_t bytes, runtime::StopToken stop) {
         co_await try_(co_await waiters_.wait({.stop = stop}));
         turn = true;
     }
-    admitted_ += bytes;
+    admitted_ += charge(bytes, 1);
     changed();
     co_return Result<void>{};
 }

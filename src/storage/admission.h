@@ -8,6 +8,7 @@
 #include "runtime/stop_token.h"
 #include "runtime/task.h"
 #include "runtime/wait.h"
+#include "storage/layout.h"
 
 namespace weir::storage {
 
@@ -21,17 +22,17 @@ class Admission {
     runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop);
     // What was admitted came, and waits for its commit.
     void appended(uint64_t bytes) {
-        admitted_ -= admitted_ < bytes ? admitted_ : bytes;
-        pending_ += bytes;
+        admitted_ -= admitted_ < charge(bytes, 1) ? admitted_ : charge(bytes, 1);
+        pending_ += charge(bytes, 1);
     }
-    // It is in a block. What was admitted and never appended (a refused batch) must not count for
-    // ever: it ends with the next commit.
-    void committed(uint64_t bytes) {
-        pending_ -= bytes;
+    // It is in a durable block. What was admitted and never appended (a refused batch) must not
+    // count for ever: it ends with the next commit.
+    void committed(uint64_t bytes, uint64_t entries) {
+        pending_ -= charge(bytes, entries);
         admitted_ = 0;
         changed();
     }
-    void dropped(uint64_t bytes) { pending_ -= bytes; }
+    void dropped(uint64_t bytes, uint64_t entries) { pending_ -= charge(bytes, entries); }
     // Memory or journal space came free, the disk filled or emptied, the store failed or stops.
     void changed() { waiters_.notify_one(); }
     void all_changed() { waiters_.notify_all(); }
@@ -43,6 +44,11 @@ class Admission {
 
   private:
     bool fits(uint64_t bytes) const;
+    // What an append may take of the journal: at worst it is a block by itself, and a block ends in
+    // a page that is partly empty.
+    static uint64_t charge(uint64_t bytes, uint64_t entries) {
+        return bytes + entries * (kPage + 128);
+    }
 
     ShardStore& store_;
     uint64_t admitted_ = 0;

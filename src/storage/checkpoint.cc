@@ -86,6 +86,10 @@ Task<Result<void>> Checkpointer::run() {
     const uint64_t journal_bytes = store_.metrics().journal_bytes;
     std::vector<LogId> ids;
     for (const auto& [id, log] : store_.all_logs()) ids.push_back(id);
+    // The commit loop waits for a journal file, and only a checkpoint can free one: it must not
+    // wait for the commit loop in turn. Without waiting it holds things that were asked for and are
+    // not durable, which a crash may keep or lose.
+    const bool wait = !store_.journal().starved();
     std::vector<uint8_t> bytes(kCheckpointHeaderBytes);
     std::vector<Barrier> barriers;
     // Logs made or removed from here on are in later blocks.
@@ -102,10 +106,10 @@ Task<Result<void>> Checkpointer::run() {
             start_block = std::min(start_block, memory.front().block);
         if (log->has_pending() || log->in_commit())
             barriers.push_back({id, log->end(), log->records_queued()});
-        log->capture(bytes, store_.commits().durable_block());
+        log->capture(bytes, store_.commits().durable_block(), wait);
         ++count;
     }
-    co_await wait_for(std::move(barriers));
+    if (wait) co_await wait_for(std::move(barriers));
     co_await try_(store_.healthy());
     const JournalWriter::OldFile start = store_.journal().file_of(start_block);
     finish_checkpoint(bytes, {.journal_id = journal_id_,

@@ -86,6 +86,7 @@ bool Committer::collect_from(PartitionLog& log) {
     if (taken == 0 && record_count == 0)
         return true;  // it has to wait for its segment; others need not
     const bool bypassing = item.bypasses();
+    item.entries = taken;
     log.taken(taken, item.bytes, store_.journal().next_block(), bypassing);
     items_.push_back(std::move(item));
     return bypassing || log.pending_entries() == 0 ||
@@ -240,15 +241,16 @@ void Committer::complete() {
     StoreMetrics& metrics = store_.counters();
     ++metrics.journal_commits;
     durable_block_ = store_.journal().next_block() - 1;
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, entries = 0;
     for (Item& item : items_) {
         bytes += item.bytes;
+        entries += item.entries;
         for (BuiltRun& run : item.runs) item.log->run_added(run.note, std::move(run).share());
         item.segment.release();
         item.log->committed(item.end, item.records);
     }
     items_.clear();
-    store_.admission().committed(bytes);
+    store_.admission().committed(bytes, entries);
     store_.handover().after_commit();
 }
 

@@ -43,6 +43,7 @@ class Committer {
         Position end;
         uint64_t records = 0;
         uint64_t bytes = 0;
+        uint64_t entries = 0;
         // What bypasses the journal.
         SegmentFiles::Pin segment;
         uint32_t segment_id = 0;

@@ -51,6 +51,11 @@ Task<void> JournalWriter::close() {
     }
 }
 
+void JournalWriter::give_up() {
+    given_up_ = true;
+    prepared_.notify_all();
+}
+
 Task<Result<JournalWriter::Ready>> JournalWriter::make_ready(uint64_t sequence, bool urgent) {
     SpareFile spare;
     if (!spare_.empty()) {
@@ -139,6 +144,7 @@ void JournalWriter::take_next() {
 Task<Result<void>> JournalWriter::make_room(uint64_t bytes, runtime::StopToken stop) {
     while (at_ + bytes > file_bytes_) {
         if (!next_) {
+            if (given_up_) co_return fail(ErrorCode::kUnavailable, "the store failed");
             starved_ = true;
             wanted_.notify_all();
             auto waited = co_await prepared_.wait({.stop = stop});

@@ -53,6 +53,8 @@ class JournalWriter {
     // Makes the first file ready.
     runtime::Task<Result<void>> open(Options options, Start start);
     runtime::Task<void> close();
+    // The store failed: no file will become ready for whoever waits for one.
+    void give_up();
 
     // --- the commit loop
     // Goes to the next file when `bytes` do not fit the current one; waits for it to be ready.
@@ -118,6 +120,7 @@ class JournalWriter {
     std::vector<SpareFile> spare_;
     uint64_t total_bytes_ = 0;
     bool starved_ = false;
+    bool given_up_ = false;
     bool preparing_ = false;
     bool space_wanted_ = false;
     runtime::WaitQueue prepared_;

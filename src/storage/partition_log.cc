@@ -216,13 +216,14 @@ void PartitionLog::release_hold() {
 
 void PartitionLog::drop_pending_beyond(Position end) {
     uint64_t dropped = 0;
+    const size_t before = pending_entries_;
     for (size_t i = state_.memory.size();
          pending_entries_ > 0 && state_.memory[i - 1].info.first >= end; --i) {
         dropped += state_.memory[i - 1].payload.size();
         --pending_entries_;
     }
     pending_bytes_ -= dropped;
-    store_.admission().dropped(dropped);
+    store_.admission().dropped(dropped, before - pending_entries_);
 }
 
 Task<Result<void>> PartitionLog::truncate_prefix(int64_t start_offset) {
@@ -291,7 +292,13 @@ Task<Result<void>> PartitionLog::rebuild_replay() {
                                           &recovered_->entries);
 }
 
-void PartitionLog::capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block) {
+void PartitionLog::capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block, bool wait) {
+    if (!wait && end() != durable_end_) {
+        // Nobody will wait until its last entries are durable. A state that covers them could come
+        // back with other entries in their place: none then, and recovery reads the log again.
+        append_section(checkpoint, state_, durable_end_, durable_block, {}, {});
+        return;
+    }
     if (provider_) {
         // With the bug the state is older than it says: as if it had been captured before the last
         // entries.

@@ -115,7 +115,8 @@ class PartitionLog final : public Log {
     void run_added(const RunNote& note, runtime::SharedBytes bytes);
 
     // The state machine's bytes for a checkpoint: asked now, or what recovery brought.
-    void capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block);
+    // `wait`: the checkpoint will wait until what is captured is durable.
+    void capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block, bool wait);
     void remove_segments(std::vector<Segment> segments, uint64_t after_records);
     void mark_removing() { removing_ = true; }
     bool removing() const { return removing_; }
@@ -132,7 +133,8 @@ class PartitionLog final : public Log {
         quiet_.notify_all();
     }
     runtime::Task<void> wait_segment_task();
-    // Its last commit was as large as a bypass: the next one will be too, and takes what is in memory along. A hand-over would only stand in its way.
+    // Its last commit was as large as a bypass: the next one will be too, and takes what is in
+    // memory along. A hand-over would only stand in its way.
     bool streaming = false;
     int64_t next_sequential = -1;  // where a read would go on that follows the last one
 

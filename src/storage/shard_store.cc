@@ -150,7 +150,9 @@ Task<Result<void>> ShardStore::flush() {
         }
     }
     co_await committer_.drain();
-    co_return usable();
+    co_await try_(usable());
+    // The checkpoint is what the caller goes on with: an older one would bring back an older state.
+    co_return co_await checkpointer_.run();
 }
 
 Task<Result<Log*>> ShardStore::create_log(LogId id, LogConfig config) {
@@ -179,7 +181,7 @@ Task<Result<void>> ShardStore::remove_log(LogId id) {
     co_await log->gate().close();
     co_await log->wait_quiet();
     add_unflushed(-static_cast<int64_t>(log->state().memory_bytes));
-    admission_.dropped(log->pending_bytes());
+    admission_.dropped(log->pending_bytes(), log->pending_entries());
     log->commit_failed({ErrorCode::kUnavailable, "the log was removed", 0});
     std::vector<Segment> segments = std::move(log->state().segments);
     cache_.erase_log(id);
@@ -219,6 +221,7 @@ void ShardStore::fail_store(const Error& error) {
     Shard::current().log().error("storage", "store failed", "shard={} error=\"{}\"", shard_,
                                  error.to_string());
     committer_.wake();
+    journal_.give_up();
     admission_.all_changed();
     wake_maintenance();
     if (options_.on_fatal) options_.on_fatal(error);

@@ -46,8 +46,7 @@ class ShardStore final : public Store {
     runtime::Task<Result<void>> open();
     // Commits what waits, checkpoints, closes. Also after a failed open().
     runtime::Task<void> close();
-    // Moves all entries to segments, so that the checkpoint of the close that follows needs no
-    // journal.
+    // Moves all entries to segments and writes a checkpoint that needs no journal.
     runtime::Task<Result<void>> flush();
 
     runtime::Task<Result<Log*>> create_log(LogId id, LogConfig config) override;
