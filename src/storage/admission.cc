@@ -27,7 +27,7 @@ Task<Result<void>> Admission::admit(uint64_t bytes, runtime::StopToken stop) {
     while (true) {
         co_await try_(store_.usable());
         if (turn && fits(bytes)) break;
-        if (disk_full_)
+        if (disk_full())
             co_return fail(ErrorCode::kDiskFull, "no space left for the journal or the segments");
         store_.wake_maintenance();
         co_await try_(co_await waiters_.wait({.stop = stop}));
@@ -38,9 +38,9 @@ Task<Result<void>> Admission::admit(uint64_t bytes, runtime::StopToken stop) {
     co_return Result<void>{};
 }
 
-void Admission::set_disk_full(bool full) {
-    if (disk_full_ == full) return;
-    disk_full_ = full;
+void Admission::set_disk_full(FullPart part, bool full) {
+    if (full_[static_cast<size_t>(part)] == full) return;
+    full_[static_cast<size_t>(part)] = full;
     all_changed();
 }
 

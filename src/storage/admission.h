@@ -2,6 +2,7 @@
 // and the journal files that are ready, hold them. Owned by the ShardStore, used on its shard.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "base/result.h"
@@ -13,6 +14,9 @@
 namespace weir::storage {
 
 class ShardStore;
+
+// What could not be written when the disk was full last.
+enum class FullPart : uint8_t { kJournal, kSegments };
 
 class Admission {
   public:
@@ -37,8 +41,8 @@ class Admission {
     void changed() { waiters_.notify_one(); }
     void all_changed() { waiters_.notify_all(); }
 
-    void set_disk_full(bool full);
-    bool disk_full() const { return disk_full_; }
+    void set_disk_full(FullPart part, bool full);
+    bool disk_full() const { return full_[0] || full_[1]; }
     uint64_t pending() const { return pending_; }
     bool has_waiters() const { return !waiters_.empty(); }
 
@@ -53,7 +57,7 @@ class Admission {
     ShardStore& store_;
     uint64_t admitted_ = 0;
     uint64_t pending_ = 0;
-    bool disk_full_ = false;
+    std::array<bool, 2> full_{};
     runtime::WaitQueue waiters_;
 };
 

@@ -68,20 +68,45 @@ Task<Result<void>> Checkpointer::replace(std::string directory, std::vector<uint
     co_return co_await runtime::rename_path(temporary, path(directory));
 }
 
+bool Checkpointer::short_of_space() const {
+    return store_.journal().starved() || store_.journal().space_wanted();
+}
+
 bool Checkpointer::due() const {
-    const uint64_t written = store_.metrics().journal_bytes - journal_bytes_at_last_;
-    const bool short_of_space = store_.journal().starved() || store_.journal().space_wanted();
-    return written >= store_.limits().checkpoint_bytes || (short_of_space && written > 0);
+    if (store_.metrics().journal_bytes - journal_bytes_at_last_ >= store_.limits().checkpoint_bytes)
+        return true;
+    return short_of_space() &&
+           store_.journal().file_of(needed_block()).sequence > store_.journal().oldest_file();
+}
+
+uint64_t Checkpointer::needed_block() const {
+    uint64_t needed = store_.commits().durable_block() + 1;
+    for (const auto& [id, log] : store_.all_logs()) {
+        const EntryQueue& memory = log->state().memory;
+        if (!memory.empty() && memory.front().block != 0)
+            needed = std::min(needed, memory.front().block);
+    }
+    return needed;
 }
 
 uint64_t Checkpointer::old_block() const {
     const JournalWriter& journal = store_.journal();
-    // When files run short everything has to go that is not in the current one.
-    const bool short_of_space = journal.starved() || journal.space_wanted();
-    return journal.block_back(short_of_space ? 0 : journal.bytes_max() / 2);
+    // When files run short everything has to go that is not in the current one; else what a
+    // checkpoint that is due could not let go of.
+    if (short_of_space()) return journal.block_back(0);
+    return store_.metrics().journal_bytes - journal_bytes_at_last_ >=
+                   store_.limits().checkpoint_bytes
+               ? journal.block_back(journal.bytes_max() / 2)
+               : 0;
 }
 
 Task<Result<void>> Checkpointer::run() {
+    auto alone = co_await running_.acquire(1);
+    CHECK(alone.has_value());
+    co_return co_await run_alone();
+}
+
+Task<Result<void>> Checkpointer::run_alone() {
     co_await try_(store_.healthy());
     const uint64_t journal_bytes = store_.metrics().journal_bytes;
     std::vector<LogId> ids;

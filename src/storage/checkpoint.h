@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "runtime/task.h"
+#include "runtime/wait.h"
 #include "storage/checkpoint_format.h"
 
 namespace weir::storage {
@@ -32,12 +33,18 @@ class Checkpointer {
 
     void start(uint64_t journal_id) { journal_id_ = journal_id; }
     bool due() const;
+    // The journal waits for a file that only a checkpoint can free.
+    bool short_of_space() const;
     // Logs with entries in memory from before this block are handed over first, so that the journal
     // can be freed.
     uint64_t old_block() const;
+    // One at a time; a second call waits for the first.
     runtime::Task<Result<void>> run();
 
   private:
+    runtime::Task<Result<void>> run_alone();
+    // The first block that a checkpoint taken now would still need.
+    uint64_t needed_block() const;
     struct Barrier {
         LogId log;
         Position end;
@@ -46,6 +53,7 @@ class Checkpointer {
     runtime::Task<void> wait_for(std::vector<Barrier> barriers);
 
     ShardStore& store_;
+    runtime::Semaphore running_{1};
     uint64_t journal_id_ = 0;
     uint64_t journal_bytes_at_last_ = 0;  // of the metrics
 };

@@ -100,8 +100,7 @@ size_t Committer::add_entries(PartitionLog& log, Item* item) {
         const MemoryEntry& entry = state.memory[i];
         const size_t size = kEntryHeaderBytes + entry.payload.size();
         if (size > store_.limits().inline_bytes_max) {
-            // Only its segment can take it.
-            if (taken == 0) store_.handover().ask_for_bypass(log, entry.payload.size());
+            // Only its segment can take it, and is being made ready for that.
             break;
         }
         if (size > builder_.room()) break;
@@ -138,15 +137,20 @@ Committer::Bypass Committer::try_bypass(PartitionLog& log, Item* item, size_t* t
     }
     RunPlan plan = plan_runs(state.memory, entries, store_.limits().run_bytes,
                              segment == nullptr ? 0 : segment->data_end);
-    const uint64_t room = segment == nullptr || segment->allocated < segment->data_end
-                              ? 0
-                              : segment->allocated - segment->data_end;
+    // An open segment, with room in its file and below its largest size.
+    uint64_t room = 0;
+    const bool has_place =
+        segment != nullptr &&
+        (segment->data_end == 0 || segment->data_end + plan.length <= log.config().segment_bytes);
+    if (has_place && segment->allocated > segment->data_end) {
+        item->segment = store_.files().try_pin({log.id(), segment->id});
+        if (item->segment) room = segment->allocated - segment->data_end;
+    }
     store_.handover().bypass_needs(log, room, plan.length);
-    if (segment == nullptr || room < plan.length) return Bypass::kInline;
-    if (segment->data_end > 0 && segment->data_end + plan.length > log.config().segment_bytes)
+    if (room < plan.length) {
+        item->segment.release();
         return Bypass::kInline;
-    item->segment = store_.files().try_pin({log.id(), segment->id});
-    if (!item->segment) return Bypass::kInline;
+    }
 
     for (size_t i = first_pending; i < entries; ++i) {
         const MemoryEntry& entry = state.memory[i];

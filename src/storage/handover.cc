@@ -33,6 +33,7 @@ void Handover::linger(PartitionLog& log) {
 void Handover::consider(PartitionLog& log) {
     if (!log.has_unflushed_durable()) return;
     linger(log);
+    if (store_.checkpoints().short_of_space()) store_.wake_maintenance();
     const uint64_t bytes = log.unflushed_durable_bytes();
     if (bytes >= (log.streaming ? kStreamBacklogMax : store_.limits().run_bytes)) ask(log);
 }
@@ -51,18 +52,25 @@ void Handover::after_commit() {
     if (memory_is_short() && !disk_full_) store_.wake_maintenance();
 }
 
-bool Handover::due(uint64_t old_block) {
-    if (!due_.empty()) return true;
-    if (lingering_.empty()) return false;
-    if (memory_is_short()) return true;
-    const EntryQueue& memory = lingering_.front().log.state().memory;
-    return memory.empty() || memory.front().block < old_block;
+PartitionLog* Handover::next(uint64_t old_block) {
+    if (!due_.empty()) return &due_.front().log;
+    if (lingering_.empty()) return nullptr;
+    if (memory_is_short()) return &lingering_.front().log;
+    if (old_block == 0) return nullptr;
+    // Nearly in the order of their blocks, so that the first is mostly among the first few.
+    PartitionLog* found = nullptr;
+    lingering_.for_each([&](LogHook& hook) {
+        const EntryQueue& memory = hook.log.state().memory;
+        if (found == nullptr && (memory.empty() || memory.front().block < old_block))
+            found = &hook.log;
+    });
+    return found;
 }
 
 Task<void> Handover::run(uint64_t old_block) {
     runtime::Scope moving;
     while (!store_.failed() && !disk_full_ && due(old_block)) {
-        PartitionLog& log = due_.empty() ? lingering_.front().log : due_.front().log;
+        PartitionLog& log = *next(old_block);
         log.handover_hook.unlink();
         log.memory_hook.unlink();
         // Busy with a bypass or a truncation: it is considered again when that ends.
@@ -86,7 +94,7 @@ void Handover::report(const Error& error) {
     switch (error.code) {
         case ErrorCode::kDiskFull:
             disk_full_ = true;
-            store_.admission().set_disk_full(true);
+            store_.admission().set_disk_full(FullPart::kSegments, true);
             break;
         case ErrorCode::kUnavailable:
             break;  // stopping, or the log is being removed
@@ -137,7 +145,7 @@ Task<Result<void>> Handover::move_durable(PartitionLog* log) {
             log->queue_record([&run](std::vector<uint8_t>& to) { append_run(to, run.note); });
         }
         store_.admission().changed();
-        if (store_.admission().disk_full() && !disk_full_) store_.admission().set_disk_full(false);
+        store_.admission().set_disk_full(FullPart::kSegments, false);
     }
     co_return Result<void>{};
 }
@@ -208,11 +216,6 @@ Task<Result<SegmentFiles::Pin>> Handover::open_new_segment(PartitionLog* log, ui
     co_return pin;
 }
 
-void Handover::ask_for_bypass(PartitionLog& log, uint64_t bytes) {
-    if (log.moving() || log.segment_asked) return;
-    bypass_needs(log, 0, run_length(1, bytes) + log.state().memory_bytes);
-}
-
 void Handover::bypass_needs(PartitionLog& log, uint64_t room, uint64_t length) {
     // Asked for ahead, so that a large stream seldom has to go through the journal while its
     // segment grows.
@@ -246,7 +249,10 @@ Task<void> Handover::prepare_for_bypass(PartitionLog* log, uint64_t length, runt
         log->set_moving(false);
     }
     log->end_segment_task();
-    if (!done) report(done.error());
+    if (!done)
+        report(done.error());
+    else
+        store_.admission().set_disk_full(FullPart::kSegments, false);
     if (log->has_pending()) store_.commits().enqueue(*log);
 }
 

@@ -35,16 +35,14 @@ class Handover {
     void after_commit();
     // Soon, whatever its size.
     void ask(PartitionLog& log);
-    // Its first waiting entry fits no block.
-    void ask_for_bypass(PartitionLog& log, uint64_t bytes);
-    // A bypass of `length` wants room in the active segment, which has `room`.
+    // A bypass of `length` wants an open segment with room for it; there is `room`.
     void bypass_needs(PartitionLog& log, uint64_t room, uint64_t length);
 
     // --- from the maintenance task
     // Moves what is due: whole runs; the oldest while memory is short; all whose oldest entry is in
     // a block before `old_block`.
     runtime::Task<void> run(uint64_t old_block);
-    bool due(uint64_t old_block);
+    bool due(uint64_t old_block) { return next(old_block) != nullptr; }
     // Something could not be done because the disk is full; try again after a while.
     bool blocked() const { return disk_full_; }
     void unblock() { disk_full_ = false; }
@@ -70,6 +68,7 @@ class Handover {
     // Tasks that outlive the call that starts them come with a hold on their log.
     runtime::Task<Result<void>> write_footer(PartitionLog* log, uint32_t segment);
     bool memory_is_short() const;
+    PartitionLog* next(uint64_t old_block);
     // Errors of the disk but a full one stop the store.
     void report(const Error& error);
     void linger(PartitionLog& log);

@@ -92,6 +92,7 @@ class JournalWriter {
     // The first block of the file that lies at least `bytes` before the head; 0 if there is none so
     // far back.
     uint64_t block_back(uint64_t bytes) const;
+    uint64_t oldest_file() const { return old_.empty() ? file_sequence_ : old_.front().sequence; }
     // Files before `sequence` are no longer needed.
     void release_before(uint64_t sequence);
     // Deletes spare files beyond what will be used again.

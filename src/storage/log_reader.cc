@@ -306,6 +306,15 @@ Task<Result<std::optional<FoundEntry>>> LogReader::find_timestamp(int64_t timest
 }
 
 Task<Result<std::optional<FoundEntry>>> LogReader::find_max_timestamp(int64_t end_offset) {
+    // What was found first may be removed while the rest is searched.
+    for (int look = 1;; ++look) {
+        const int64_t start = log_.start_offset();
+        auto found = co_await search_max_timestamp(end_offset);
+        if (!found || log_.start_offset() == start || look == kLooksMax) co_return found;
+    }
+}
+
+Task<Result<std::optional<FoundEntry>>> LogReader::search_max_timestamp(int64_t end_offset) {
     const LogState& state = log_.state();
     std::optional<FoundEntry> best;
     int64_t largest = -1;

@@ -23,6 +23,7 @@ class LogReader {
                                             std::vector<RecoveredState::Replayed>* into);
 
   private:
+    runtime::Task<Result<std::optional<FoundEntry>>> search_max_timestamp(int64_t end_offset);
     // A run in memory, verified.
     struct Run {
         RunPlace place;

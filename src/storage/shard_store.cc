@@ -281,16 +281,16 @@ Task<void> ShardStore::maintain() {
             (void)co_await maintenance_wake_.wait({.deadline = retry_at, .stop = stop});
             continue;
         }
-        const bool checkpoint = checkpointer_.due();
-        co_await handover_.run(checkpoint ? checkpointer_.old_block() : 0);
-        if (!checkpoint || stop.stop_requested()) continue;
+        co_await handover_.run(checkpointer_.old_block());
+        if (!checkpointer_.due() || stop.stop_requested()) continue;
         auto done = co_await checkpointer_.run();
+        if (done) admission_.set_disk_full(FullPart::kJournal, false);
         if (done || failed() || stopping_) continue;
         if (done.error().code != ErrorCode::kDiskFull) {
             fail_store(done.error());
             co_return;
         }
-        admission_.set_disk_full(true);
+        admission_.set_disk_full(FullPart::kJournal, true);
         (void)co_await runtime::sleep_for(kRetryAfter, stop);
     }
 }
@@ -304,7 +304,7 @@ Task<void> ShardStore::prepare_journal() {
         }
         auto prepared = co_await journal_.prepare();
         if (prepared) {
-            admission_.set_disk_full(false);
+            admission_.set_disk_full(FullPart::kJournal, false);
             admission_.changed();
             continue;
         }
@@ -313,7 +313,7 @@ Task<void> ShardStore::prepare_journal() {
             fail_store(prepared.error());
             co_return;
         }
-        if (!no_file) admission_.set_disk_full(true);
+        if (!no_file) admission_.set_disk_full(FullPart::kJournal, true);
         wake_maintenance();
         // A checkpoint frees files, and says so.
         const Instant deadline = no_file ? Instant::never() : Shard::current().now() + kRetryAfter;

@@ -71,6 +71,7 @@ class ShardStore final : public Store {
     Committer& commits() { return committer_; }
     Handover& handover() { return handover_; }
     Admission& admission() { return admission_; }
+    Checkpointer& checkpoints() { return checkpointer_; }
     PartitionLog* find_log(LogId id);
     std::map<LogId, std::unique_ptr<PartitionLog>>& all_logs() { return logs_; }
 
