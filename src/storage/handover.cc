@@ -95,6 +95,7 @@ void Handover::report(const Error& error) {
         case ErrorCode::kDiskFull:
             disk_full_ = true;
             store_.admission().set_disk_full(FullPart::kSegments, true);
+            store_.wake_maintenance();  // which tries again after a while
             break;
         case ErrorCode::kUnavailable:
             break;  // stopping, or the log is being removed
