@@ -57,6 +57,7 @@ Result<void> parse_section(Bytes section, LogSnapshot* snapshot) {
         segment.created_ms = load_le<int64_t>(at + 48);
         segment.footer_position = load_le<uint64_t>(at + 56);
         segment.footer_length = load_le<uint32_t>(at + 64);
+        segment.payload_bytes = load_le<uint64_t>(at + 72);
         if (segment.id >= log.next_segment || segment.base > segment.end ||
             segment.data_end % kPage != 0)
             return corrupt("segment");
@@ -108,6 +109,7 @@ void append_section(std::vector<uint8_t>& to, const LogState& log, Position dura
         store_le<int64_t>(at + 48, segment.created_ms);
         store_le<uint64_t>(at + 56, segment.footer_position);
         store_le<uint32_t>(at + 64, segment.footer_length);
+        store_le<uint64_t>(at + 72, segment.payload_bytes);
         at += kSegmentItemBytes;
     }
     for (size_t i = 0; i < terms; ++i) {

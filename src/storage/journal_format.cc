@@ -109,6 +109,7 @@ void append_run(std::vector<uint8_t>& to, const RunNote& note) {
     store_le<int64_t>(at + 40, note.end.offset);
     store_le<uint32_t>(at + 48, note.end.ordinal);
     store_le<int64_t>(at + 56, note.max_timestamp_ms);
+    store_le<uint64_t>(at + 64, note.payload_bytes);
 }
 
 void append_segment_opened(std::vector<uint8_t>& to, const SegmentOpened& opened) {
@@ -306,6 +307,8 @@ Result<bool> BlockReader::next(Record* record) {
             run.first = load_position(at + 32, at + 28);
             run.end = load_position(at + 40, at + 48);
             run.max_timestamp_ms = load_le<int64_t>(at + 56);
+            run.payload_bytes = load_le<uint64_t>(at + 64);
+            if (run.payload_bytes > run.length) return malformed("run payloads");
             if (run.length == 0 || run.length % kPage != 0 || run.position % kPage != 0)
                 return malformed("run alignment");
             if (run.position >> 62 != 0) return malformed("run position");

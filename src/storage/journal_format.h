@@ -58,6 +58,7 @@ struct RunNote {
     Position first;
     Position end;
     int64_t max_timestamp_ms = -1;
+    uint64_t payload_bytes = 0;
     bool bypass = false;  // written together with the block that notes it, not before
 };
 

@@ -67,6 +67,8 @@ void LogState::truncate_suffix(Position to, std::vector<Segment>* removed) {
     }
     if (segments.empty()) return;
     Segment& last = segments.back();
+    // How much of it is left only its runs could tell: less is no harm, retention then keeps more.
+    if (to < last.end) last.payload_bytes = 0;
     last.end = std::min(last.end, to);
     if (last.index != nullptr) cut_index(*last.index, to);
 }
@@ -119,6 +121,7 @@ bool LogState::add_run(const RunNote& note) {
     if (segment == nullptr || note.position < segment->data_end) return false;
     segment->data_end = note.position + note.length;
     segment->end = note.end;
+    segment->payload_bytes += note.payload_bytes;
     segment->max_timestamp_ms = std::max(segment->max_timestamp_ms, note.max_timestamp_ms);
     if (segment->index != nullptr) {
         add_to_index(*segment->index,
@@ -146,6 +149,12 @@ Segment* LogState::find_segment(uint32_t segment_id) {
 uint64_t LogState::segment_bytes() const {
     uint64_t bytes = 0;
     for (const Segment& segment : segments) bytes += segment.data_end;
+    return bytes;
+}
+
+uint64_t LogState::payload_bytes() const {
+    uint64_t bytes = memory_bytes;
+    for (const Segment& segment : segments) bytes += segment.payload_bytes;
     return bytes;
 }
 

@@ -50,6 +50,8 @@ struct Segment {
     Position end;
     uint64_t data_end =
         0;  // where the next run goes; never moves back, so that a note names its run for ever
+    uint64_t payload_bytes =
+        0;  // at least so much of it are payloads that count: retention by size goes by that
     int64_t max_timestamp_ms = -1;
     int64_t created_ms = 0;
     uint64_t footer_position = 0;
@@ -102,6 +104,7 @@ struct LogState {
     Segment* find_segment(uint32_t id);
     int32_t last_term() const { return terms.empty() ? 0 : terms.back().term; }
     uint64_t segment_bytes() const;
+    uint64_t payload_bytes() const;
 };
 
 // Cuts an index to what lies below `end`.

@@ -46,18 +46,19 @@ Task<void> Retention::look_at(PartitionLog* log) {
 int64_t Retention::new_start(const PartitionLog& log, int64_t now_ms) const {
     const LogConfig& config = log.config();
     const LogState& state = log.state();
-    uint64_t size = log.size_bytes();
+    uint64_t size = state.payload_bytes();
     int64_t start = state.start_offset;
     for (const Segment& segment : state.segments) {
         if (!segment.full) break;  // the active one stays
-        const bool old =
-            config.retention_ms >= 0 && segment.max_timestamp_ms < now_ms - config.retention_ms;
+        const int64_t newest =
+            segment.max_timestamp_ms >= 0 ? segment.max_timestamp_ms : segment.created_ms;
+        const bool old = config.retention_ms >= 0 && newest < now_ms - config.retention_ms;
         // As Kafka does: a segment goes only if what is left is still as large as the bound.
         const bool surplus =
             config.retention_bytes >= 0 &&
-            size - segment.data_end >= static_cast<uint64_t>(config.retention_bytes);
+            size - segment.payload_bytes >= static_cast<uint64_t>(config.retention_bytes);
         if (!old && !surplus) break;
-        size -= segment.data_end;
+        size -= segment.payload_bytes;
         start = segment.end.offset;
     }
     return start;

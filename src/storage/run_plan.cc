@@ -93,6 +93,7 @@ BuiltRun build_planned_run(runtime::MemoryBudget& budget, const LogState& log, u
                   .first = header.first,
                   .end = header.end,
                   .max_timestamp_ms = header.max_timestamp_ms,
+                  .payload_bytes = header.payload_bytes,
                   .bypass = bypass};
     return built;
 }
