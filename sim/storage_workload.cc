@@ -831,10 +831,12 @@ Task<void> StorageRun::read_some(StorageRun* run, Life* life, LogModel* model, P
     ++use.appending;  // nobody may remove it meanwhile
     const Result<ReadResult> result = co_await log->read(offset, limits, {});
     --use.appending;
+    // What it looked for was cut off meanwhile, or is being cut off perhaps since before it began.
+    const bool cut = was_cutting || use.cutting || truncations != model->truncations;
     if (!result) {
-        const bool moved =
-            result.error().code == ErrorCode::kOutOfRange && log->start_offset() > offset;
-        if ((outside && result.error().code == ErrorCode::kOutOfRange) || moved) co_return;
+        if (result.error().code == ErrorCode::kOutOfRange &&
+            (outside || log->start_offset() > offset || cut))
+            co_return;
         run->judge(result.error(), fmt::format("reading log {} at {}", model->id.v, offset), *life);
         co_return;
     }
@@ -846,8 +848,6 @@ Task<void> StorageRun::read_some(StorageRun* run, Life* life, LogModel* model, P
     // It may give what was there when it began, or what came since.
     const Complaint early = LogModel::check_read(before, offset, limits, *result);
     if (early.empty()) co_return;
-    // What it looked for was cut off, and is being cut off perhaps since before the read began.
-    const bool cut = was_cutting || use.cutting || truncations != model->truncations;
     if (cut && result->size == 0) co_return;
     const Complaint late = LogModel::check_read(model->data_from(0), offset, limits, *result);
     if (!late.empty()) run->fail(fmt::format("log {}: {}", model->id.v, late));
