@@ -38,10 +38,16 @@ Task<Result<void>> Admission::admit(uint64_t bytes, runtime::StopToken stop) {
     co_return Result<void>{};
 }
 
+Result<void> Admission::admit_record() const {
+    if (!disk_full() || store_.journal().fits(admitted_ + pending_ + 2 * kPage)) return {};
+    return fail(ErrorCode::kDiskFull, "no space left for the journal");
+}
+
 void Admission::set_disk_full(FullPart part, bool full) {
     if (full_[static_cast<size_t>(part)] == full) return;
     full_[static_cast<size_t>(part)] = full;
     all_changed();
+    if (full) store_.commits().progress().notify_all();
 }
 
 }  // namespace weir::storage

@@ -2,6 +2,7 @@
 // and the journal files that are ready, hold them. Owned by the ShardStore, used on its shard.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -15,8 +16,8 @@ namespace weir::storage {
 
 class ShardStore;
 
-// What could not be written when the disk was full last.
-enum class FullPart : uint8_t { kJournal, kSegments };
+// What found the disk full when it was tried last.
+enum class FullPart : uint8_t { kJournal, kSegments, kCheckpoint, kCount };
 
 class Admission {
   public:
@@ -24,6 +25,9 @@ class Admission {
 
     // Waits until `bytes` more fit. kDiskFull instead of waiting while the disk is full.
     runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop);
+    // A record of the log's own (a vote, a truncation): kDiskFull when the disk is full and the
+    // journal has no place for it. Does not wait.
+    Result<void> admit_record() const;
     // What was admitted came, and waits for its commit.
     void appended(uint64_t bytes) {
         admitted_ -= admitted_ < charge(bytes, 1) ? admitted_ : charge(bytes, 1);
@@ -42,7 +46,7 @@ class Admission {
     void all_changed() { waiters_.notify_all(); }
 
     void set_disk_full(FullPart part, bool full);
-    bool disk_full() const { return full_[0] || full_[1]; }
+    bool disk_full() const { return std::ranges::find(full_, true) != full_.end(); }
     uint64_t pending() const { return pending_; }
     bool has_waiters() const { return !waiters_.empty(); }
 
@@ -57,7 +61,7 @@ class Admission {
     ShardStore& store_;
     uint64_t admitted_ = 0;
     uint64_t pending_ = 0;
-    std::array<bool, 2> full_{};
+    std::array<bool, static_cast<size_t>(FullPart::kCount)> full_{};
     runtime::WaitQueue waiters_;
 };
 

@@ -100,52 +100,35 @@ uint64_t Checkpointer::old_block() const {
                : 0;
 }
 
-Task<Result<void>> Checkpointer::run() {
+Task<Result<void>> Checkpointer::run(bool wait) {
     auto alone = co_await running_.acquire(1);
     CHECK(alone.has_value());
-    co_return co_await run_alone();
+    co_return co_await run_alone(wait);
 }
 
-Task<Result<void>> Checkpointer::run_alone() {
+Task<Result<void>> Checkpointer::run_alone(bool wait) {
     co_await try_(store_.healthy());
     const uint64_t journal_bytes = store_.metrics().journal_bytes;
-    std::vector<LogId> ids;
-    for (const auto& [id, log] : store_.all_logs()) ids.push_back(id);
-    // The commit loop waits for a journal file, and only a checkpoint can free one: it must not
-    // wait for the commit loop in turn. Without waiting it holds things that were asked for and are
-    // not durable, which a crash may keep or lose.
-    const bool wait = !store_.journal().starved();
-    std::vector<uint8_t> bytes(kCheckpointHeaderBytes);
-    std::vector<Barrier> barriers;
-    // Logs made or removed from here on are in later blocks.
-    uint64_t start_block = store_.commits().durable_block() + 1;
-    if (store_.bugs().recycle_too_early)
-        store_.journal().release_before(store_.journal().file_of(start_block).sequence);
-    uint32_t count = 0;
-    for (const LogId id : ids) {
-        if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
-        PartitionLog* log = store_.find_log(id);
-        if (log == nullptr || log->removing()) continue;
-        const EntryQueue& memory = log->state().memory;
-        if (!memory.empty() && memory.front().block != 0)
-            start_block = std::min(start_block, memory.front().block);
-        if (log->has_pending() || log->in_commit())
-            barriers.push_back({id, log->end(), log->records_queued()});
-        log->capture(bytes, store_.commits().durable_block(), wait);
-        ++count;
+    // On a full disk commits may wait for a journal file or a segment that only a checkpoint makes
+    // room for: it must not wait for them in turn.
+    wait = wait && !store_.admission().disk_full();
+    Captured captured;
+    co_await capture(wait, &captured);
+    if (wait && !co_await wait_for(std::move(captured.barriers))) {
+        captured = {};
+        co_await capture(false, &captured);
     }
-    if (wait) co_await wait_for(std::move(barriers));
     co_await try_(store_.healthy());
-    const JournalWriter::OldFile start = store_.journal().file_of(start_block);
-    finish_checkpoint(bytes, {.journal_id = journal_id_,
-                              .generation = store_.layout().generation,
-                              .shard = store_.shard(),
-                              .shards = store_.layout().shards,
-                              .start_file = start.sequence,
-                              .start_block = start.first_block,
-                              .logs = count,
-                              .written_ms = runtime::Shard::current().wall_now().ms});
-    co_await try_(replace(store_.directory(), std::move(bytes)));
+    const JournalWriter::OldFile start = store_.journal().file_of(captured.start_block);
+    finish_checkpoint(captured.bytes, {.journal_id = journal_id_,
+                                       .generation = store_.layout().generation,
+                                       .shard = store_.shard(),
+                                       .shards = store_.layout().shards,
+                                       .start_file = start.sequence,
+                                       .start_block = start.first_block,
+                                       .logs = captured.logs,
+                                       .written_ms = runtime::Shard::current().wall_now().ms});
+    co_await try_(replace(store_.directory(), std::move(captured.bytes)));
     co_await try_(store_.sync_names(store_.directory()));
     ++store_.counters().checkpoints;
     journal_bytes_at_last_ = journal_bytes;
@@ -155,17 +138,47 @@ Task<Result<void>> Checkpointer::run_alone() {
     co_return Result<void>{};
 }
 
-Task<void> Checkpointer::wait_for(std::vector<Barrier> barriers) {
+// Without `wait` it holds things that were asked for and are not durable, which a crash may keep or
+// lose.
+Task<void> Checkpointer::capture(bool wait, Captured* captured) {
+    captured->bytes.resize(kCheckpointHeaderBytes);
+    std::vector<LogId> ids;
+    for (const auto& [id, log] : store_.all_logs()) ids.push_back(id);
+    // Logs made or removed from here on are in later blocks.
+    captured->start_block = store_.commits().durable_block() + 1;
+    if (store_.bugs().recycle_too_early) {
+        JournalWriter& journal = store_.journal();
+        journal.release_before(journal.file_of(captured->start_block).sequence);
+    }
+    for (const LogId id : ids) {
+        if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
+        PartitionLog* log = store_.find_log(id);
+        if (log == nullptr || log->removing()) continue;
+        const EntryQueue& memory = log->state().memory;
+        if (!memory.empty() && memory.front().block != 0)
+            captured->start_block = std::min(captured->start_block, memory.front().block);
+        if (log->has_pending() || log->in_commit())
+            captured->barriers.push_back({id, log->end(), log->records_queued()});
+        log->capture(captured->bytes, store_.commits().durable_block(), wait);
+        ++captured->logs;
+    }
+}
+
+Task<bool> Checkpointer::wait_for(std::vector<Barrier> barriers) {
     for (const Barrier& barrier : barriers) {
         PartitionLog* log = store_.find_log(barrier.log);
-        if (log == nullptr || store_.failed()) continue;
+        if (log == nullptr) continue;
         auto inside = log->gate().try_enter();
         if (!inside) continue;  // being removed: its removal is in a later block than all it had
-        (void)co_await log->wait_records(barrier.records);
         // A truncation since then took what was captured beyond it; its record is waited for like
         // any other.
-        (void)co_await log->wait_durable(std::min(barrier.end, log->end()));
+        while (!store_.failed() && (log->records_durable() < barrier.records ||
+                                    log->durable_end() < std::min(barrier.end, log->end()))) {
+            if (store_.admission().disk_full()) co_return false;
+            (void)co_await store_.commits().progress().wait();
+        }
     }
+    co_return true;
 }
 
 }  // namespace weir::storage

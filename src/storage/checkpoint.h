@@ -38,19 +38,28 @@ class Checkpointer {
     // Logs with entries in memory from before this block are handed over first, so that the journal
     // can be freed.
     uint64_t old_block() const;
-    // One at a time; a second call waits for the first.
-    runtime::Task<Result<void>> run();
+    // One at a time; a second call waits for the first. `wait`: for what is not durable yet, if
+    // that gets on; not when the commit loop has ended.
+    runtime::Task<Result<void>> run(bool wait);
 
   private:
-    runtime::Task<Result<void>> run_alone();
-    // The first block that a checkpoint taken now would still need.
-    uint64_t needed_block() const;
     struct Barrier {
         LogId log;
         Position end;
         uint64_t records;
     };
-    runtime::Task<void> wait_for(std::vector<Barrier> barriers);
+    struct Captured {
+        std::vector<uint8_t> bytes;  // of the checkpoint
+        uint32_t logs = 0;
+        uint64_t start_block = 0;
+        std::vector<Barrier> barriers;  // what was captured and is not durable
+    };
+    runtime::Task<Result<void>> run_alone(bool wait);
+    runtime::Task<void> capture(bool wait, Captured* captured);
+    // The first block that a checkpoint taken now would still need.
+    uint64_t needed_block() const;
+    // False when it may be for ever.
+    runtime::Task<bool> wait_for(std::vector<Barrier> barriers);
 
     ShardStore& store_;
     runtime::Semaphore running_{1};

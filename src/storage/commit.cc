@@ -28,7 +28,7 @@ Task<void> Committer::run(runtime::StopToken stop) {
     while (!store_.failed()) {
         collect();
         if (items_.empty()) {
-            drained_.notify_all();
+            progress_.notify_all();
             if (stop.stop_requested()) break;
             (void)co_await work_.wait({.stop = stop});
             continue;
@@ -38,16 +38,22 @@ Task<void> Committer::run(runtime::StopToken stop) {
         busy_ = false;
         if (written) {
             complete();
+            progress_.notify_all();
+        } else if (store_.stopping() && written.error().code == ErrorCode::kUnavailable) {
+            break;  // there is no place in the journal, and nobody makes one any more
         } else {
             store_.fail_store(written.error());
         }
     }
-    if (store_.failed()) give_up(store_.usable().error());
-    drained_.notify_all();
+    // What a full disk did not let through before the end was not acknowledged.
+    ended_ = true;
+    give_up(store_.usable().error());
+    progress_.notify_all();
 }
 
 Task<void> Committer::drain() {
-    while (!store_.failed() && (busy_ || !queue_.empty())) (void)co_await drained_.wait();
+    while ((busy_ || !queue_.empty()) && !ended_ && !store_.admission().disk_full())
+        (void)co_await progress_.wait();
 }
 
 void Committer::collect() {
@@ -77,7 +83,9 @@ bool Committer::collect_from(PartitionLog& log) {
     builder_.add_records(log.pending_records(), record_count);
     size_t taken = 0;
     if (log.pending_entries() > 0) {
-        const bool large = log.pending_bytes() >= store_.limits().bypass_bytes_min;
+        const bool large =
+            log.pending_bytes() >= store_.limits().bypass_bytes_min ||
+            !store_.limits().fits_inline(log.state().memory[log.first_pending()].payload.size());
         log.streaming = large;
         const Bypass bypass = large ? try_bypass(log, &item, &taken) : Bypass::kInline;
         if (bypass == Bypass::kInline) taken = add_entries(log, &item);
@@ -98,12 +106,9 @@ size_t Committer::add_entries(PartitionLog& log, Item* item) {
     size_t taken = 0;
     for (size_t i = log.first_pending(); i < state.memory.size(); ++i) {
         const MemoryEntry& entry = state.memory[i];
-        const size_t size = kEntryHeaderBytes + entry.payload.size();
-        if (size > store_.limits().inline_bytes_max) {
-            // Only its segment can take it, and is being made ready for that.
-            break;
-        }
-        if (size > builder_.room()) break;
+        // Only its segment can take it: the next commit asks for that.
+        if (!store_.limits().fits_inline(entry.payload.size())) break;
+        if (kEntryHeaderBytes + entry.payload.size() > builder_.room()) break;
         builder_.add_entry(entry.info, entry.payload.bytes(), entry.summary_bytes);
         item->end = entry.info.end();
         item->bytes += entry.payload.size();

@@ -30,10 +30,16 @@ class Committer {
     void enqueue(PartitionLog& log);
     // Ends when `stop` is requested and nothing waits, or when the store failed.
     runtime::Task<void> run(runtime::StopToken stop);
-    // Until what waits now is durable, or the store failed.
+    // Until nothing waits, or the store failed, or the disk is full.
     runtime::Task<void> drain();
+    // Notified after each commit, when there is nothing to do, and when the disk is full: then what
+    // waits may have to wait for ever.
+    runtime::WaitQueue& progress() { return progress_; }
     // A log that could not be taken can be now.
     void wake() { work_.notify_all(); }
+
+    // The loop has ended: nothing more will be durable.
+    bool ended() const { return ended_; }
 
     uint64_t durable_block() const { return durable_block_; }
 
@@ -70,8 +76,9 @@ class Committer {
     ShardStore& store_;
     IntrusiveList<LogHook> queue_;
     runtime::WaitQueue work_;
-    runtime::WaitQueue drained_;
+    runtime::WaitQueue progress_;
     bool busy_ = false;
+    bool ended_ = false;
     uint64_t durable_block_ = 0;
     runtime::IoBuffer memory_;
     BlockBuilder builder_;

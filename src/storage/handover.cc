@@ -93,15 +93,25 @@ Task<void> Handover::move_and_report(PartitionLog* log, runtime::Gate::Holder, r
 void Handover::report(const Error& error) {
     switch (error.code) {
         case ErrorCode::kDiskFull:
-            disk_full_ = true;
             store_.admission().set_disk_full(FullPart::kSegments, true);
-            store_.wake_maintenance();  // which tries again after a while
+            if (!std::exchange(disk_full_, true)) store_.spawn_background(go_on_after_a_while());
             break;
         case ErrorCode::kUnavailable:
             break;  // stopping, or the log is being removed
         default:
             store_.fail_store(error);
     }
+}
+
+// A task of its own: the one that hands over may be waiting for a checkpoint, and that for a commit
+// that waits for its segment.
+Task<void> Handover::go_on_after_a_while() {
+    (void)co_await runtime::sleep_for(kDiskFullPause, store_.stop_token());
+    disk_full_ = false;
+    // Perhaps there is space again; who finds none says so.
+    store_.admission().set_disk_full(FullPart::kSegments, false);
+    store_.commits().wake();
+    store_.wake_maintenance();
 }
 
 Task<Result<void>> Handover::move(PartitionLog* log) {
@@ -146,7 +156,6 @@ Task<Result<void>> Handover::move_durable(PartitionLog* log) {
             log->queue_record([&run](std::vector<uint8_t>& to) { append_run(to, run.note); });
         }
         store_.admission().changed();
-        store_.admission().set_disk_full(FullPart::kSegments, false);
     }
     co_return Result<void>{};
 }
@@ -224,37 +233,58 @@ void Handover::bypass_needs(PartitionLog& log, uint64_t room, uint64_t length) {
     auto inside = log.gate().try_enter();
     if (!inside) return;
     log.segment_asked = true;
-    if (!store_.spawn_background(prepare_for_bypass(&log, 8 * length, std::move(*inside))))
+    if (!store_.spawn_background(prepare_for_bypass(&log, length, std::move(*inside))))
         log.end_segment_task();
 }
 
 Task<void> Handover::prepare_for_bypass(PartitionLog* log, uint64_t length, runtime::Gate::Holder) {
-    LogState& state = log->state();
-    Segment* active = state.active();
-    length = std::min(length, std::max(kSegmentChunkMax, length / 8));
+    (void)co_await make_segment_ready(log, length);
+}
+
+Task<Result<void>> Handover::make_segment_ready(PartitionLog* log, uint64_t length) {
+    CHECK(log->segment_asked);
+    const Result<bool> ready = co_await extend_or_open(log, length);
+    log->end_segment_task();
+    if (!ready) {
+        report(ready.error());
+        co_return fail(ready.error());
+    }
+    // Where the log was busy, the end of that wakes the commit loop.
+    if (*ready && log->has_pending()) store_.commits().enqueue(*log);
+    co_return Result<void>{};
+}
+
+Task<Result<bool>> Handover::extend_or_open(PartitionLog* log, uint64_t length) {
+    const Segment* active = log->state().active();
     const uint64_t limit = log->config().segment_bytes;
-    Result<void> done;
-    if (active != nullptr && active->data_end + length / 8 <= limit) {
+    // Ahead of need, within reason.
+    const uint64_t ahead = std::max(length, std::min(8 * length, kSegmentChunkMax));
+    if (active != nullptr && (active->data_end == 0 || active->data_end + length <= limit)) {
         // Growing the file needs no exclusion from those who write to it.
         const uint32_t id = active->id;
-        auto pin = co_await store_.files().pin(
+        SegmentFiles::Pin pin = co_await try_(store_.files().pin(
             {log->id(), id},
             segment_path(store_.options().directory, log->id(), active->base.offset, id),
-            runtime::kOpenRead | runtime::kOpenWrite);
-        done = pin ? co_await extend(log, id, &*pin, length)
-                   : Result<void>(fail(std::move(pin).error()));
-    } else if (!log->moving() && !log->held()) {
+            runtime::kOpenRead | runtime::kOpenWrite));
+        co_await try_(extend(log, id, &pin, ahead));
+    } else if (log->moving() || log->held()) {
+        co_return false;
+    } else {
         log->set_moving(true);
-        auto pin = co_await open_new_segment(log, std::min(length, std::max(limit, length / 8)));
-        if (!pin) done = fail(std::move(pin).error());
+        auto pin = co_await open_new_segment(log, std::max(length, std::min(ahead, limit)));
         log->set_moving(false);
+        if (!pin) co_return fail(std::move(pin).error());
     }
-    log->end_segment_task();
-    if (!done)
-        report(done.error());
-    else
-        store_.admission().set_disk_full(FullPart::kSegments, false);
-    if (log->has_pending()) store_.commits().enqueue(*log);
+    co_return true;
+}
+
+Task<Result<void>> Handover::admit_large(PartitionLog* log, uint64_t bytes) {
+    auto inside = log->gate().try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    co_await log->wait_segment_task();
+    const uint64_t length = run_length(1, bytes) + round_to_page(2 * log->state().memory_bytes);
+    log->segment_asked = true;
+    co_return co_await make_segment_ready(log, length);
 }
 
 Task<Result<void>> Handover::roll_if_expired(PartitionLog* log) {
@@ -264,8 +294,11 @@ Task<Result<void>> Handover::roll_if_expired(PartitionLog* log) {
         now_ms - active->created_ms < log->config().segment_ms || log->moving()) {
         co_return Result<void>{};
     }
-    // It takes no more runs; the next hand-over opens another.
-    active->full = true;
+    // It takes no more runs; the next hand-over opens another. The journal has to know it now: from
+    // here on a truncation may take the whole segment, and a replay must do the same.
+    const SegmentClosed full{.segment = active->id, .footer_position = active->data_end};
+    log->state().close_segment(full);
+    log->queue_record([&full](std::vector<uint8_t>& to) { append_segment_closed(to, full); });
     auto inside = log->gate().try_enter();
     if (inside) co_await close_segment(log, active->id, std::move(*inside));
     co_return Result<void>{};

@@ -38,20 +38,26 @@ class Handover {
     // A bypass of `length` wants an open segment with room for it; there is `room`.
     void bypass_needs(PartitionLog& log, uint64_t room, uint64_t length);
 
+    // An entry so large that only a segment can take it is to come: makes its segment ready, or
+    // tells that the disk is full.
+    runtime::Task<Result<void>> admit_large(PartitionLog* log, uint64_t bytes);
+
     // --- from the maintenance task
     // Moves what is due: whole runs; the oldest while memory is short; all whose oldest entry is in
     // a block before `old_block`.
     runtime::Task<void> run(uint64_t old_block);
     bool due(uint64_t old_block) { return next(old_block) != nullptr; }
-    // Something could not be done because the disk is full; try again after a while.
-    bool blocked() const { return disk_full_; }
-    void unblock() { disk_full_ = false; }
 
     runtime::Task<Result<void>> move(PartitionLog* log);
     // Rolls the active segment if it is older than its log's segment_ms.
     runtime::Task<Result<void>> roll_if_expired(PartitionLog* log);
 
   private:
+    // For a bypass of `length`. The caller has set the log's segment_asked; when it is reset, the
+    // commits that found it set go on.
+    runtime::Task<Result<void>> make_segment_ready(PartitionLog* log, uint64_t length);
+    // False: the log is busy, and nothing was done.
+    runtime::Task<Result<bool>> extend_or_open(PartitionLog* log, uint64_t length);
     runtime::Task<void> move_and_report(PartitionLog* log, runtime::Gate::Holder inside,
                                         runtime::Units units);
     runtime::Task<Result<void>> move_durable(PartitionLog* log);
@@ -71,6 +77,7 @@ class Handover {
     PartitionLog* next(uint64_t old_block);
     // Errors of the disk but a full one stop the store.
     void report(const Error& error);
+    runtime::Task<void> go_on_after_a_while();
     void linger(PartitionLog& log);
 
     ShardStore& store_;

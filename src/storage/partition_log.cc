@@ -59,7 +59,9 @@ std::optional<Log::TermEnd> PartitionLog::end_of_term(int32_t term) const {
 }
 
 Task<Result<void>> PartitionLog::admit(uint64_t bytes, StopToken stop) {
-    return store_.admission().admit(bytes, stop);
+    co_await try_(store_.admission().admit(bytes, stop));
+    if (store_.limits().fits_inline(bytes)) co_return Result<void>{};
+    co_return co_await store_.handover().admit_large(this, bytes);
 }
 
 Result<void> PartitionLog::append(Entry entry) {
@@ -100,13 +102,13 @@ void PartitionLog::enqueue() { store_.commits().enqueue(*this); }
 
 Task<Result<void>> PartitionLog::wait_durable(Position position) {
     if (position <= durable_end_) co_return Result<void>{};
-    if (store_.failed()) co_return store_.usable();
+    if (store_.failed() || store_.commits().ended()) co_return store_.usable();
     co_return co_await durable_waiters_.wait(position);
 }
 
 Task<Result<void>> PartitionLog::wait_records(uint64_t count) {
     if (count <= records_durable_) co_return Result<void>{};
-    if (store_.failed()) co_return store_.usable();
+    if (store_.failed() || store_.commits().ended()) co_return store_.usable();
     co_return co_await record_waiters_.wait(count);
 }
 
@@ -181,6 +183,9 @@ Task<Result<void>> PartitionLog::truncate_suffix(Position end) {
     ++hold_;
     co_await wait_quiet();
     Result<void> usable = store_.usable();
+    if (usable) usable = store_.admission().admit_record();
+    if (usable && end.offset < state_.start_offset)
+        usable = fail(ErrorCode::kOutOfRange, "a truncation to below the log's start");
     uint64_t record = records_queued_;
     std::vector<Segment> removed;
     if (usable && end < state_.end) {
@@ -240,6 +245,7 @@ Task<Result<void>> PartitionLog::truncate_prefix(int64_t start_offset) {
         co_await try_(wait_durable({start_offset, 0}));
     }
     Result<void> usable = store_.usable();
+    if (usable) usable = store_.admission().admit_record();
     uint64_t record = records_queued_;
     std::vector<Segment> removed;
     if (usable && start_offset > state_.start_offset) {
@@ -269,7 +275,8 @@ void PartitionLog::remove_segments(std::vector<Segment> segments, uint64_t after
 }
 
 Task<Result<void>> PartitionLog::save_hard_state(HardState state) {
-    if (Result<void> usable = store_.usable(); !usable) co_return usable;
+    co_await try_(store_.usable());
+    co_await try_(store_.admission().admit_record());
     state_.hard_state = state;
     if (store_.bugs().forget_hard_state) co_return Result<void>{};
     const uint64_t record =

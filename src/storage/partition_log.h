@@ -78,6 +78,7 @@ class PartitionLog final : public Log {
     }
     runtime::Task<Result<void>> wait_records(uint64_t count);
     uint64_t records_queued() const { return records_queued_; }
+    uint64_t records_durable() const { return records_durable_; }
 
     // What the next block should take.
     size_t pending_entries() const { return pending_entries_; }

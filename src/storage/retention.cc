@@ -38,7 +38,8 @@ Task<void> Retention::look_at(PartitionLog* log) {
         now_ms - log->unflushed_since_ms() >= log->config().segment_ms)
         store_.handover().ask(*log);
     if (auto rolled = co_await store_.handover().roll_if_expired(log); !rolled) co_return;
-    if (!log->config().delete_by_retention) co_return;
+    // While its suffix is being cut the start must not pass the new end.
+    if (!log->config().delete_by_retention || log->held()) co_return;
     const int64_t start = new_start(*log, now_ms);
     if (start > log->start_offset()) (void)co_await log->truncate_prefix(start);
 }

@@ -20,7 +20,6 @@ namespace {
 constexpr size_t kOpenSegmentsMax = 256;
 constexpr uint64_t kFirstJournalFileBytes = 2_MiB;
 constexpr uint64_t kRunBytes = 1_MiB;
-constexpr Duration kRetryAfter = 200ms;  // when the disk was full
 
 StoreOptions sane(StoreOptions options) {
     options.journal_file_bytes =
@@ -118,17 +117,20 @@ Task<void> ShardStore::close() {
     stopping_ = true;
     admission_.all_changed();
     if (opened_) {
+        // What waits may need what the background does: room in a segment, a journal file.
+        co_await committer_.drain();
         scope_.request_stop();
         journal_.wanted().notify_all();
         co_await scope_.close();
+        journal_.give_up();
         co_await committer_.drain();
+        co_await commit_scope_.close();
         if (!failed()) {
-            auto done = co_await checkpointer_.run();
+            auto done = co_await checkpointer_.run(false);
             if (!done && !failed())
                 Shard::current().log().warn("storage", "no checkpoint at the close", "error=\"{}\"",
                                             done.error().to_string());
         }
-        co_await commit_scope_.close();
         options_.memory->set_reclaimer(Shard::current().id(), nullptr);
         opened_ = false;
     }
@@ -152,11 +154,12 @@ Task<Result<void>> ShardStore::flush() {
     co_await committer_.drain();
     co_await try_(usable());
     // The checkpoint is what the caller goes on with: an older one would bring back an older state.
-    co_return co_await checkpointer_.run();
+    co_return co_await checkpointer_.run(true);
 }
 
 Task<Result<Log*>> ShardStore::create_log(LogId id, LogConfig config) {
     co_await try_(usable());
+    co_await try_(admission_.admit_record());
     if (logs_.contains(id)) co_return fail(ErrorCode::kAlreadyExists, fmt::format("log {}", id.v));
     auto made = std::make_unique<PartitionLog>(*this, id);
     PartitionLog* log = made.get();
@@ -174,6 +177,7 @@ Task<Result<void>> ShardStore::remove_log(LogId id) {
     PartitionLog* log = find_log(id);
     if (log == nullptr || log->removing())
         co_return fail(ErrorCode::kNotFound, fmt::format("log {}", id.v));
+    co_await try_(admission_.admit_record());
     log->mark_removing();
     const uint64_t record = log->queue_record(
         [](std::vector<uint8_t>& to) { append_mark(to, RecordType::kRemoveLog); });
@@ -264,34 +268,24 @@ Task<Result<void>> ShardStore::make_log_directory(LogId id) {
 
 Task<void> ShardStore::maintain() {
     const runtime::StopToken stop = scope_.stop_token();
-    Instant retry_at = Instant::never();
     while (!stop.stop_requested() && !failed()) {
-        if (!handover_.blocked()) {
-            retry_at = Instant::never();
-        } else if (retry_at == Instant::never()) {
-            retry_at = Shard::current().now() + kRetryAfter;
-        } else if (Shard::current().now() >= retry_at) {
-            // Perhaps there is space again.
-            retry_at = Instant::never();
-            handover_.unblock();
-            committer_.wake();
-            maintenance_due_ = true;
-        }
         if (!std::exchange(maintenance_due_, false)) {
-            (void)co_await maintenance_wake_.wait({.deadline = retry_at, .stop = stop});
+            (void)co_await maintenance_wake_.wait({.stop = stop});
             continue;
         }
         co_await handover_.run(checkpointer_.old_block());
-        if (!checkpointer_.due() || stop.stop_requested()) continue;
-        auto done = co_await checkpointer_.run();
-        if (done) admission_.set_disk_full(FullPart::kJournal, false);
-        if (done || failed() || stopping_) continue;
-        if (done.error().code != ErrorCode::kDiskFull) {
+        if (stop.stop_requested()) co_return;
+        Result<void> done;
+        if (checkpointer_.due()) done = co_await checkpointer_.run(true);
+        const bool full = !done && done.error().code == ErrorCode::kDiskFull;
+        if (!done && !full) {
             fail_store(done.error());
             co_return;
         }
-        admission_.set_disk_full(FullPart::kJournal, true);
-        (void)co_await runtime::sleep_for(kRetryAfter, stop);
+        admission_.set_disk_full(FullPart::kCheckpoint, full);
+        if (!full) continue;
+        (void)co_await runtime::sleep_for(kDiskFullPause, stop);
+        maintenance_due_ = true;
     }
 }
 
@@ -316,7 +310,8 @@ Task<void> ShardStore::prepare_journal() {
         if (!no_file) admission_.set_disk_full(FullPart::kJournal, true);
         wake_maintenance();
         // A checkpoint frees files, and says so.
-        const Instant deadline = no_file ? Instant::never() : Shard::current().now() + kRetryAfter;
+        const Instant deadline =
+            no_file ? Instant::never() : Shard::current().now() + kDiskFullPause;
         (void)co_await journal_.wanted().wait({.deadline = deadline, .stop = stop});
     }
 }

@@ -27,13 +27,21 @@
 
 namespace weir::storage {
 
+// So long after the disk was found full it is tried again.
+inline constexpr Duration kDiskFullPause = 200ms;
+
 // Limits that follow from the options.
 struct StoreLimits {
     uint64_t block_bytes_max;   // of one journal block
-    uint64_t inline_bytes_max;  // an entry larger than this never goes into the journal
+    uint64_t inline_bytes_max;  // of one entry with its header in a block
     uint64_t bypass_bytes_min;
     uint64_t run_bytes;         // a run is closed when its payloads reach this
     uint64_t checkpoint_bytes;  // of journal between two checkpoints
+
+    // Else the entry goes to its segment in any case, never into the journal.
+    bool fits_inline(uint64_t payload_bytes) const {
+        return payload_bytes + kEntryHeaderBytes <= inline_bytes_max;
+    }
 };
 
 class ShardStore final : public Store {

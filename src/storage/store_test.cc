@@ -133,6 +133,19 @@ TEST_F(StoreTest, an_entry_larger_than_a_block_is_taken) {
     });
 }
 
+TEST_F(StoreTest, an_entry_is_taken_by_the_journal_or_by_its_segment_whatever_its_size) {
+    options.bypass_bytes_min = 1_MiB;  // beyond the largest entry of a block, which is 32 KiB
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        int entries = 0;
+        for (size_t size = 32_KiB - 100; size < 32_KiB + 20; size += 7, ++entries) {
+            must(co_await log->admit(size, {}));
+            must(co_await append_durably(log, make_entry(*log, size)));
+        }
+        EXPECT_EQ(must(co_await read_and_check(log, 0, entries)), entries);
+    });
+}
+
 TEST_F(StoreTest, suffix_truncation_is_durable_wherever_the_entries_are) {
     for (const int64_t keep : {3990, 1500, 10, 0}) {
         const LogId id{static_cast<uint64_t>(100 + keep)};
@@ -265,6 +278,62 @@ TEST_F(StoreTest, retention_lets_old_segments_go) {
     });
 }
 
+// A segment that was full because of its age, and told nobody so before its footer was written, was
+// taken whole by a truncation meanwhile and came back, without its file, with the next start.
+TEST_F(StoreTest, a_segment_that_went_while_it_was_rolled_by_age_stays_gone) {
+    node.disk_faults().sync_mean = 30ms;
+    options.retention_check_ms = 100;
+    int64_t end = 0;
+    for (int life = 0; life < 60; ++life) {
+        with_store_killed([&](Store& store) -> Task<void> {
+            Log* log = store.find({7});
+            if (log == nullptr) log = must(co_await store.create_log({7}, {}));
+            log->configure({.segment_ms = 200, .retention_ms = -1});
+            EXPECT_EQ(log->end(), (Position{end, 0}));
+            co_await append_many(log, 5, 300);
+            (void)co_await runtime::sleep_for(400ms + life * 5ms);
+            must(co_await log->truncate_prefix(log->end().offset));
+            end = log->end().offset;
+            (void)co_await runtime::sleep_for(2s);
+            EXPECT_FALSE(store.failed());
+        });
+    }
+}
+
+TEST_F(StoreTest, retention_counts_payloads_and_not_what_pads_them) {
+    // Each entry is a run of its own, and so fills pages.
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 64_KiB,
+                                                        .segment_ms = 100,
+                                                        .retention_bytes = 20'000,
+                                                        .retention_ms = -1}));
+        for (int i = 0; i < 40; ++i) {
+            must(co_await append_durably(log, make_entry(*log, 100)));
+            (void)co_await runtime::sleep_for(3s);
+        }
+        EXPECT_GE(log->size_bytes(), 40u * 4096u);
+        EXPECT_EQ(log->start_offset(), 0) << "4,000 bytes are no more than 20,000";
+        log->configure({.segment_bytes = 64_KiB,
+                        .segment_ms = 100,
+                        .retention_bytes = 2'000,
+                        .retention_ms = -1});
+        (void)co_await runtime::sleep_for(3s);
+        EXPECT_EQ(log->start_offset(), 20);
+    });
+}
+
+TEST_F(StoreTest, a_truncation_to_below_the_start_is_refused) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        co_await append_many(log, 20, 300);
+        must(co_await log->truncate_prefix(10));
+        EXPECT_EQ((co_await log->truncate_suffix({9, 0})).error().code, ErrorCode::kOutOfRange);
+        EXPECT_EQ(log->end(), (Position{20, 0}));
+        must(co_await log->truncate_suffix({10, 0}));
+        EXPECT_EQ(log->end(), (Position{10, 0}));
+    });
+}
+
 struct ManyShards : StoreTest {
     // Opens the stores of a node with so many shards, and runs `use` on shard 0.
     void run_on_shards(uint32_t shards, std::function<Task<void>(StoreSet&)> use,
@@ -358,6 +427,53 @@ TEST_F(ManyShards, a_crash_while_the_number_of_shards_changes_is_harmless) {
     });
 }
 
+// Where the checkpoint of an old shard failed the change went on from the one before: entries, logs
+// and segments were as they had been then.
+TEST_F(ManyShards, a_full_disk_while_the_number_of_shards_changes_is_harmless) {
+    constexpr int kLogs = 6;
+    uint32_t shards = 1;
+    int entries = 0;
+    int refused = 0;
+    for (int round = 0; round < 120; ++round) {
+        const bool grow = refused == 0 || round % 4 == 0;
+        if (grow) {
+            run_on_shards(
+                shards,
+                [&](StoreSet& set) -> Task<void> {
+                    for (uint64_t id = 1; id <= kLogs; ++id) {
+                        co_await runtime::on(owner_of({id}, shards), [&, id]() -> Task<void> {
+                            Log* log = set.local().find({id});
+                            if (log == nullptr)
+                                log = must(co_await set.local().create_log({id}, {}));
+                            EXPECT_EQ(log->end(), (Position{entries, 0})) << "log " << id;
+                            EXPECT_EQ(must(co_await read_and_check(log, 0, entries)), entries);
+                            co_await append_many(log, 5, 300);
+                        });
+                    }
+                    entries += 5;
+                },
+                true);
+        }
+        node.disk_faults().metadata_full_chance = 0.1;
+        node.set_shard_count(1 + (shards % 3));
+        world.start(node, [&](Shard& shard) -> Task<void> {
+            if (shard.id() != 0) co_return;
+            auto set = co_await StoreSet::open(options);
+            if (!set) {
+                EXPECT_EQ(set.error().code, ErrorCode::kDiskFull) << set.error().to_string();
+                ++refused;
+                co_return;
+            }
+            shards = 1 + (shards % 3);
+            co_await (*set)->close();
+        });
+        CHECK(world.run_until([&] { return node.finished(); }, 1h) == sim::World::Outcome::kDone);
+        world.reap(node);
+        node.disk_faults().metadata_full_chance = 0;
+    }
+    EXPECT_GT(refused, 5);
+}
+
 TEST_F(StoreTest, a_directory_is_opened_by_one_process_alone) {
     with_store([&](Store&) -> Task<void> {
         auto second = co_await StoreSet::open(options);
@@ -387,6 +503,82 @@ TEST_F(StoreTest, a_full_disk_is_answered_and_passes) {
         co_await append_many(log, 3000, 1000);
         EXPECT_EQ(must(co_await read_and_check(log, 0, acknowledged + 3000)), acknowledged + 3000);
     });
+}
+
+// The commit of a large entry waits for its segment; the checkpoint waited for that commit; and the
+// task that tries the disk again was the one that wrote the checkpoint.
+TEST_F(StoreTest, a_checkpoint_that_is_due_while_the_disk_is_full_holds_up_nobody) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* small = must(co_await store.create_log({7}, {}));
+        Log* large = must(co_await store.create_log({8}, {}));
+        co_await append_many(small, 100, 1000);
+        node.disk().set_capacity(1_MiB);  // less than it holds
+        must(large->append(make_entry(*large, 100_KiB)));
+        const uint64_t checkpoints = store.metrics().checkpoints;
+        for (int i = 0; i < 300; ++i) {
+            if (!co_await small->admit(1000, {})) break;
+            must(co_await append_durably(small, make_entry(*small, 1000)));
+        }
+        (void)co_await runtime::sleep_for(2s);
+        EXPECT_EQ(large->durable_end(), Position{});
+        node.disk().set_capacity(1_GiB);
+        (void)co_await runtime::sleep_for(2s);
+        EXPECT_EQ(large->durable_end(), (Position{1, 0}));
+        EXPECT_GT(store.metrics().checkpoints, checkpoints);
+        EXPECT_EQ(must(co_await read_and_check(large, 0, 1)), 1);
+    });
+}
+
+TEST_F(StoreTest, appends_are_admitted_again_soon_after_the_disk_was_full_for_a_moment) {
+    // ... be it for a journal file, a checkpoint or a segment.
+    options.retention_check_ms = 3'600'000;  // nothing else that happens by itself
+    for (const size_t size : {200, 20'000, 100'000}) {
+        with_store([&](Store& store) -> Task<void> {
+            Log* log = must(co_await store.create_log({size}, {}));
+            for (int burst = 0; burst < 20; ++burst) {
+                co_await append_many(log, burst + 1, size);
+                node.disk_faults().metadata_full_chance = 1;
+                bool refused = false;
+                for (int i = 0; i < 10'000 && !refused; ++i) {
+                    refused = !co_await log->admit(size, {});
+                    if (!refused) must(co_await append_durably(log, make_entry(*log, size)));
+                }
+                EXPECT_TRUE(refused);
+                node.disk_faults().metadata_full_chance = 0;
+                (void)co_await runtime::sleep_for(1s);
+                must(co_await log->admit(size, {}));
+                must(co_await append_durably(log, make_entry(*log, size)));
+            }
+        });
+    }
+}
+
+// Run notes that a hand-over left for the last commit need a journal file, and nobody made one any
+// more.
+TEST_F(StoreTest, a_store_closes_wherever_in_its_journal_it_stands) {
+    options.journal_file_bytes = 64_KiB;
+    options.journal_bytes_max = 192_KiB;
+    options.unflushed_bytes_max = 64_KiB;
+    options.bypass_bytes_min = 1_MiB;
+    std::map<LogId, int64_t> ends{{{7}, 0}, {{8}, 0}, {{9}, 0}};
+    for (int appends = 1; appends < 100; ++appends) {
+        with_store([&](Store& store) -> Task<void> {
+            Log* log = nullptr;
+            for (auto& [id, end] : ends) {
+                log = store.find(id);
+                if (log == nullptr) log = must(co_await store.create_log(id, {}));
+                EXPECT_EQ(log->end(), (Position{end, 0}));
+                for (int i = 0; i < appends; ++i) {
+                    must(co_await log->admit(3000, {}));
+                    must(log->append(make_entry(*log, 3000)));
+                }
+                end = log->end().offset;
+            }
+            for (auto& [id, end] : ends) must(co_await store.find(id)->wait_durable({end, 0}));
+            for (int vote = 0; vote < appends % 17; ++vote)
+                must(co_await log->save_hard_state({.term = vote, .voted_for = 1}));
+        });
+    }
 }
 
 TEST_F(StoreTest, damage_below_the_journals_end_is_found_and_told) {
