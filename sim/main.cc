@@ -1,5 +1,5 @@
-// weir_sim: runs the storage simulation on many seeds, replays one, or shows that a switched-on bug
-// is caught.
+// weir_sim: runs the storage simulation on many seeds, replays one, or shows that switched-on bugs
+// are caught.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -77,7 +77,9 @@ int replay(const Arguments& arguments) {
     return result.failure.empty() ? 0 : 1;
 }
 
-// One seed of many; one in twenty runs twice and must leave the same trace.
+// ... and must leave the same trace.
+bool runs_twice(uint64_t seed) { return seed % 20 == 0; }
+
 SeedOutcome run_one(const Arguments& arguments, uint64_t seed) {
     const StorageRunOptions options = options_of(arguments, seed);
     const StorageRunResult result = run_storage(options);
@@ -85,7 +87,7 @@ SeedOutcome run_one(const Arguments& arguments, uint64_t seed) {
                         .failure = result.failure,
                         .virtual_ns = result.virtual_time.count(),
                         .extra = {}};
-    if (outcome.failure.empty() && seed % 20 == 0) {
+    if (outcome.failure.empty() && runs_twice(seed)) {
         const StorageRunResult again = run_storage(options);
         if (again.trace_hash != result.trace_hash) {
             outcome.failure = fmt::format("not deterministic: trace hash={:016x}, then {:016x}",
@@ -96,22 +98,25 @@ SeedOutcome run_one(const Arguments& arguments, uint64_t seed) {
     return outcome;
 }
 
-int run_many(const Arguments& arguments) {
-    SeedPool pool{.jobs = arguments.jobs == 0
-                              ? static_cast<uint32_t>(std::max(1l, sysconf(_SC_NPROCESSORS_ONLN)))
-                              : arguments.jobs};
-    uint64_t first = arguments.first;
-    if (arguments.fresh)
-        first = static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count() /
-                                      1000);
-    std::vector<uint64_t> seeds(arguments.seeds);
-    for (uint64_t i = 0; i < seeds.size(); ++i) seeds[i] = first + i;
+SeedPool pool_of(const Arguments& arguments) {
+    const auto processors = static_cast<uint32_t>(std::max(1l, sysconf(_SC_NPROCESSORS_ONLN)));
+    return {.jobs = arguments.jobs == 0 ? processors : arguments.jobs};
+}
 
+std::vector<uint64_t> seeds_of(const Arguments& arguments) {
+    std::vector<uint64_t> seeds(arguments.seeds);
+    for (uint64_t i = 0; i < seeds.size(); ++i) seeds[i] = arguments.first + i;
+    return seeds;
+}
+
+int run_many(const Arguments& arguments) {
+    const std::vector<uint64_t> seeds = seeds_of(arguments);
+    fmt::print("seeds {} to {}\n", seeds.front(), seeds.back());
     StorageRunResult::Seen seen;
     int64_t virtual_ns = 0;
     uint64_t run = 0;
     uint64_t failures = 0;
-    pool.run(
+    pool_of(arguments).run(
         seeds, [&](uint64_t seed) { return run_one(arguments, seed); },
         [&](const SeedOutcome& outcome) {
             ++run;
@@ -129,13 +134,57 @@ int run_many(const Arguments& arguments) {
             return failures < arguments.failures_max;
         });
     fmt::print("{}\n", seen.to_string());
-    if (!arguments.bug.empty()) {
-        fmt::print("bug {}: {} after {} seeds\n", arguments.bug,
-                   failures > 0 ? "caught" : "NOT CAUGHT", run);
-        return failures > 0 ? 0 : 1;
-    }
-    fmt::print("{} seeds, virtual time {}, {} failures\n", run, seconds(virtual_ns), failures);
+    fmt::print("{} seeds ({} of them twice), virtual time {}, {} failures\n", run,
+               std::ranges::count_if(seeds, runs_twice), seconds(virtual_ns), failures);
     return failures > 0 ? 1 : 0;
+}
+
+// The first of `seeds` that fails with this bug, or none; and why.
+SeedOutcome first_failure(const Arguments& arguments, const std::vector<uint64_t>& seeds,
+                          uint64_t* run) {
+    SeedOutcome found;
+    pool_of(arguments).run(
+        seeds, [&](uint64_t seed) { return run_one(arguments, seed); },
+        [&](const SeedOutcome& outcome) {
+            ++*run;
+            if (outcome.failure.empty()) return true;
+            found = outcome;
+            return false;
+        });
+    return found;
+}
+
+// A bug is caught by a seed that fails with it and passes without it.
+bool catch_bug(Arguments arguments, std::string_view bug) {
+    std::vector<uint64_t> seeds = seeds_of(arguments);
+    uint64_t run = 0;
+    bool caught = false;
+    while (!caught && !seeds.empty()) {
+        arguments.bug = bug;
+        const SeedOutcome with = first_failure(arguments, seeds, &run);
+        if (with.failure.empty()) break;
+        fmt::print("seed {}: {}\n  repeat: {}\n", with.seed, with.failure,
+                   repeat_command(arguments, with.seed));
+        arguments.bug.clear();
+        uint64_t control = 0;
+        const SeedOutcome without = first_failure(arguments, {with.seed}, &control);
+        caught = without.failure.empty();
+        if (!caught) fmt::print("  ... and without the bug too: {}\n", without.failure);
+        // Those before it may be run again: seeds end in any order.
+        std::erase(seeds, with.seed);
+    }
+    fmt::print("bug {}: {} after {} seeds\n", bug, caught ? "caught" : "NOT CAUGHT", run);
+    std::fflush(stdout);
+    return caught;
+}
+
+int catch_bugs(const Arguments& arguments) {
+    bool all = true;
+    for (const NamedBug& bug : kBugs) {
+        if (arguments.bug == "all" || arguments.bug == bug.name)
+            all &= catch_bug(arguments, bug.name);
+    }
+    return all ? 0 : 1;
 }
 
 }  // namespace
@@ -152,11 +201,14 @@ int main(int argc, char** argv) {
                    "replay one seed and print what happens, and its trace hash");
     app.add_flag("--log", arguments.log, "with --seed: also the node's log");
     app.add_option("--trace", arguments.trace, "with --seed: write each event to this file");
-    std::vector<std::string> names;
+    std::vector<std::string> names{"all"};
     for (const NamedBug& bug : kBugs) names.emplace_back(bug.name);
     app.add_option("--bug", arguments.bug,
-                   "switch a bug on; ends at the first seed that catches it")
+                   "switch a bug on, or one after the other; ends at the first seed that catches "
+                   "it, by failing with the bug and passing without it")
         ->check(CLI::IsMember(names));
+    bool list_bugs = false;
+    app.add_flag("--list-bugs", list_bugs, "print the names of the bugs");
     app.add_flag("--corruption", arguments.corruption,
                  "also corrupt data that was synced: it must be told, never be believed");
     app.add_option("--jobs", arguments.jobs, "worker processes; 0: one for each processor")
@@ -164,7 +216,15 @@ int main(int argc, char** argv) {
     app.add_option("--failures", arguments.failures_max, "stop after so many failures")
         ->capture_default_str();
     CLI11_PARSE(app, argc, argv);
+    if (list_bugs) {
+        for (const NamedBug& bug : kBugs) fmt::print("{}\n", bug.name);
+        return 0;
+    }
     if (arguments.seeds == 0) return replay(arguments);
-    if (!arguments.bug.empty()) arguments.failures_max = 1;
-    return run_many(arguments);
+    if (arguments.fresh) {
+        const auto now = std::chrono::system_clock::now().time_since_epoch();
+        arguments.first = static_cast<uint64_t>(
+            std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+    }
+    return arguments.bug.empty() ? run_many(arguments) : catch_bugs(arguments);
 }
