@@ -267,6 +267,9 @@ void StorageRun::judge(const Error& error, std::string_view what, const Life& li
             break;
         case ErrorCode::kIo:
             if (may_fail() || over) return;
+            // A page that cannot be read stays so on a disk that is healed otherwise: it was told.
+            loss_is_told_ |= plan_.disk.latent_error_chance > 0;
+            if (loss_is_told_) return;
             break;
         case ErrorCode::kCorrupt:
             ++result_.seen.corruptions_told;

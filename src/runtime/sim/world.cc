@@ -287,7 +287,8 @@ bool World::step() {
         turn(*ready_[ready_.size() == 1 ? 0 : schedule_prng_.below(ready_.size())]);
         return true;
     }
-    if (foreground_events_ == 0) return false;
+    // Background events alone keep nothing going; but a shard that yielded as one came due does.
+    if (foreground_events_ == 0 && ready_.empty()) return false;
     ++steps_;
     std::ranges::pop_heap(events_, Later{});
     const Event event = std::move(events_.back());

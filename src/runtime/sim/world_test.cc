@@ -44,6 +44,21 @@ TEST(World, time_passes_only_by_waiting) {
     EXPECT_LT(waited, 3601s);
 }
 
+TEST(World, a_shard_that_yields_as_the_clock_jumps_goes_on) {
+    Plan plan{.seed = 1};
+    plan.clock.jump_mean = 1ms;
+    plan.clock.jump_max = 1ms;
+    plan.schedule.clock_read_cost = 1us;
+    World world({.plan = plan});
+    Node& node = world.add_node({.name = "n1"});
+    run_on(world, node, [](Shard& shard) -> Task<void> {
+        const Instant end = shard.now() + 50ms;
+        while (shard.now() < end) {
+            if (shard.need_preempt()) co_await yield();
+        }
+    });
+}
+
 TEST(World, a_file_survives_the_end_of_its_process_and_a_power_cut_after_sync) {
     World world(quiet());
     Node& node = world.add_node({.name = "n1"});
