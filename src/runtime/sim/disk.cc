@@ -192,7 +192,7 @@ void Disk::set_page(Inode& inode, size_t page, PageRef content) {
 
 int32_t Disk::write(Inode& inode, uint64_t offset, Bytes from) {
     if (from.empty()) return 0;
-    inode.write_before = std::exchange(inode.last_write, ++writes_);
+    ++writes_;
     const size_t pages_before = inode.slots.size();
     if (inode.slots.size() < pages_of(offset + from.size()))
         inode.slots.resize(pages_of(offset + from.size()));
@@ -334,14 +334,20 @@ int32_t Disk::list(std::string_view path, std::vector<std::string>* names) const
 
 void Disk::sync(Inode& inode, uint64_t barrier) {
     size_t kept = 0;
+    uint64_t newest = 0;
     for (Inode::PageVersion& version : inode.unsynced) {
         if (version.sequence <= barrier) {
+            newest = std::max(newest, inode.slots[version.page].write);
             inode.slots[version.page].durable = std::move(version.content);
         } else {
             inode.unsynced[kept++] = std::move(version);
         }
     }
     inode.unsynced.resize(kept);
+    if (newest > inode.flushed_writes.front()) {
+        std::shift_right(inode.flushed_writes.begin(), inode.flushed_writes.end(), 1);
+        inode.flushed_writes.front() = newest;
+    }
     while (!inode.unsynced_sizes.empty() && inode.unsynced_sizes.front().sequence <= barrier) {
         inode.durable_size = inode.unsynced_sizes.front().size;
         inode.unsynced_sizes.erase(inode.unsynced_sizes.begin());
@@ -553,7 +559,8 @@ void Disk::lose_page(Inode& inode, Prng& prng) {
     inode.slots[prng.below(inode.slots.size())].unreadable = true;
 }
 
-std::string Disk::rot(Prng& prng) {
+std::string Disk::rot(Prng& prng,
+                      const std::function<bool(std::string_view path, bool settled)>& may) {
     struct Candidate {
         std::string path;
         InodeRef inode;
@@ -571,7 +578,7 @@ std::string Disk::rot(Prng& prng) {
         }
         for (size_t page = 0; page < pages_of(inode->size); ++page) {
             const uint64_t write = inode->slots[page].write;
-            if (write != 0 && write != inode->last_write && write != inode->write_before)
+            if (write != 0 && may(path, write <= inode->flushed_writes.back()))
                 candidates.push_back({path, inode, page});
         }
     }

@@ -15,6 +15,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -71,8 +72,9 @@ class Inode {
     std::vector<Slot> slots;
     std::vector<PageVersion> unsynced;  // in order of completion
     std::vector<SizeVersion> unsynced_sizes;
-    uint64_t last_write = 0;
-    uint64_t write_before = 0;
+    // The newest write that each of the last flushes covered, the last flush first; flushes that
+    // covered none do not count.
+    std::array<uint64_t, 4> flushed_writes{};
 
     // A directory.
     std::map<std::string, InodeRef, std::less<>> names;
@@ -130,9 +132,12 @@ class Disk {
     // Corruption of what is stored, durable or not.
     void flip_bit(Inode& inode, Prng& prng);
     void lose_page(Inode& inode, Prng& prng);  // -EIO until it is written again
-    // Flips a bit somewhere on the disk, but not in what the last two writes to a file wrote: there
-    // damage looks like a torn write. Says where; empty when there is no such place.
-    std::string rot(Prng& prng);
+    // Flips a bit somewhere on the disk where `may` allows it: the page is settled when what
+    // wrote it was flushed before the last three flushes of its file. Later damage looks like a
+    // torn write to whoever recovers from the file's end, also when that end was itself recovered.
+    // Says where; empty when there is no such place.
+    std::string rot(Prng& prng,
+                    const std::function<bool(std::string_view path, bool settled)>& may);
 
     // A hash of all names and all that reads would see: two disks with the same content have the
     // same.
