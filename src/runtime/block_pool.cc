@@ -1,0 +1,89 @@
+#include "runtime/block_pool.h"
+
+#include <sys/mman.h>
+
+#include <array>
+#include <bit>
+#include <cstdlib>
+#include <mutex>
+
+#include "base/check.h"
+#include "base/units.h"
+
+namespace weir::runtime::block_pool {
+namespace {
+
+constexpr size_t kPage = 4096;
+// Powers of two from kBlockBytesMin on; what is larger than the last is mapped and unmapped each
+// time.
+constexpr size_t kClasses = 8;
+
+struct FreeBlock {
+    FreeBlock* next;
+};
+
+struct Pool {
+    std::mutex mutex;
+    std::array<FreeBlock*, kClasses> free{};
+    size_t idle_bytes = 0;
+};
+
+Pool& pool() {
+    static Pool instance;
+    return instance;
+}
+
+size_t class_of(size_t size) {
+    return static_cast<size_t>(std::bit_width((size - 1) / kBlockBytesMin));
+}
+size_t class_bytes(size_t size_class) { return kBlockBytesMin << size_class; }
+
+uint8_t* map(size_t size) {
+    void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) std::abort();
+    return static_cast<uint8_t*>(memory);
+}
+
+void unmap(uint8_t* block, size_t size) { CHECK(munmap(block, size) == 0); }
+
+}  // namespace
+
+uint8_t* allocate(size_t size) {
+    CHECK(size >= kBlockBytesMin);
+    const size_t size_class = class_of(size);
+    if (size_class >= kClasses) return map(round_up(size, kPage));
+    Pool& shared = pool();
+    {
+        const std::lock_guard lock(shared.mutex);
+        if (FreeBlock* block = shared.free[size_class]) {
+            shared.free[size_class] = block->next;
+            shared.idle_bytes -= class_bytes(size_class);
+            return reinterpret_cast<uint8_t*>(block);
+        }
+    }
+    return map(class_bytes(size_class));
+}
+
+void free(uint8_t* block, size_t size) {
+    const size_t size_class = class_of(size);
+    if (size_class >= kClasses) return unmap(block, round_up(size, kPage));
+    Pool& shared = pool();
+    {
+        const std::lock_guard lock(shared.mutex);
+        if (shared.idle_bytes + class_bytes(size_class) <= kIdleBytesMax) {
+            auto* freed = reinterpret_cast<FreeBlock*>(block);
+            freed->next = shared.free[size_class];
+            shared.free[size_class] = freed;
+            shared.idle_bytes += class_bytes(size_class);
+            return;
+        }
+    }
+    unmap(block, class_bytes(size_class));
+}
+
+size_t idle_bytes() {
+    const std::lock_guard lock(pool().mutex);
+    return pool().idle_bytes;
+}
+
+}  // namespace weir::runtime::block_pool

@@ -1,0 +1,65 @@
+#include "runtime/block_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "base/prng.h"
+
+namespace weir::runtime {
+namespace {
+
+TEST(BlockPool, blocks_hold_what_was_asked_for_and_lie_apart) {
+    Prng prng(1);
+    struct Held {
+        uint8_t* block;
+        size_t size;
+        uint8_t mark;
+    };
+    std::vector<Held> held;
+    for (int step = 0; step < 2000; ++step) {
+        if (held.size() < 20 && prng.chance(0.6)) {
+            const size_t size =
+                prng.between(block_pool::kBlockBytesMin, prng.chance(0.1) ? 9 << 20 : 300'000);
+            const auto mark = static_cast<uint8_t>(prng.next());
+            held.push_back({block_pool::allocate(size), size, mark});
+            EXPECT_EQ(reinterpret_cast<uintptr_t>(held.back().block) % 4096, 0u);
+            std::memset(held.back().block, mark, size);
+        } else if (!held.empty()) {
+            const Held gone = held[prng.below(held.size())];
+            std::erase_if(held, [&](const Held& each) { return each.block == gone.block; });
+            for (size_t at = 0; at < gone.size; at += 1000) ASSERT_EQ(gone.block[at], gone.mark);
+            ASSERT_EQ(gone.block[gone.size - 1], gone.mark);
+            block_pool::free(gone.block, gone.size);
+        }
+        ASSERT_LE(block_pool::idle_bytes(), block_pool::kIdleBytesMax);
+    }
+    for (const Held& each : held) block_pool::free(each.block, each.size);
+}
+
+TEST(BlockPool, a_freed_block_is_used_again) {
+    uint8_t* block = block_pool::allocate(100'000);
+    block_pool::free(block, 100'000);
+    uint8_t* again = block_pool::allocate(120'000);
+    EXPECT_EQ(again, block) << "of the same class";
+    block_pool::free(again, 120'000);
+}
+
+TEST(BlockPool, a_block_may_be_freed_on_another_thread) {
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([] {
+            for (int i = 0; i < 500; ++i) {
+                uint8_t* block = block_pool::allocate(64 << 10);
+                block[0] = 1;
+                std::thread([block] { block_pool::free(block, 64 << 10); }).join();
+            }
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace weir::runtime
