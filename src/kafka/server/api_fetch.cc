@@ -228,17 +228,17 @@ std::vector<Part> find_parts(Server& server, const std::vector<FetchTarget>& tar
 
 // How much of `wanted` this fetch may read now. Bytes on their way to slow clients are bounded a
 // shard: when little is left, a fetch gets less, half of it at most so that the next one gets some
-// too; when nothing is left it waits until others' answers were sent. The units stay with the
-// request until its own was.
-Task<uint64_t> grant(Request& request, uint64_t wanted) {
+// too, and never less than a little, since it must not stand in line behind clients that do not
+// read. A connection has two answers at most that were read and not sent, so what goes beyond the
+// bound is bounded too. The units stay with the request until its answer was sent.
+uint64_t grant(Request& request, uint64_t wanted) {
     runtime::Semaphore& bytes = request.server.fetch_bytes();
     const auto available = static_cast<uint64_t>(std::max<int64_t>(0, bytes.available()));
-    const uint64_t count =
-        std::min(wanted, std::max(available / 2, std::min(kGrantMin, bytes.total())));
-    auto units = co_await bytes.acquire(count, {.stop = request.hurry});
-    if (!units) co_return 0;
-    request.units = std::move(*units);
-    co_return count;
+    const uint64_t count = std::min(wanted, std::max(available / 2, kGrantMin));
+    if (auto units = bytes.try_acquire(std::min(count, available)))
+        request.units = std::move(*units);
+    if (count > available / 2) request.server.hurry_slow_clients();
+    return count;
 }
 
 FetchResponse::Partition describe(Request& request, Part& part, int8_t isolation_level) {
@@ -290,14 +290,14 @@ Task<FetchResponse> answer(Request& request, FetchRequest body) {
     const bool may_wait = body.max_wait_ms > 0 && body.min_bytes > 0 && !rounds.is_empty();
     std::optional<Mailbox::Slot> slot;
     if (may_wait) slot.emplace(server.mailbox().open());
-    co_await rounds.read(co_await grant(request, bytes_max), slot ? &*slot : nullptr);
+    co_await rounds.read(grant(request, bytes_max), slot ? &*slot : nullptr);
     while (slot && rounds.is_short()) {
         ++server.metrics().fetch_waits;
         request.units.release();
         const bool has_news =
             (co_await slot->receive({.deadline = deadline, .stop = request.hurry})).has_value();
         slot->clear();
-        co_await rounds.read(co_await grant(request, bytes_max), has_news ? &*slot : nullptr);
+        co_await rounds.read(grant(request, bytes_max), has_news ? &*slot : nullptr);
         if (!has_news) break;
     }
     if (slot) {

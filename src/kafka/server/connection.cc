@@ -13,7 +13,8 @@ namespace {
 using runtime::Shard;
 using runtime::Task;
 
-// A client must take so much of an answer within request.timeout.ms.
+// A client must take so much of an answer within request.timeout.ms, or sooner where
+// Server::hurry_slow_clients() says so.
 constexpr size_t kSendBytes = 256_KiB;
 // Answers that are ready are sent together, up to so many bytes.
 constexpr size_t kGatherBytes = 64_KiB;
@@ -299,12 +300,20 @@ Task<Result<void>> Connection::send(std::vector<Bytes> parts) {
             size += take;
             if (part.empty()) ++at;
         }
-        write_deadline_ = Shard::current().now() + timeout;
+        write_began_ = Shard::current().now();
+        write_deadline_ = write_began_ + timeout;
         if (write_deadline_ < watched_until_) deadline_moved_.notify_all();
+        if (!sending_.linked()) server_.sending().push_back(sending_);
         co_await runtime::try_(stream_.write_all(std::move(piece), stop_.token()));
     }
+    sending_.unlink();
     write_deadline_ = Instant::never();
     co_return Result<void>{};
+}
+
+void Connection::expect_progress(Duration patience) {
+    write_deadline_ = std::min(write_deadline_, write_began_ + patience);
+    if (write_deadline_ < watched_until_) deadline_moved_.notify_all();
 }
 
 }  // namespace weir::kafka

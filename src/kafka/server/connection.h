@@ -12,13 +12,21 @@
 #include <memory>
 #include <string>
 
+#include "base/intrusive_list.h"
 #include "kafka/server/request.h"
 #include "runtime/scope.h"
 #include "runtime/socket.h"
 
 namespace weir::kafka {
 
+class Connection;
 class Server;
+
+// In Server::sending() while the connection sends.
+struct Sending : ListHook {
+    explicit Sending(Connection& connection) : connection(connection) {}
+    Connection& connection;
+};
 
 class Connection {
   public:
@@ -28,6 +36,9 @@ class Connection {
     ~Connection();
 
     runtime::Task<void> run();
+    // The client takes the next piece of its answer within `patience` of the last, or the
+    // connection ends; never later than it would have.
+    void expect_progress(Duration patience);
 
   private:
     // Forwards a stop of the server's to this connection.
@@ -73,6 +84,8 @@ class Connection {
     bool within_frame_ = false;
 
     Instant read_deadline_ = Instant::never();
+    Sending sending_{*this};
+    Instant write_began_;  // of the piece under way
     Instant write_deadline_ = Instant::never();
     Instant watched_until_ = Instant::never();
     runtime::WaitQueue deadline_moved_;

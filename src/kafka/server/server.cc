@@ -15,6 +15,10 @@ using runtime::Shard;
 using runtime::Task;
 
 constexpr int64_t kProducerIdsPerBlock = 1000;
+// A client that takes less than Connection's piece of an answer in this time makes room for others
+// when there is too little for all.
+constexpr Duration kHurry = 10s;
+constexpr Duration kHurryInterval = 1s;
 
 uint64_t fetch_bytes_of(const runtime::MemoryBudget& memory) {
     return std::max<uint64_t>(memory.total() / 4 / Shard::current().count(), 1_MiB);
@@ -83,6 +87,14 @@ void Server::set_advertised(std::string host, int32_t port) {
 cluster::Controller& Server::controller() {
     CHECK(Shard::current().id() == 0);
     return *options_.controller;
+}
+
+void Server::hurry_slow_clients() {
+    // Not for each of many fetches: nothing new comes of it so soon.
+    const Instant now = Shard::current().now();
+    if (hurried_ && now < *hurried_ + kHurryInterval) return;
+    hurried_ = now;
+    sending_.for_each([](Sending& sending) { sending.connection.expect_progress(kHurry); });
 }
 
 runtime::ShardId Server::owner_of(storage::LogId log) const {

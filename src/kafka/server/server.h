@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/intrusive_list.h"
 #include "cluster/controller.h"
 #include "cluster/metadata_shard.h"
 #include "kafka/server/fetch_session.h"
@@ -25,6 +26,7 @@
 namespace weir::kafka {
 
 class Connection;
+struct Sending;
 class GroupShard;
 
 // Facts about the node; the same on all shards.
@@ -81,8 +83,13 @@ class Server {
     FetchSessions& fetch_sessions() { return fetch_sessions_; }
     GroupShard& groups() { return *groups_; }
     ServerMetrics& metrics() { return metrics_; }
-    // Bounds the bytes in answers to fetches that were not sent yet.
+    // Bounds the bytes in answers to fetches that were not sent yet, but for a little that each
+    // fetch may have.
     runtime::Semaphore& fetch_bytes() { return fetch_bytes_; }
+    // Those bytes are scarce: of the clients that take nothing of their answers, the patience ends.
+    void hurry_slow_clients();
+    // The connections that are sending, by themselves.
+    IntrusiveList<Sending>& sending() { return sending_; }
     // Work that outlives a request; ends by stop().
     runtime::Scope& background() { return background_; }
 
@@ -105,6 +112,8 @@ class Server {
     std::unique_ptr<GroupShard> groups_;
     ServerMetrics metrics_;
     runtime::Semaphore fetch_bytes_;
+    IntrusiveList<Sending> sending_;
+    std::optional<Instant> hurried_;
 
     runtime::Scope connection_scope_;
     runtime::StopSource draining_;

@@ -317,6 +317,33 @@ TEST_F(ServerTest, a_client_that_never_reads_is_closed_and_gives_everything_back
               static_cast<int64_t>(node->server().fetch_bytes().total()));
 }
 
+TEST_F(ServerTest, clients_that_never_read_do_not_keep_others_waiting_and_are_closed_sooner) {
+    create("a");
+    for (int i = 0; i < 5; ++i)
+        ASSERT_EQ(produce("a", 0, make_batch({std::string(900'000, 'x')})).error_code, 0);
+    std::vector<std::unique_ptr<TestClient>> deaf;
+    for (int i = 0; i < 30; ++i) {
+        deaf.push_back(std::make_unique<TestClient>(loop, node->server(), 1024));
+        for (int j = 0; j < 5; ++j)
+            deaf.back()->send(fetch_request({{"a", 0, 0, 5 << 20}}), kFetchVersion);
+    }
+    deaf.front()->settle(100ms);
+    const Instant asked = loop.driver().now();
+    const FetchResponse answer = fetch({{"a", 0, 4, 5 << 20}});
+    EXPECT_EQ(values_of(answer.responses.at(0).partitions.at(0)).size(), 1u);
+    EXPECT_LT(loop.driver().now() - asked, 100ms);
+    // Others go on to ask while there is too little for all.
+    for (int i = 0; i < 9; ++i) {
+        deaf.front()->settle(1s);
+        EXPECT_EQ(fetch({{"a", 0, 4, 5 << 20}}).responses.at(0).partitions.at(0).error_code, 0);
+    }
+    EXPECT_FALSE(deaf.front()->closed());
+    deaf.front()->settle(3s);
+    for (const auto& client : deaf) EXPECT_TRUE(client->closed());
+    EXPECT_EQ(node->server().fetch_bytes().available(),
+              static_cast<int64_t>(node->server().fetch_bytes().total()));
+}
+
 // ---- metadata and topics
 
 TEST_F(ServerTest, asking_for_a_topic_creates_it_where_both_sides_allow) {
