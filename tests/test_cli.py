@@ -93,7 +93,9 @@ class Cli(NodeTest):
 class Debug(unittest.TestCase):
     def test_journals_and_segments_are_printed_for_a_person(self):
         with Node() as node:
-            for arguments, stdin in ((("topic", "create", "topic"), ""), (("topic", "produce", "topic"), "text\n" * 20_000)):
+            # So much that the journal hands some of it over to segments.
+            lines = ("text " * 100 + "\n") * 40_000
+            for arguments, stdin in ((("topic", "create", "topic"), ""), (("topic", "produce", "topic"), lines)):
                 subprocess.run([binary(), *arguments, "--brokers", node.kafka], input=stdin, text=True, capture_output=True, check=True)
             node.stop()
             for kind in ("journal", "segment"):
