@@ -55,6 +55,7 @@ storage::StoreOptions Broker::store_options() {
         std::clamp(options_.memory / kUnflushedShare / shards, 4_MiB, 256_MiB);
     options.cache_bytes_max =
         std::min(options_.cache_bytes, options_.memory / kUnflushedShare / shards);
+    options.retention_check_ms = options_.retention_check_ms;
     options.on_fatal = [this](const Error& error) { fail_node(error); };
     return options;
 }

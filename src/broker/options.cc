@@ -17,6 +17,8 @@ namespace {
 using cluster::ConfigMap;
 
 constexpr uint64_t kMemoryMin = 32_MiB;
+// A hundred years: what a Duration holds.
+constexpr int64_t kCheckMsMax = int64_t{100} * 365 * 24 * 3600 * 1000;
 constexpr uint64_t kMemoryDefaultMin = 256_MiB;
 constexpr uint64_t kMemoryDefaultMax = 8_GiB;
 
@@ -155,6 +157,8 @@ Result<BrokerOptions> make_options(ConfigMap file, ConfigMap flags, uint64_t mac
     options.journal_bytes = static_cast<uint64_t>(reader.integer("journal.bytes"));
     options.journal_file_bytes = static_cast<uint64_t>(reader.integer("journal.file.bytes"));
     options.cache_bytes = static_cast<uint64_t>(reader.integer("cache.bytes"));
+    options.retention_check_ms =
+        std::min(reader.integer("log.retention.check.interval.ms"), kCheckMsMax);
     if (const auto memory = reader.text("memory")) {
         const auto bytes = cluster::config_size(*memory);
         if (!bytes || *bytes < kMemoryMin)

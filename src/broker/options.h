@@ -29,6 +29,7 @@ struct BrokerOptions {
     uint64_t journal_bytes = 0;
     uint64_t journal_file_bytes = 0;
     uint64_t cache_bytes = 0;
+    int64_t retention_check_ms = 0;
 };
 
 // Flags win over the file. kInvalidArgument names the option and says what it may be.

@@ -103,6 +103,34 @@ TEST(ConfigView, settings_follow_the_options) {
     EXPECT_EQ(settings.batch_bytes_max, 1048588);
 }
 
+TEST(ConfigView, the_longest_times_fit_a_duration) {
+    const MetadataImage image;
+    ConfigMap given;
+    for (const ConfigKey& key : broker_config_keys()) {
+        if (!key.name.ends_with(".ms") && !key.name.ends_with(".minutes") &&
+            !key.name.ends_with(".hours"))
+            continue;
+        const int64_t max =
+            std::min(key.max, key.type == ConfigType::kInt ? int64_t{INT32_MAX} : INT64_MAX);
+        given[std::string(key.name)] = std::to_string(max);
+        ASSERT_TRUE(validate_config(key, given[std::string(key.name)])) << key.name;
+    }
+    const BrokerSettings settings = broker_settings({image, given, 0});
+    // As their users compute: nanoseconds, from now on.
+    const auto fits = [](int64_t count, int64_t unit_ms) {
+        int64_t ns = 0;
+        return !__builtin_mul_overflow(count, unit_ms * 1'000'000, &ns) && ns < INT64_MAX / 2;
+    };
+    EXPECT_TRUE(fits(settings.idle_ms_max, 1));
+    EXPECT_TRUE(fits(settings.producer_expiration_ms, 1));
+    EXPECT_TRUE(fits(settings.producer_expiration_check_ms, 1));
+    EXPECT_TRUE(fits(settings.offsets_retention_check_ms, 1));
+    EXPECT_TRUE(fits(settings.offsets_retention_minutes, 60'000));
+    EXPECT_TRUE(fits(settings.group_initial_rebalance_delay_ms, 1));
+    EXPECT_TRUE(fits(settings.group_session_timeout_max_ms, 1));
+    EXPECT_GT(settings.idle_ms_max, INT32_MAX) << "and are long still";
+}
+
 TEST(ConfigTable, sizes_have_units) {
     EXPECT_EQ(config_size("512MiB"), 512u << 20);
     EXPECT_EQ(config_size("1 GiB"), 1u << 30);

@@ -5,6 +5,12 @@
 #include "base/check.h"
 
 namespace weir::cluster {
+namespace {
+
+// As good as for ever.
+constexpr int64_t kLongTimeMs = int64_t{100} * 365 * 24 * 3600 * 1000;
+
+}  // namespace
 
 void ConfigView::add_broker_synonyms(std::string_view key,
                                      std::vector<ConfigSynonym>& synonyms) const {
@@ -105,10 +111,14 @@ BrokerSettings broker_settings(const ConfigView& view) {
     const auto integer = [&](std::string_view key) {
         return config_integer(view.broker_value(key));
     };
+    // Kafka takes any number here; a Duration and the sum with an Instant hold 146 years each.
+    const auto time = [&](std::string_view key, int64_t unit_ms = 1) {
+        return std::min(integer(key), kLongTimeMs / unit_ms);
+    };
     const auto narrow = [&](std::string_view key) { return static_cast<int32_t>(integer(key)); };
     BrokerSettings settings;
     settings.request_bytes_max = narrow("socket.request.max.bytes");
-    settings.idle_ms_max = integer("connections.max.idle.ms");
+    settings.idle_ms_max = time("connections.max.idle.ms");
     settings.connections_max = narrow("max.connections");
     settings.connections_per_ip_max = narrow("max.connections.per.ip");
     const std::string overrides = view.broker_value("max.connections.per.ip.overrides");
@@ -127,8 +137,8 @@ BrokerSettings broker_settings(const ConfigView& view) {
     settings.partitions_max = narrow("max.partitions");
     settings.fetch_bytes_max = narrow("fetch.max.bytes");
     settings.fetch_sessions_max = narrow("max.incremental.fetch.session.cache.slots");
-    settings.producer_expiration_ms = integer("producer.id.expiration.ms");
-    settings.producer_expiration_check_ms = integer("producer.id.expiration.check.interval.ms");
+    settings.producer_expiration_ms = time("producer.id.expiration.ms");
+    settings.producer_expiration_check_ms = time("producer.id.expiration.check.interval.ms");
     settings.producers_per_partition_max = narrow("max.producers.per.partition");
     settings.offsets_partitions = narrow("offsets.topic.num.partitions");
     settings.offsets_rewrite_bytes = integer("offsets.topic.rewrite.bytes");
@@ -138,8 +148,8 @@ BrokerSettings broker_settings(const ConfigView& view) {
     settings.group_session_timeout_max_ms = narrow("group.max.session.timeout.ms");
     settings.group_size_max = narrow("group.max.size");
     settings.offset_metadata_bytes_max = narrow("offset.metadata.max.bytes");
-    settings.offsets_retention_minutes = integer("offsets.retention.minutes");
-    settings.offsets_retention_check_ms = integer("offsets.retention.check.interval.ms");
+    settings.offsets_retention_minutes = time("offsets.retention.minutes", 60'000);
+    settings.offsets_retention_check_ms = time("offsets.retention.check.interval.ms");
     return settings;
 }
 
