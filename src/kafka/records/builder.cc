@@ -15,6 +15,8 @@ constexpr size_t kBatchSizeMax = std::numeric_limits<int32_t>::max();
 // longest.
 constexpr size_t kRecordOverheadMax = 5 + 1 + 10 + 5 + 5 + 5 + 5;
 constexpr size_t kHeaderOverheadMax = 5 + 5;
+// Of plain records: about a millisecond of the slowest gzip.
+constexpr size_t kRecompressedPiece = size_t{16} << 10;
 
 uint64_t zigzag(int64_t number) {
     return (static_cast<uint64_t>(number) << 1) ^ static_cast<uint64_t>(number >> 63);
@@ -39,17 +41,22 @@ void put_bytes(std::vector<uint8_t>& to, const NullableBytes& bytes) {
     if (bytes) to.insert(to.end(), bytes->begin(), bytes->end());
 }
 
-// Joins header and records, computes what the header says of them, and the CRC.
-Result<std::vector<uint8_t>> seal(BatchHeader header, Compression codec, int level, Bytes plain) {
+// Writes the header before the records, with what it says of them, and the CRC.
+void seal(BatchHeader header, Compression codec, MutableBytes batch) {
+    header.batch_length = static_cast<int32_t>(batch.size() - kBatchPrefixSize);
+    header.attributes &= static_cast<uint16_t>(~kAttributeCompressionMask);
+    header.attributes |= static_cast<uint16_t>(codec);
+    write_batch_header(batch, header);
+    seal_batch(batch);
+}
+
+Result<std::vector<uint8_t>> pack(const BatchHeader& header, Compression codec, int level,
+                                  Bytes plain) {
     TRY_ASSIGN(std::vector<uint8_t> packed, compress(codec, plain, level));
     const size_t size = kBatchHeaderSize + packed.size();
     if (size > kBatchSizeMax) return fail(ErrorCode::kResourceExhausted, "the batch is too large");
-    header.batch_length = static_cast<int32_t>(size - kBatchPrefixSize);
-    header.attributes &= static_cast<uint16_t>(~kAttributeCompressionMask);
-    header.attributes |= static_cast<uint16_t>(codec);
     packed.insert(packed.begin(), kBatchHeaderSize, 0);
-    write_batch_header(packed, header);
-    seal_batch(packed);
+    seal(header, codec, packed);
     return packed;
 }
 
@@ -132,7 +139,7 @@ Result<std::vector<uint8_t>> BatchBuilder::build() {
         reset();
         return batch;
     }
-    Result<std::vector<uint8_t>> batch = seal(header_, options_.compression, options_.level,
+    Result<std::vector<uint8_t>> batch = pack(header_, options_.compression, options_.level,
                                               Bytes(buffer_).subspan(kBatchHeaderSize));
     reset();
     return batch;
@@ -155,10 +162,52 @@ std::vector<uint8_t> build_end_transaction_marker(int64_t producer_id, int16_t p
     return *std::move(batch);
 }
 
+Recompression::Recompression(Bytes batch, Compression codec, int level, const Limits& limits)
+    : batch_(batch), codec_(codec), level_(level), limits_(limits) {}
+
+bool Recompression::step() {
+    const Result<bool> more = try_step();
+    if (!more) result_ = std::unexpected(more.error());
+    return more && *more;
+}
+
+Result<bool> Recompression::try_step() {
+    if (!compressor_) {
+        TRY_ASSIGN(header_, parse_batch_header(batch_));
+        if (header_.size() != batch_.size())
+            return fail(ErrorCode::kMalformed, "the bytes are not one whole batch");
+        if (!header_.is_compression_known())
+            return fail(ErrorCode::kUnsupported, "the batch names no known codec");
+        TRY(decompressor_.start(header_.compression(), batch_.subspan(kBatchHeaderSize),
+                                limits_.records_bytes_max));
+        TRY_ASSIGN(compressor_,
+                   Compressor::start(codec_, level_, std::vector<uint8_t>(kBatchHeaderSize),
+                                     std::min(limits_.batch_bytes_max, kBatchSizeMax)));
+        return true;
+    }
+    if (left_.empty()) {
+        TRY_ASSIGN(left_, decompressor_.next());
+        if (left_.empty()) {
+            TRY_ASSIGN(result_, std::move(*compressor_).finish());
+            seal(header_, codec_, *result_);
+            return false;
+        }
+    }
+    const Bytes piece = left_.first(std::min(left_.size(), kRecompressedPiece));
+    left_ = left_.subspan(piece.size());
+    TRY(compressor_->feed(piece));
+    return true;
+}
+
 Result<std::vector<uint8_t>> recompress(Bytes batch, Compression codec, int level,
                                         size_t records_bytes_max) {
-    TRY_ASSIGN(const OpenBatch open, OpenBatch::open(batch, records_bytes_max));
-    return seal(open.header(), codec, level, open.plain_records());
+    TRY_ASSIGN(const BatchHeader header, parse_batch_header(batch));
+    if (header.size() == batch.size() && !batch_crc_matches(batch, header))
+        return fail(ErrorCode::kCorrupt, "the batch's CRC does not match");
+    Recompression recompression(batch, codec, level, {.records_bytes_max = records_bytes_max});
+    while (recompression.step()) {
+    }
+    return std::move(recompression).result();
 }
 
 }  // namespace weir::kafka

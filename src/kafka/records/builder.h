@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -70,8 +72,41 @@ std::vector<uint8_t> build_end_transaction_marker(int64_t producer_id, int16_t p
                                                   WallTime timestamp, EndTransactionMarker marker);
 
 // The same records under another codec (a topic's compression.type that differs from the
-// producer's): all of the header but codec, length and CRC stays. Checks the CRC; holds the plain
-// records, so bounds them. Errors as OpenBatch::open() and compress().
+// producer's): all of the header but codec, length and CRC stays. In steps of a piece of the plain
+// records, which it never holds together; what comes out is bounded. For a batch that was
+// validated; the CRC is not looked at again.
+//   Recompression recompression(batch, codec, level, limits);
+//   while (recompression.step()) co_await yield();
+//   … std::move(recompression).result() …
+class Recompression {
+  public:
+    struct Limits {
+        size_t records_bytes_max;                                     // plain
+        size_t batch_bytes_max = std::numeric_limits<size_t>::max();  // of what comes out
+    };
+
+    // `batch` outlives this.
+    Recompression(Bytes batch, Compression codec, int level, const Limits& limits);
+    // Whether there is more to do.
+    bool step();
+    // kResourceExhausted past a limit; else errors as OpenBatch::open() and compress().
+    Result<std::vector<uint8_t>> result() && { return std::move(result_); }
+
+  private:
+    Result<bool> try_step();
+
+    Bytes batch_;
+    Compression codec_;
+    int level_;
+    Limits limits_;
+    BatchHeader header_;
+    Decompressor decompressor_;
+    std::optional<Compressor> compressor_;
+    Bytes left_;  // of what the decompressor gave last
+    Result<std::vector<uint8_t>> result_;
+};
+
+// All of it at once. Checks the CRC.
 Result<std::vector<uint8_t>> recompress(Bytes batch, Compression codec, int level,
                                         size_t records_bytes_max);
 

@@ -33,6 +33,18 @@ class Inflater {
     virtual Result<size_t> read(MutableBytes to) = 0;
 };
 
+// Turns plain bytes into one compressed stream that grows at the end of a vector.
+class Deflater {
+  public:
+    Deflater() = default;
+    Deflater(const Deflater&) = delete;
+    Deflater& operator=(const Deflater&) = delete;
+    virtual ~Deflater() = default;
+    virtual Result<> start(std::vector<uint8_t>& out) = 0;
+    virtual Result<> feed(Bytes plain, std::vector<uint8_t>& out) = 0;
+    virtual Result<> finish(std::vector<uint8_t>& out) = 0;
+};
+
 namespace {
 
 constexpr std::array<std::string_view, 5> kNames = {"none", "gzip", "snappy", "lz4", "zstd"};
@@ -340,6 +352,203 @@ class ZstdInflater final : public Inflater {
     std::optional<size_t> held_;  // of a frame with a large window: what it unpacked to so far
 };
 
+// Calls f(room) with `size` bytes behind what is in `out`, of which it uses as many as it says.
+template <class F>
+Result<> grow(std::vector<uint8_t>& out, size_t size, F f) {
+    const size_t before = out.size();
+    out.resize(before + size);
+    Result<size_t> used = f(MutableBytes(out).subspan(before));
+    out.resize(before + (used ? *used : 0));
+    if (!used) return std::unexpected(std::move(used).error());
+    return {};
+}
+
+std::unexpected<Error> no_memory() { return fail(ErrorCode::kResourceExhausted, "no memory"); }
+
+class StoringDeflater : public Deflater {
+  public:
+    Result<> start(std::vector<uint8_t>&) override { return {}; }
+    Result<> feed(Bytes plain, std::vector<uint8_t>& out) override {
+        out.insert(out.end(), plain.begin(), plain.end());
+        return {};
+    }
+    Result<> finish(std::vector<uint8_t>&) override { return {}; }
+};
+
+class GzipDeflater : public Deflater {
+  public:
+    explicit GzipDeflater(int level) : level_(level) {}
+    ~GzipDeflater() override {
+        if (started_) deflateEnd(&stream_);
+    }
+    Result<> start(std::vector<uint8_t>&) override {
+        if (deflateInit2(&stream_, level_, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+            return no_memory();
+        started_ = true;
+        return {};
+    }
+    Result<> feed(Bytes plain, std::vector<uint8_t>& out) override {
+        for (; !plain.empty(); plain = plain.subspan(std::min(plain.size(), kPiece))) {
+            const Bytes piece = plain.first(std::min(plain.size(), kPiece));
+            stream_.next_in = const_cast<Bytef*>(piece.data());
+            stream_.avail_in = static_cast<uInt>(piece.size());
+            TRY(run(Z_NO_FLUSH, out));
+        }
+        return {};
+    }
+    Result<> finish(std::vector<uint8_t>& out) override {
+        stream_.next_in = nullptr;
+        stream_.avail_in = 0;
+        return run(Z_FINISH, out);
+    }
+
+  private:
+    static constexpr size_t kPiece = 1_MiB;
+
+    Result<> run(int flush, std::vector<uint8_t>& out) {
+        while (true) {
+            int status = Z_OK;
+            TRY(grow(out, 16_KiB, [&](MutableBytes room) -> Result<size_t> {
+                stream_.next_out = room.data();
+                stream_.avail_out = static_cast<uInt>(room.size());
+                status = deflate(&stream_, flush);
+                return room.size() - stream_.avail_out;
+            }));
+            CHECK(status != Z_STREAM_ERROR);
+            if (flush == Z_FINISH ? status == Z_STREAM_END : stream_.avail_out > 0) return {};
+        }
+    }
+
+    const int level_;
+    z_stream stream_{};
+    bool started_ = false;
+};
+
+class SnappyDeflater : public Deflater {
+  public:
+    Result<> start(std::vector<uint8_t>& out) override {
+        out.insert(out.end(), kXerialHeader.begin(), kXerialHeader.end());
+        return {};
+    }
+    Result<> feed(Bytes plain, std::vector<uint8_t>& out) override {
+        while (!plain.empty()) {
+            const size_t count = std::min(plain.size(), kXerialBlockSize - block_.size());
+            block_.insert(block_.end(), plain.begin(),
+                          plain.begin() + static_cast<ptrdiff_t>(count));
+            plain = plain.subspan(count);
+            if (block_.size() == kXerialBlockSize) TRY(flush(out));
+        }
+        return {};
+    }
+    Result<> finish(std::vector<uint8_t>& out) override {
+        return block_.empty() ? Result<>() : flush(out);
+    }
+
+  private:
+    Result<> flush(std::vector<uint8_t>& out) {
+        const auto pack = [&](MutableBytes room) -> Result<size_t> {
+            size_t size = 0;
+            snappy::RawCompress(reinterpret_cast<const char*>(block_.data()), block_.size(),
+                                reinterpret_cast<char*>(room.data() + sizeof(uint32_t)), &size);
+            store_be(room.data(), static_cast<uint32_t>(size));
+            block_.clear();
+            return sizeof(uint32_t) + size;
+        };
+        return grow(out, sizeof(uint32_t) + snappy::MaxCompressedLength(block_.size()), pack);
+    }
+
+    std::vector<uint8_t> block_;
+};
+
+class Lz4Deflater : public Deflater {
+  public:
+    explicit Lz4Deflater(int level) {
+        preferences_.frameInfo.blockSizeID = LZ4F_max64KB;
+        preferences_.frameInfo.blockMode = LZ4F_blockIndependent;
+        preferences_.compressionLevel = level;
+    }
+    ~Lz4Deflater() override { LZ4F_freeCompressionContext(context_); }
+    Result<> start(std::vector<uint8_t>& out) override {
+        if (LZ4F_isError(LZ4F_createCompressionContext(&context_, LZ4F_VERSION)))
+            return no_memory();
+        return grow(out, LZ4F_HEADER_SIZE_MAX, [&](MutableBytes room) {
+            return checked(LZ4F_compressBegin(context_, room.data(), room.size(), &preferences_));
+        });
+    }
+    Result<> feed(Bytes plain, std::vector<uint8_t>& out) override {
+        return grow(out, LZ4F_compressBound(plain.size(), &preferences_), [&](MutableBytes room) {
+            return checked(LZ4F_compressUpdate(context_, room.data(), room.size(), plain.data(),
+                                               plain.size(), nullptr));
+        });
+    }
+    Result<> finish(std::vector<uint8_t>& out) override {
+        return grow(out, LZ4F_compressBound(0, &preferences_), [&](MutableBytes room) {
+            return checked(LZ4F_compressEnd(context_, room.data(), room.size(), nullptr));
+        });
+    }
+
+  private:
+    static Result<size_t> checked(size_t size) {
+        if (LZ4F_isError(size)) return no_memory();
+        return size;
+    }
+
+    LZ4F_preferences_t preferences_{};
+    LZ4F_cctx* context_ = nullptr;
+};
+
+class ZstdDeflater : public Deflater {
+  public:
+    explicit ZstdDeflater(int level) : level_(level) {}
+    ~ZstdDeflater() override { ZSTD_freeCCtx(context_); }
+    Result<> start(std::vector<uint8_t>&) override {
+        context_ = ZSTD_createCCtx();
+        if (context_ == nullptr) return no_memory();
+        if (ZSTD_isError(ZSTD_CCtx_setParameter(context_, ZSTD_c_compressionLevel, level_)))
+            return no_memory();
+        return {};
+    }
+    Result<> feed(Bytes plain, std::vector<uint8_t>& out) override {
+        return run(plain, ZSTD_e_continue, out);
+    }
+    Result<> finish(std::vector<uint8_t>& out) override { return run({}, ZSTD_e_end, out); }
+
+  private:
+    Result<> run(Bytes plain, ZSTD_EndDirective directive, std::vector<uint8_t>& out) {
+        ZSTD_inBuffer input{plain.data(), plain.size(), 0};
+        while (true) {
+            size_t left = 0;
+            TRY(grow(out, 16_KiB, [&](MutableBytes room) -> Result<size_t> {
+                ZSTD_outBuffer output{room.data(), room.size(), 0};
+                left = ZSTD_compressStream2(context_, &output, &input, directive);
+                if (ZSTD_isError(left)) return no_memory();
+                return output.pos;
+            }));
+            if (directive == ZSTD_e_end ? left == 0 : input.pos == input.size) return {};
+        }
+    }
+
+    const int level_;
+    ZSTD_CCtx* context_ = nullptr;
+};
+
+std::unique_ptr<Deflater> make_deflater(Compression codec, int level) {
+    const bool by_default = level == kCompressionLevelDefault;
+    switch (codec) {
+        case Compression::kNone:
+            return std::make_unique<StoringDeflater>();
+        case Compression::kGzip:
+            return std::make_unique<GzipDeflater>(by_default ? Z_DEFAULT_COMPRESSION : level);
+        case Compression::kSnappy:
+            return std::make_unique<SnappyDeflater>();
+        case Compression::kLz4:
+            return std::make_unique<Lz4Deflater>(by_default ? 0 : level);
+        case Compression::kZstd:
+            return std::make_unique<ZstdDeflater>(by_default ? ZSTD_CLEVEL_DEFAULT : level);
+    }
+    return nullptr;
+}
+
 Result<std::vector<uint8_t>> gzip(Bytes plain, int level) {
     if (plain.size() > UINT32_MAX) return fail(ErrorCode::kResourceExhausted, "gzip: too large");
     z_stream stream{};
@@ -443,6 +652,39 @@ Result<std::vector<uint8_t>> compress(Compression codec, Bytes plain, int level)
             return zstd_frame(plain, by_default ? ZSTD_CLEVEL_DEFAULT : level);
     }
     return fail(ErrorCode::kUnsupported, "no such codec");
+}
+
+Compressor::Compressor(std::unique_ptr<Deflater> deflater, std::vector<uint8_t> out, size_t out_max)
+    : deflater_(std::move(deflater)), out_(std::move(out)), out_max_(out_max) {}
+Compressor::~Compressor() = default;
+Compressor::Compressor(Compressor&&) noexcept = default;
+Compressor& Compressor::operator=(Compressor&&) noexcept = default;
+
+Result<Compressor> Compressor::start(Compression codec, int level, std::vector<uint8_t> out,
+                                     size_t out_max) {
+    if (!is_compression_level(codec, level))
+        return fail(ErrorCode::kInvalidArgument, "the codec has no such level");
+    std::unique_ptr<Deflater> deflater = make_deflater(codec, level);
+    if (deflater == nullptr) return fail(ErrorCode::kUnsupported, "no such codec");
+    TRY(deflater->start(out));
+    return Compressor(std::move(deflater), std::move(out), out_max);
+}
+
+Result<> Compressor::check_size() const {
+    if (out_.size() > out_max_)
+        return fail(ErrorCode::kResourceExhausted, "what was packed exceeds its limit");
+    return {};
+}
+
+Result<> Compressor::feed(Bytes plain) {
+    TRY(deflater_->feed(plain, out_));
+    return check_size();
+}
+
+Result<std::vector<uint8_t>> Compressor::finish() && {
+    TRY(deflater_->finish(out_));
+    TRY(check_size());
+    return std::move(out_);
 }
 
 Decompressor::Decompressor() = default;

@@ -38,6 +38,33 @@ bool is_compression_level(Compression codec, int level);
 Result<std::vector<uint8_t>> compress(Compression codec, Bytes plain,
                                       int level = kCompressionLevelDefault);
 
+class Deflater;
+
+// Packs one run piece by piece. Holds what came out and what the codec holds; what came out may be
+// bounded. Belongs to one user.
+class Compressor {
+  public:
+    // kInvalidArgument for a level that the codec does not have. What is packed goes behind what is
+    // in `out`.
+    static Result<Compressor> start(Compression codec, int level, std::vector<uint8_t> out,
+                                    size_t out_max);
+    ~Compressor();
+    Compressor(Compressor&&) noexcept;
+    Compressor& operator=(Compressor&&) noexcept;
+
+    // kResourceExhausted when `out` would be more than is allowed; then no more calls.
+    Result<> feed(Bytes plain);
+    Result<std::vector<uint8_t>> finish() &&;
+
+  private:
+    Compressor(std::unique_ptr<Deflater> deflater, std::vector<uint8_t> out, size_t out_max);
+    Result<> check_size() const;
+
+    std::unique_ptr<Deflater> deflater_;
+    std::vector<uint8_t> out_;
+    size_t out_max_;
+};
+
 // Messages of magic 0 carry LZ4 frames whose header checksum also covers the frame's magic number
 // (KAFKA-3160), so for those the checksum byte is not checked; the message's CRC covers it.
 enum class Lz4Header : uint8_t { kChecked, kUnchecked };

@@ -255,5 +255,38 @@ TEST(Record, recompression_changes_the_codec_and_nothing_else) {
     }
 }
 
+TEST(Record, recompression_goes_in_small_steps_and_stops_at_its_limit) {
+    Prng prng(13);
+    std::vector<uint8_t> value(3 << 20);
+    for (uint8_t& byte : value) byte = static_cast<uint8_t>(prng.next() % 16);
+    for (int from = 0; from < 5; ++from) {
+        BatchBuilder builder({.compression = static_cast<Compression>(from)});
+        builder.append({.timestamp = {1}, .key = {}, .value = Bytes(value), .headers = {}});
+        const auto batch = *builder.build();
+        for (int to = 0; to < 5; ++to) {
+            Recompression whole(batch, static_cast<Compression>(to), kCompressionLevelDefault,
+                                {.records_bytes_max = 4 << 20});
+            int steps = 1;
+            while (whole.step()) ++steps;
+            EXPECT_GT(steps, 150);
+            const auto packed = std::move(whole).result();
+            ASSERT_TRUE(packed) << packed.error().to_string();
+            const auto after = OpenBatch::open(*packed, 4 << 20);
+            ASSERT_TRUE(after) << after.error().to_string();
+            RecordIterator records = after->records();
+            EXPECT_TRUE(std::ranges::equal(*records.next()->value, value));
+
+            Recompression bounded(batch, static_cast<Compression>(to), kCompressionLevelDefault,
+                                  {.records_bytes_max = 4 << 20, .batch_bytes_max = 500'000});
+            int bounded_steps = 1;
+            while (bounded.step()) ++bounded_steps;
+            const auto refused = std::move(bounded).result();
+            ASSERT_FALSE(refused);
+            EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
+            EXPECT_LT(bounded_steps, steps / 2);
+        }
+    }
+}
+
 }  // namespace
 }  // namespace weir::kafka

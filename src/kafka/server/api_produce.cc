@@ -2,6 +2,7 @@
 // and appended on the shards that own their partitions; the answer goes out when all are on stable
 // storage, whatever acks says. With acks=0 there is no answer, and an error closes the connection.
 #include <algorithm>
+#include <cstring>
 #include <map>
 
 #include "base/units.h"
@@ -25,6 +26,7 @@ using runtime::Task;
 
 // What a compressed batch may unpack to.
 constexpr size_t kRecordsBytesMax = 128_MiB;
+constexpr Duration kRoomWaitMax = 5s;
 
 // One partition's part of the request, and where its answer goes.
 struct Item {
@@ -101,22 +103,56 @@ int level_of(const cluster::TopicSettings& settings, Compression codec) {
                : kCompressionLevelDefault;
 }
 
+// Of the node's memory, or nothing and an error in the answer. It waits for a while and no longer:
+// while it does it holds its request's bytes, and others that wait as well may hold the rest.
+Task<std::optional<runtime::Reservation>> reserve(Request& request, uint64_t bytes,
+                                                  ProduceResponse::Partition& answer) {
+    DeadlineStop stop(Shard::current().now() + kRoomWaitMax, request.stop);
+    auto reservation = co_await request.server.memory().reserve(bytes, stop.token());
+    if (reservation) co_return std::move(*reservation);
+    refuse(answer, KafkaError::kRequestTimedOut, "There was no memory to pack the batch anew.");
+    co_return std::nullopt;
+}
+
+Task<std::optional<SharedBytes>> keep(Request& request, Bytes batch,
+                                      ProduceResponse::Partition& answer) {
+    auto reservation = co_await reserve(request, batch.size(), answer);
+    if (!reservation) co_return std::nullopt;
+    runtime::IoBuffer buffer =
+        runtime::IoBuffer::allocate(batch.size(), std::move(*reservation), 16);
+    std::memcpy(buffer.data(), batch.data(), batch.size());
+    buffer.set_size(batch.size());
+    co_return std::move(buffer).share();
+}
+
 // The batch as it will be stored, or nothing and an error in the answer. `settings` by value: the
 // topic may change or go while this yields.
-Task<std::optional<CheckedBatch>> check(SharedBytes frame, Bytes records,
-                                        cluster::TopicSettings settings, int16_t version,
+Task<std::optional<CheckedBatch>> check(Request& request, Bytes records,
+                                        cluster::TopicSettings settings,
                                         ProduceResponse::Partition& answer) {
+    const int16_t version = request.version();
     const BatchLimits limits = limits_of(settings, version);
     const std::optional<Compression> codec = stored_codec(settings);
     CheckedBatch batch;
     if (version < 3 && peek_magic(records).value_or(kBatchMagic) < kBatchMagic) {
         const Compression packed = codec.value_or(message_set_compression(records));
-        UpConversion converted = up_convert(records, limits, packed, level_of(settings, packed));
+        // The conversion holds its messages twice.
+        BatchLimits bounded = limits;
+        bounded.records_bytes_max =
+            std::min<uint64_t>(limits.records_bytes_max, request.server.memory().total() / 8);
+        const uint64_t plain = message_set_compression(records) == Compression::kNone
+                                   ? records.size()
+                                   : bounded.records_bytes_max;
+        const auto room = co_await reserve(request, 2 * plain, answer);
+        if (!room) co_return std::nullopt;
+        UpConversion converted = up_convert(records, bounded, packed, level_of(settings, packed));
         if (!converted.verdict.ok()) {
             refuse(answer, converted.verdict);
             co_return std::nullopt;
         }
-        batch.bytes = SharedBytes::copy_of(converted.batch);
+        auto kept = co_await keep(request, converted.batch, answer);
+        if (!kept) co_return std::nullopt;
+        batch.bytes = std::move(*kept);
         batch.max_timestamp = converted.verdict.max_timestamp;
     } else {
         BatchValidation validation(records, limits);
@@ -130,15 +166,27 @@ Task<std::optional<CheckedBatch>> check(SharedBytes frame, Bytes records,
         }
         batch.max_timestamp = verdict.max_timestamp;
         if (codec && *codec != verdict.header.compression()) {
-            const auto packed =
-                recompress(records, *codec, level_of(settings, *codec), kRecordsBytesMax);
+            Recompression recompression(
+                records, *codec, level_of(settings, *codec),
+                {.records_bytes_max = kRecordsBytesMax, .batch_bytes_max = limits.batch_bytes_max});
+            while (recompression.step()) {
+                if (Shard::current().need_preempt()) co_await runtime::yield();
+            }
+            const auto packed = std::move(recompression).result();
+            if (!packed && packed.error().code == ErrorCode::kResourceExhausted) {
+                refuse(answer, KafkaError::kMessageTooLarge,
+                       "The batch is larger than max.message.bytes as it would be stored.");
+                co_return std::nullopt;
+            }
             if (!packed) {
                 refuse(answer, KafkaError::kCorruptMessage, packed.error().message);
                 co_return std::nullopt;
             }
-            batch.bytes = SharedBytes::copy_of(*packed);
+            auto kept = co_await keep(request, *packed, answer);
+            if (!kept) co_return std::nullopt;
+            batch.bytes = std::move(*kept);
         } else {
-            batch.bytes = frame.slice(records);
+            batch.bytes = request.frame.slice(records);
         }
     }
     if (batch.bytes.size() > limits.batch_bytes_max) {
@@ -293,8 +341,7 @@ Task<ProduceResponse> answer(Request& request, ProduceRequest body) {
             }
             const Bytes records = data.records.parts.empty() ? Bytes() : data.records.parts.front();
             const cluster::TopicSettings settings = server.metadata().settings(*topic);
-            auto batch =
-                co_await check(request.frame, records, settings, request.version(), partition);
+            auto batch = co_await check(request, records, settings, partition);
             if (!batch) continue;
             items.push_back({.answer = &partition,
                              .log = found.log,

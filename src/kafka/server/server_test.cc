@@ -545,6 +545,13 @@ TEST_F(ServerTest, a_topics_codec_replaces_the_producers) {
     }
 }
 
+TEST_F(ServerTest, a_batch_too_large_for_the_topics_codec_is_refused_before_it_is_unpacked) {
+    create("plain", 1, {{"compression.type", "uncompressed"}});
+    const auto answer = produce(
+        "plain", 0, make_batch({std::string(30 << 20, 'x')}, {.compression = Compression::kGzip}));
+    EXPECT_EQ(answer.error_code, error(KafkaError::kMessageTooLarge));
+}
+
 TEST_F(ServerTest, an_idempotent_batch_that_comes_again_is_answered_and_not_appended) {
     create("a");
     const auto init = client->call<InitProducerIdResponse>(
