@@ -43,13 +43,14 @@ struct Knobs {
         return fmt::format(
             "knobs: lives={} shards<={} clients={} operations={} payload<={} large={:.3f}<={} "
             "segment<={} retention={} capacity={} pause<={}us\n"
-            "  store: journal_file={} journal={} unflushed={} commit={} bypass={} cache={} "
-            "read_ahead={} retention_check={}ms\n",
+            "  store: journal_file={}/{} journal={} unflushed={} commit={} bypass={} cache={} "
+            "read_ahead={} open_segments={} retention_check={}ms\n",
             lives, shards_max, clients, operations, payload_max, large_chance, large_max,
             segment_bytes_max, retention, capacity_bytes, pause_max.count() / 1000,
-            store.journal_file_bytes, store.journal_bytes_max, store.unflushed_bytes_max,
-            store.commit_bytes_max, store.bypass_bytes_min, store.cache_bytes_max,
-            store.read_ahead_bytes, store.retention_check_ms);
+            store.journal_first_file_bytes, store.journal_file_bytes, store.journal_bytes_max,
+            store.unflushed_bytes_max, store.commit_bytes_max, store.bypass_bytes_min,
+            store.cache_bytes_max, store.read_ahead_bytes, store.open_segments_max,
+            store.retention_check_ms);
     }
 };
 
@@ -66,12 +67,14 @@ Knobs draw_knobs(uint64_t seed) {
     StoreOptions& store = knobs.store;
     store.directory = kDirectory;
     store.journal_file_bytes = uint64_t{64 << 10} << prng.below(3);
+    store.journal_first_file_bytes = store.journal_file_bytes >> prng.below(3);
     store.journal_bytes_max = store.journal_file_bytes * prng.between(3, 8);
     store.unflushed_bytes_max = uint64_t{64 << 10} << prng.below(4);
     store.commit_bytes_max = uint64_t{16 << 10} << prng.below(3);
     store.bypass_bytes_min = uint64_t{4 << 10} << prng.below(6);
     store.cache_bytes_max = uint64_t{64 << 10} << prng.below(3);
     store.read_ahead_bytes = uint64_t{4 << 10} << prng.below(5);
+    store.open_segments_max = static_cast<uint32_t>(uint64_t{1} << prng.below(7));
     store.retention_check_ms = static_cast<int64_t>(prng.between(5, 500));
     knobs.segment_bytes_max = uint64_t{64 << 10} << prng.below(4);
     knobs.retention = prng.chance(0.5);

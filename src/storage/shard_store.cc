@@ -17,13 +17,13 @@ using runtime::WorkClass;
 
 namespace {
 
-constexpr size_t kOpenSegmentsMax = 256;
-constexpr uint64_t kFirstJournalFileBytes = 2_MiB;
 constexpr uint64_t kRunBytes = 1_MiB;
 
 StoreOptions sane(StoreOptions options) {
     options.journal_file_bytes =
         std::max<uint64_t>(round_to_page(options.journal_file_bytes), 16 * kPage);
+    options.journal_first_file_bytes = std::clamp(round_to_page(options.journal_first_file_bytes),
+                                                  16 * kPage, options.journal_file_bytes);
     options.journal_bytes_max = std::max(options.journal_bytes_max, 3 * options.journal_file_bytes);
     options.commit_bytes_max = std::max<uint64_t>(options.commit_bytes_max, 8 * kPage);
     return options;
@@ -49,7 +49,7 @@ ShardStore::ShardStore(StoreOptions options, Layout layout, uint32_t shard)
       layout_(layout),
       shard_(shard),
       directory_(shard_directory(options_.directory, layout.generation, shard)),
-      files_(kOpenSegmentsMax),
+      files_(options_.open_segments_max),
       cache_(options_.cache_bytes_max),
       admission_(*this),
       committer_(*this),
@@ -68,14 +68,13 @@ Task<Result<void>> ShardStore::open() {
                                                             .bugs = options_.bugs}));
     const uint64_t durable_block = recovered.journal.next_block - 1;
     const uint64_t blocks = recovered.blocks;
-    co_await try_(journal_.open(
-        {.directory = directory_,
-         .journal_id = recovered.header.journal_id,
-         .shard = shard_,
-         .file_bytes = options_.journal_file_bytes,
-         .first_file_bytes = std::min(kFirstJournalFileBytes, options_.journal_file_bytes),
-         .bytes_max = options_.journal_bytes_max},
-        std::move(recovered.journal)));
+    co_await try_(journal_.open({.directory = directory_,
+                                 .journal_id = recovered.header.journal_id,
+                                 .shard = shard_,
+                                 .file_bytes = options_.journal_file_bytes,
+                                 .first_file_bytes = options_.journal_first_file_bytes,
+                                 .bytes_max = options_.journal_bytes_max},
+                                std::move(recovered.journal)));
     checkpointer_.start(recovered.header.journal_id);
     committer_.start(durable_block);
     opened_ = true;

@@ -22,6 +22,8 @@ struct StoreOptions {
     std::string directory;                    // of the node's data
     runtime::MemoryBudget* memory = nullptr;  // of the node; outlives the store
     uint64_t journal_file_bytes = 16u << 20;  // each journal file, pre-written
+    uint64_t journal_first_file_bytes =
+        2u << 20;  // of the one that is made while the node starts: less to pre-write
     uint64_t journal_bytes_max =
         256u << 20;  // of all journal files of a shard; beyond it hand-over must make room
     uint64_t unflushed_bytes_max =
@@ -31,6 +33,7 @@ struct StoreOptions {
         256u << 10;  // a log with at least this much in one commit goes straight to its segment
     uint64_t cache_bytes_max = 64u << 20;  // of one shard's read cache; gives way to the budget
     uint64_t read_ahead_bytes = 1u << 20;
+    uint32_t open_segments_max = 256;  // of one shard, beside those in use
     int64_t retention_check_ms = 30'000;
     // A failed flush or journal write: the node must stop (its data may be gone already). Called
     // once, on the shard.
