@@ -237,13 +237,17 @@ Task<Result<void>> PartitionLog::truncate_prefix(int64_t start_offset) {
     // Beyond its end the log starts anew: nobody may be writing what goes then. Else only what is
     // durable may go, or a replay, which sees this record before the entries, would take it for
     // such a new start.
-    const bool anew = start_offset > state_.end.offset;
+    bool anew = start_offset > state_.end.offset;
     if (anew) {
         ++hold_;
         co_await wait_quiet();
-    } else {
-        co_await try_(wait_durable({start_offset, 0}));
+        // Appends go on meanwhile, and may have come as far.
+        if (start_offset <= state_.end.offset) {
+            anew = false;
+            release_hold();
+        }
     }
+    if (!anew) co_await try_(wait_durable({start_offset, 0}));
     Result<void> usable = store_.usable();
     if (usable) usable = store_.admission().admit_record();
     uint64_t record = records_queued_;
@@ -263,9 +267,7 @@ Task<Result<void>> PartitionLog::truncate_prefix(int64_t start_offset) {
             [&](std::vector<uint8_t>& to) { append_truncate_prefix(to, start_offset); });
         remove_segments(std::move(removed), record);
     }
-    if (anew) {
-        release_hold();
-    }
+    if (anew) release_hold();
     co_await try_(std::move(usable));
     co_return co_await wait_records(record);
 }

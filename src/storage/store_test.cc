@@ -322,6 +322,55 @@ TEST_F(StoreTest, retention_counts_payloads_and_not_what_pads_them) {
     });
 }
 
+// What is appended while the log gets ready to begin anew may pass the new start: then its record
+// must not come before those entries, or a replay would begin anew there.
+TEST_F(StoreTest, a_start_beyond_the_end_that_the_end_passes_meanwhile_is_one_like_others) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        must(log->append(make_entry(*log, 100)));
+        (void)co_await runtime::sleep_for(20us);  // its commit is in flight
+        EXPECT_EQ(log->durable_end(), Position{});
+        runtime::Scope scope;
+        Result<void> moved = fail(ErrorCode::kIo);
+        scope.spawn([](Log* l, Result<void>* r) -> Task<void> {
+            *r = co_await l->truncate_prefix(5);
+        }(log, &moved));
+        while (log->durable_end() == Position{}) {
+            if (log->end().offset < 10) must(log->append(make_entry(*log, 100)));
+            co_await runtime::yield();
+        }
+        while (log->end().offset < 10) must(log->append(make_entry(*log, 100)));
+        must(co_await log->wait_durable({10, 0}));
+        co_await scope.join();
+        must(std::move(moved));
+        EXPECT_EQ(log->start_offset(), 5);
+    });
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        CHECK(log != nullptr);
+        EXPECT_EQ(log->start_offset(), 5);
+        EXPECT_EQ(log->end(), (Position{10, 0}));
+        EXPECT_EQ(must(co_await read_and_check(log, 5, 10)), 5);
+    });
+}
+
+TEST_F(StoreTest, a_log_begins_anew_beyond_its_end) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        co_await append_many(log, 300, 300);
+        must(co_await log->truncate_prefix(1000));
+        EXPECT_EQ(log->end(), (Position{1000, 0}));
+        co_await append_many(log, 300, 300);
+    });
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        CHECK(log != nullptr);
+        EXPECT_EQ(log->start_offset(), 1000);
+        EXPECT_EQ(log->end(), (Position{1300, 0}));
+        EXPECT_EQ(must(co_await read_and_check(log, 1000, 1300)), 300);
+    });
+}
+
 TEST_F(StoreTest, a_truncation_to_below_the_start_is_refused) {
     with_store([&](Store& store) -> Task<void> {
         Log* log = must(co_await store.create_log({7}, {}));
