@@ -17,7 +17,15 @@ cleanup() {
 }
 trap cleanup EXIT
 
-minutes() { printf '%s: %d min %02d s\n' "$1" $(($2 / 60)) $(($2 % 60)); }
+# begin; report WHAT: the time that passed in between, and the processor time of all that ended in between.
+processor_seconds() {
+    times >"$root.times"
+    awk 'NR == 2 { split($1, u, /[ms]/); split($2, s, /[ms]/)
+                   print int(60 * (u[1] + s[1]) + u[2] + s[2]) }' "$root.times"
+}
+begin() { began=$SECONDS; cpu_began=$(processor_seconds); }
+minutes() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
+report() { echo "$1: $(minutes $((SECONDS - began))), processor time $(minutes $(($(processor_seconds) - cpu_began)))"; }
 
 if [ ! -x "$root/bin/bash" ]; then
     command -v debootstrap >/dev/null || apt-get install -y -q debootstrap
@@ -41,24 +49,32 @@ proxies=()
 while IFS= read -r line; do proxies+=("$line"); done < <(env | grep -iE '^(https?|no|all)_proxy=|^NODE_EXTRA_CA_CERTS=|^SSL_CERT_FILE=' || true)
 
 echo "packages before: $(inside dpkg-query -f '.\n' -W | wc -l)"
-began=$SECONDS
+begin
 inside bash -c 'cd /weir && exec ./dev start --data /tmp/weir-data --kafka 127.0.0.1:0 --admin 127.0.0.1:0' >"$root/start.out" 2>"$root/start.err" &
 starter=$!
 until grep -q '^ready ' "$root/start.out"; do
     kill -0 "$starter" 2>/dev/null || { echo "./dev start ended:"; tail -30 "$root/start.err"; exit 1; }
     sleep 1
 done
-minutes "./dev start, until it serves" $((SECONDS - began))
+served=$((SECONDS - began))
 cat "$root/start.out"
+
+# What the README's tour begins with: a real file goes in and comes out the same.
+brokers=$(sed -nE 's/^ready kafka=([^ ]+) .*/\1/p' "$root/start.out")
+inside apt-get install -y -q --no-install-recommends kcat >/dev/null 2>&1
+inside bash -c "kcat -P -b $brokers -t packages -z zstd < /var/log/dpkg.log && kcat -C -b $brokers -t packages -e -q | cmp - /var/log/dpkg.log" &&
+    echo "kcat: $(wc -l <"$root/var/log/dpkg.log") records there and back"
+
 for pid in $(pgrep -P "$starter") "$starter"; do kill -TERM "$pid" 2>/dev/null || true; done
 wait "$starter" && echo "it stopped in order" || echo "it stopped with $?"
+echo "./dev start, until it serves: $(minutes "$served"), processor time $(minutes $(($(processor_seconds) - cpu_began)))"
 echo "packages after: $(inside dpkg-query -f '.\n' -W | wc -l)"
 ls -l "$root/weir/build/release/weir" | awk '{printf "the binary: %.1f MiB\n", $5 / 1048576}'
 
-began=$SECONDS
+begin
 status=0
 inside bash -c 'cd /weir && exec ./dev test' >"$root/test.out" 2>&1 || status=$?
-minutes "./dev test" $((SECONDS - began))
+report "./dev test"
 grep -E '^(FAILED|skipped)' "$root/test.out" || true
 tail -1 "$root/test.out"
 [ "$status" = 0 ] || cp "$root/test.out" "${TMPDIR:-/tmp}/fresh-debian-test.out"

@@ -1,8 +1,12 @@
-// TestLoop: a shard with a driver that only tells a virtual time, for unit tests of what needs no I/O. Time jumps to the next timer.
+// TestLoop: shards with a driver that only tells a virtual time, for unit tests of what needs no I/O. Time jumps to the next timer. An
+// operation is refused with ENOSYS.
 #pragma once
 
+#include <cerrno>
 #include <memory>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "base/prng.h"
 #include "runtime/scope.h"
@@ -15,16 +19,28 @@ class VirtualTimeDriver final : public Driver {
     std::string_view name() const override { return "virtual-time"; }
     Instant now() const override { return now_; }
     WallTime wall_now() const override { return {now_.ns / 1'000'000}; }
-    void submit(Op&) override { CHECK(false); }
-    void cancel(Op&) override { CHECK(false); }
+    void submit(Op& op) override { submitted_.push_back({&Shard::current(), &op}); }
+    void cancel(Op&) override {}
     void abandon(Op&) override { CHECK(false); }
     void poll(Instant) override {}
     void ring_doorbell(ShardId) override {}
     void fill_entropy(MutableBytes bytes) override {
         for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(entropy_.next());
     }
+    // Whether there was any.
+    bool refuse_all() {
+        const auto refused = std::exchange(submitted_, {});
+        for (const auto& [shard, op] : refused) {
+            op->result = -ENOSYS;
+            shard->complete(*op);
+        }
+        return !refused.empty();
+    }
     Instant now_;
     Prng entropy_{1};
+
+  private:
+    std::vector<std::pair<Shard*, Op*>> submitted_;
 };
 
 class TestLoop {
@@ -55,6 +71,7 @@ class TestLoop {
                 more |= !shard->prepare_to_park();
                 shard->unpark();
             }
+            more |= driver_.refuse_all();
             if (more) continue;
             if (result) break;
             Instant next = Instant::never();

@@ -152,8 +152,11 @@ Result<ProducerStates> ProducerStates::decode(Bytes bytes, size_t producers_max)
             batch.first_sequence = in.read_varint();
             batch.last_sequence = in.read_varint();
             batch.base_offset = in.read_varlong();
-            batch.next_offset = static_cast<int64_t>(static_cast<uint64_t>(batch.base_offset) +
-                                                     static_cast<uint64_t>(in.read_varlong()));
+            const int64_t width = in.read_varlong();
+            if (batch.base_offset < 0 || width <= 0 || width > INT64_MAX - batch.base_offset)
+                in.set_failed();
+            else
+                batch.next_offset = batch.base_offset + width;
             batch.timestamp_ms = in.read_varlong();
             state.push(batch);
         }

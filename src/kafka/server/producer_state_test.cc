@@ -4,6 +4,7 @@
 
 #include <deque>
 
+#include "base/byte_writer.h"
 #include "base/prng.h"
 #include "kafka/records/batch.h"
 
@@ -188,6 +189,25 @@ TEST(ProducerStates, damaged_state_is_refused_and_never_crashes) {
             bytes[prng.below(bytes.size())] = static_cast<uint8_t>(prng.next());
         (void)ProducerStates::decode(bytes, 10);
     }
+}
+
+TEST(ProducerStates, offsets_that_cannot_be_are_refused) {
+    // Found by fuzzing: a width beyond what an offset can be overflowed when it was written again.
+    const auto state = [](int64_t base_offset, int64_t width) {
+        ByteWriter out;
+        out.write_bytes(std::vector<uint8_t>{1, 1, 0x0e, 0, 1, 0, 1, 0, 4});
+        out.write_varlong(base_offset);
+        out.write_varlong(width);
+        out.write_varlong(0);
+        return ProducerStates::decode(out.flatten(), 10).has_value();
+    };
+    EXPECT_TRUE(state(100, 3));
+    EXPECT_TRUE(state(0, INT64_MAX));
+    EXPECT_FALSE(state(1, INT64_MAX));
+    EXPECT_FALSE(state(100, 0));
+    EXPECT_FALSE(state(100, -3));
+    EXPECT_FALSE(state(-1, 3));
+    EXPECT_FALSE(state(INT64_MIN, INT64_MIN));
 }
 
 TEST(ProducerStates, the_format_is_the_one_in_the_docs) {

@@ -155,9 +155,19 @@ class MemoryLog final : public Log {
     Task<void> flush() {
         co_await runtime::yield();
         flushing_ = false;
+        keep_copies();
         durable_ = end_;
         waiters_.notify_all();
         if (listener_) listener_();
+    }
+
+    // What is durable is the disk's and no longer the request's: it must not hold the memory that
+    // the request was given, which its node may not outlive.
+    void keep_copies() {
+        for (auto entry = entries_.rbegin(); entry != entries_.rend(); ++entry) {
+            if (entry->info.end() <= durable_) break;
+            entry->payload = runtime::SharedBytes::copy_of(entry->payload.bytes());
+        }
     }
 
     MemoryStore& store_;
