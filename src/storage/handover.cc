@@ -35,7 +35,7 @@ void Handover::consider(PartitionLog& log) {
     linger(log);
     if (store_.checkpoints().short_of_space()) store_.wake_maintenance();
     const uint64_t bytes = log.unflushed_durable_bytes();
-    if (bytes >= (log.streaming ? kStreamBacklogMax : store_.limits().run_bytes)) ask(log);
+    if (bytes >= (log.streaming ? kStreamBacklogMax : store_.limits().handover_bytes)) ask(log);
 }
 
 void Handover::ask(PartitionLog& log) {

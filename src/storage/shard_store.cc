@@ -17,6 +17,8 @@ using runtime::WorkClass;
 
 namespace {
 
+// Each hand-over flushes a file beside the flushes of commits: rarely, then.
+constexpr uint64_t kHandoverBytes = 8_MiB;
 constexpr uint64_t kRunBytes = 1_MiB;
 
 StoreOptions sane(StoreOptions options) {
@@ -36,6 +38,8 @@ StoreLimits limits_of(const StoreOptions& options) {
     limits.inline_bytes_max = limits.block_bytes_max / 2;
     limits.bypass_bytes_min = std::min(options.bypass_bytes_min, limits.inline_bytes_max);
     limits.run_bytes = std::min(kRunBytes, std::max(options.unflushed_bytes_max / 4, kPage));
+    limits.handover_bytes =
+        std::max(limits.run_bytes, std::min(kHandoverBytes, options.unflushed_bytes_max / 8));
     limits.checkpoint_bytes =
         std::clamp<uint64_t>(options.journal_bytes_max / 8, options.journal_file_bytes, 64_MiB);
     return limits;
