@@ -14,10 +14,15 @@
 
 namespace weir::kafka {
 
-// The first allocation for a frame; a frame up to this size needs no copy, and a larger one is
-// copied while it grows by eights.
+// The first allocation for a frame that has one of its own; a frame up to this size needs no copy,
+// and a larger one is copied while it grows by eights.
 inline constexpr size_t kFrameChunk = size_t{32} << 10;
 inline constexpr size_t kFrameGrowth = 8;
+// Frames up to this size are slices of what was received in one piece, while a client sends faster
+// than it is read; such a piece has these sizes, as much as the client is ahead.
+inline constexpr size_t kSliceMax = size_t{24} << 10;
+inline constexpr size_t kPieceMin = size_t{4} << 10;
+inline constexpr size_t kPieceMax = size_t{64} << 10;
 
 struct FrameLimits {
     size_t size_max = 0;
@@ -38,17 +43,31 @@ class FrameReader {
                                                      runtime::StopToken stop);
 
   private:
-    size_t ahead_size() const { return ahead_end_ - ahead_begin_; }
+    Bytes ahead() const {
+        return piece_.empty() ? Bytes(small_).subspan(begin_, end_ - begin_)
+                              : piece_.bytes().subspan(begin_, end_ - begin_);
+    }
     // At least four bytes ahead.
-    runtime::Task<Result<void>> read_ahead(const FrameLimits& limits, runtime::StopToken stop);
+    runtime::Task<Result<void>> read_size(const FrameLimits& limits, runtime::StopToken stop);
+    // Receives until `size` bytes are ahead, in a piece that has room for them.
+    runtime::Task<Result<void>> fill_piece(size_t size, const FrameLimits& limits,
+                                           runtime::StopToken stop);
+    // Room for `size` bytes from begin_ on, in this piece or a new one. False: no memory just now.
+    bool make_piece(size_t size);
+    runtime::Task<Result<runtime::SharedBytes>> read_whole(size_t size, const FrameLimits& limits,
+                                                           runtime::StopToken stop);
+    void consume(size_t size);
 
     runtime::ByteStream& stream_;
     runtime::MemoryBudget& memory_;
-    // Small requests, and several of them at once, come with one receive; a large one costs a copy
-    // of this much. It is all that an idle connection holds.
-    std::array<uint8_t, 1024> ahead_;
-    size_t ahead_begin_ = 0;
-    size_t ahead_end_ = 0;
+    // What came and is not taken yet lies at [begin_, end_) of `piece_`, or of `small_` while there
+    // is no piece. A piece is let go as soon as all of it is taken, so that an idle connection
+    // holds `small_` alone. Its bytes below begin_ belong to the frames that were made of them.
+    std::array<uint8_t, 1024> small_;
+    runtime::SharedBytes piece_;
+    size_t begin_ = 0;
+    size_t end_ = 0;
+    size_t piece_size_ = kPieceMin;  // of the next one
 };
 
 }  // namespace weir::kafka

@@ -86,6 +86,59 @@ TEST_F(FrameReaderTest, frames_that_come_together_are_told_apart) {
     }
 }
 
+TEST_F(FrameReaderTest, frames_of_a_fast_client_share_pieces_and_memory_comes_back_with_the_last) {
+    std::vector<std::vector<uint8_t>> frames;
+    std::vector<uint8_t> all;
+    Prng prng(7);
+    for (size_t i = 0; i < 800; ++i) {
+        // Small ones, some at the bound of what is sliced, and large ones between.
+        const uint64_t kind = prng.below(20);
+        const size_t size = kind == 0   ? kSliceMax - 6 + prng.below(12)
+                            : kind == 1 ? 20'000 + prng.below(100'000)
+                                        : 8 + prng.below(3'000);
+        frames.push_back(random_bytes(size));
+        uint8_t prefix[4];
+        store_be(prefix, static_cast<int32_t>(size));
+        all.insert(all.end(), prefix, prefix + 4);
+        all.insert(all.end(), frames.back().begin(), frames.back().end());
+    }
+    feed(all);
+    size_t in_shared_blocks = 0;
+    {
+        std::vector<runtime::SharedBytes> kept;
+        for (size_t i = 0; i < frames.size(); ++i) {
+            auto frame = read();
+            ASSERT_TRUE(frame);
+            if (frame->block_size() > frame->size() + 4) ++in_shared_blocks;
+            kept.push_back(std::move(*frame));
+            // Those before it are as they were: nothing is received into what was handed out.
+            ASSERT_TRUE(std::ranges::equal(kept.back().bytes(), frames[i]));
+        }
+        for (size_t i = 0; i < frames.size(); ++i)
+            ASSERT_TRUE(std::ranges::equal(kept[i].bytes(), frames[i])) << i;
+    }
+    EXPECT_GT(in_shared_blocks, 500u);
+    EXPECT_EQ(memory.used(), 0u);
+}
+
+TEST_F(FrameReaderTest, without_memory_for_a_piece_a_frame_comes_alone) {
+    auto others = memory.try_reserve(64_MiB - 2000);
+    std::vector<uint8_t> all;
+    for (int i = 0; i < 50; ++i) {
+        uint8_t prefix[4];
+        store_be(prefix, 1500);
+        all.insert(all.end(), prefix, prefix + 4);
+        const auto bytes = random_bytes(1500);
+        all.insert(all.end(), bytes.begin(), bytes.end());
+    }
+    feed(all);
+    for (int i = 0; i < 50; ++i) {
+        const auto frame = read();
+        ASSERT_TRUE(frame);
+        EXPECT_TRUE(std::ranges::equal(frame->bytes(), random_bytes(1500)));
+    }
+}
+
 TEST_F(FrameReaderTest, a_size_that_cannot_be_is_refused_before_anything_is_allocated) {
     for (const int32_t size : {-1, INT32_MIN, 0, 7, static_cast<int32_t>(100_MiB) + 1, INT32_MAX}) {
         feed_size(size);

@@ -50,6 +50,8 @@ class MemoryLog final : public Log {
         if (store_.failure_) return fail(*store_.failure_);
         CHECK(entry.info.first == end_);
         end_ = entry.info.end();
+        // As on a disk: it outlives the node, and the node's memory budget with it.
+        entry.payload = runtime::SharedBytes::copy_of(entry.payload.bytes());
         entries_.push_back(std::move(entry));
         if (!flushing_) {
             flushing_ = true;
