@@ -3,7 +3,7 @@
 // storage, whatever acks says. With acks=0 there is no answer, and an error closes the connection.
 #include <algorithm>
 #include <cstring>
-#include <map>
+#include <span>
 
 #include "base/units.h"
 #include "kafka/protocol/produce.h"
@@ -31,12 +31,12 @@ constexpr Duration kRoomWaitMax = 5s;
 // One partition's part of the request, and where its answer goes.
 struct Item {
     ProduceResponse::Partition* answer;
+    size_t place = 0;  // in the request
     storage::LogId log;
     runtime::ShardId owner = 0;
     CheckedBatch batch;
     uint64_t size = 0;
     bool log_append_time = false;
-    storage::Position end;  // when it was appended
 };
 
 void refuse(ProduceResponse::Partition& answer, KafkaError error, std::string_view message = {}) {
@@ -207,57 +207,61 @@ struct AppendOrder {
     bool log_append_time;
 };
 
-// On the owner's shard. In the order of the request; another request of the same connection comes
-// after this has returned.
-Task<std::vector<AppendOutcome>> append_here(Server& server, std::vector<AppendOrder> orders,
-                                             Duration timeout) {
-    std::vector<AppendOutcome> outcomes;
-    outcomes.reserve(orders.size());
-    DeadlineStop stop(Shard::current().now() + timeout, server.background().stop_token());
-    for (AppendOrder& order : orders) {
-        Partition* partition = server.partitions().find(order.log);
-        const auto use = partition != nullptr ? partition->enter() : std::nullopt;
-        if (!use) {
-            outcomes.push_back({.error = KafkaError::kUnknownTopicOrPartition});
-            continue;
+// What one connection wants appended at one owner.
+struct AppendOrders {
+    uint64_t connection = 0;
+    uint64_t ticket = 0;
+    std::vector<AppendOrder> orders;
+    Duration timeout;  // for room to append
+    bool wait_committed = true;
+};
+
+// On the owner's shard: appends in the turn of the ticket, then waits for the disk.
+Task<std::vector<AppendOutcome>> append_here(Server& server, AppendOrders wanted) {
+    struct Appended {
+        Partition* partition;
+        runtime::Gate::Holder use;
+    };
+    std::vector<AppendOutcome> outcomes(wanted.orders.size());
+    std::vector<Appended> appended(wanted.orders.size());
+    {
+        const Turn turn = server.append_turns().turn(wanted.connection, wanted.ticket);
+        DeadlineStop stop(Shard::current().now() + wanted.timeout,
+                          server.background().stop_token());
+        const auto mine = co_await turn.wait(stop.token());
+        for (size_t i = 0; i < outcomes.size(); ++i) {
+            AppendOrder& order = wanted.orders[i];
+            Partition* partition = server.partitions().find(order.log);
+            auto use = partition != nullptr ? partition->enter() : std::nullopt;
+            if (!use || !mine) {
+                outcomes[i].error =
+                    use ? KafkaError::kRequestTimedOut : KafkaError::kUnknownTopicOrPartition;
+                continue;
+            }
+            outcomes[i] = co_await partition->append(std::move(order.batch), order.log_append_time,
+                                                     stop.token());
+            if (outcomes[i].error == KafkaError::kNone) appended[i] = {partition, std::move(*use)};
         }
-        outcomes.push_back(co_await partition->append(std::move(order.batch), order.log_append_time,
-                                                      stop.token()));
+    }
+    for (size_t i = 0; wanted.wait_committed && i < outcomes.size(); ++i) {
+        if (appended[i].partition != nullptr)
+            outcomes[i].error = co_await appended[i].partition->wait_committed(outcomes[i].end);
     }
     co_return outcomes;
 }
 
-Task<std::vector<KafkaError>> wait_here(
-    Server& server, std::vector<std::pair<storage::LogId, storage::Position>> ends) {
-    std::vector<KafkaError> errors;
-    errors.reserve(ends.size());
-    for (const auto& [log, end] : ends) {
-        Partition* partition = server.partitions().find(log);
-        const auto use = partition != nullptr ? partition->enter() : std::nullopt;
-        errors.push_back(use ? co_await partition->wait_committed(end)
-                             : KafkaError::kUnknownTopicOrPartition);
-    }
-    co_return errors;
-}
-
-std::map<runtime::ShardId, std::vector<Item*>> by_owner(std::vector<Item>& items) {
-    std::map<runtime::ShardId, std::vector<Item*>> groups;
-    for (Item& item : items) groups[item.owner].push_back(&item);
-    return groups;
-}
-
-Task<bool> append_at(Server& server, runtime::ShardId owner, std::vector<Item*> items,
-                     Duration timeout) {
-    std::vector<AppendOrder> orders;
-    orders.reserve(items.size());
-    for (Item* item : items)
-        orders.push_back({item->log, std::move(item->batch), item->log_append_time});
+// The items of one owner.
+Task<bool> append_at(Server& server, std::span<Item> items, AppendOrders wanted) {
+    const runtime::ShardId owner = items.front().owner;
+    wanted.orders.reserve(items.size());
+    for (Item& item : items)
+        wanted.orders.push_back({item.log, std::move(item.batch), item.log_append_time});
     const auto outcomes = co_await runtime::on(
-        owner, [peer = &server.peer(owner), orders = std::move(orders), timeout]() mutable {
-            return append_here(*peer, std::move(orders), timeout);
+        owner, [peer = &server.peer(owner), wanted = std::move(wanted)]() mutable {
+            return append_here(*peer, std::move(wanted));
         });
     for (size_t i = 0; i < items.size(); ++i) {
-        ProduceResponse::Partition& answer = *items[i]->answer;
+        ProduceResponse::Partition& answer = *items[i].answer;
         const AppendOutcome& outcome = outcomes[i];
         answer.log_start_offset = outcome.log_start_offset;
         if (outcome.error != KafkaError::kNone) {
@@ -266,28 +270,8 @@ Task<bool> append_at(Server& server, runtime::ShardId owner, std::vector<Item*> 
         }
         answer.base_offset = outcome.base_offset;
         answer.log_append_time_ms = outcome.log_append_time_ms;
-        items[i]->end = outcome.end;
-        server.metrics().produced_bytes += items[i]->size;
+        server.metrics().produced_bytes += items[i].size;
         ++server.metrics().produced_batches;
-    }
-    co_return true;
-}
-
-Task<bool> wait_at(Server& server, runtime::ShardId owner, std::vector<Item*> items) {
-    std::vector<std::pair<storage::LogId, storage::Position>> ends;
-    std::vector<Item*> appended;
-    for (Item* item : items) {
-        if (item->answer->error_code != 0) continue;
-        ends.emplace_back(item->log, item->end);
-        appended.push_back(item);
-    }
-    if (ends.empty()) co_return true;
-    const auto errors =
-        co_await runtime::on(owner, [peer = &server.peer(owner), ends = std::move(ends)]() mutable {
-            return wait_here(*peer, std::move(ends));
-        });
-    for (size_t i = 0; i < appended.size(); ++i) {
-        if (errors[i] != KafkaError::kNone) refuse(*appended[i]->answer, errors[i]);
     }
     co_return true;
 }
@@ -344,12 +328,12 @@ Task<ProduceResponse> answer(Request& request, ProduceRequest body) {
             auto batch = co_await check(request, records, settings, partition);
             if (!batch) continue;
             items.push_back({.answer = &partition,
+                             .place = items.size(),
                              .log = found.log,
                              .owner = found.owner,
                              .batch = std::move(*batch),
                              .size = 0,
-                             .log_append_time = settings.log_append_time,
-                             .end = {}});
+                             .log_append_time = settings.log_append_time});
             items.back().size = items.back().batch.bytes.size();
         }
     }
@@ -359,17 +343,25 @@ Task<ProduceResponse> answer(Request& request, ProduceRequest body) {
     request.body = {};
     request.frame = {};
     if (co_await request.turn.wait(request.stop)) {
-        const auto groups = by_owner(items);
+        std::ranges::sort(items, {},
+                          [](const Item& item) { return std::pair(item.owner, item.place); });
         std::vector<Task<bool>> appends;
-        for (const auto& [owner, mine] : groups)
-            appends.push_back(append_at(server, owner, mine, timeout));
-        (void)co_await runtime::all(std::move(appends));
-        request.turn.done();
-        if (!request.no_response) {
-            std::vector<Task<bool>> waits;
-            for (const auto& [owner, mine] : groups) waits.push_back(wait_at(server, owner, mine));
-            (void)co_await runtime::all(std::move(waits));
+        for (std::span<Item> rest(items); !rest.empty();) {
+            const runtime::ShardId owner = rest.front().owner;
+            const auto other = std::ranges::find_if(
+                rest, [owner](const Item& item) { return item.owner != owner; });
+            const auto mine = rest.first(static_cast<size_t>(other - rest.begin()));
+            rest = rest.subspan(mine.size());
+            appends.push_back(append_at(server, mine,
+                                        {.connection = request.tickets->connection,
+                                         .ticket = request.tickets->take(owner),
+                                         .orders = {},
+                                         .timeout = timeout,
+                                         .wait_committed = !request.no_response}));
         }
+        // The tickets keep the order from here on.
+        request.turn.done();
+        (void)co_await runtime::all(std::move(appends));
     } else {
         for (Item& item : items) refuse(*item.answer, KafkaError::kRequestTimedOut);
     }

@@ -4,6 +4,7 @@
 #include "kafka/server/frame_reader.h"
 #include "kafka/server/handler.h"
 #include "kafka/server/server.h"
+#include "runtime/remote.h"
 #include "runtime/shard.h"
 #include "runtime/wait.h"
 
@@ -52,7 +53,8 @@ Connection::Connection(Server& server, runtime::ByteStream& stream, runtime::Sto
       stream_(stream),
       client_host_(host_of(stream.peer())),
       kill_(*this, &Connection::end),
-      drain_(*this, &Connection::end_reads) {
+      drain_(*this, &Connection::end_reads),
+      tickets_{.connection = server.next_connection_id()} {
     if (kill.stop_requested()) {
         end();
     } else {
@@ -87,6 +89,18 @@ Task<void> Connection::run() {
     deadline_moved_.notify_all();
     co_await stream_.shutdown();
     co_await scope_.join();
+    co_await leave_owners();
+}
+
+Task<void> Connection::leave_owners() {
+    for (runtime::ShardId owner = 0; owner < tickets_.next.size(); ++owner) {
+        if (tickets_.next[owner] == 0) continue;
+        co_await runtime::on(
+            owner, [peer = &server_.peer(owner), id = tickets_.connection]() -> Task<void> {
+                peer->append_turns().forget(id);
+                co_return;
+            });
+    }
 }
 
 void Connection::set_read_deadline(Duration from_now) {
@@ -198,23 +212,21 @@ bool Connection::take_frame(runtime::SharedBytes frame) {
 
 void Connection::start_eligible() {
     if (stop_.stop_requested()) return;
-    bool all_done = true;
-    bool fetch_ahead = false;
-    for (const auto& request : in_flight_) {
-        const Overlap overlap = request->handler->overlap;
-        if (!request->started) {
-            if (overlap == Overlap::kNone && !all_done) return;
-            if (overlap == Overlap::kFetch && fetch_ahead) return;
-            request->started = true;
-            if (overlap == Overlap::kProduce) request->turn = Turn(produce_turns_);
-            scope_.spawn(work(request.get()),
-                         overlap == Overlap::kProduce ? runtime::WorkClass::kProduce
-                         : overlap == Overlap::kFetch ? runtime::WorkClass::kFetch
-                                                      : runtime::WorkClass::kNetwork);
+    for (; started_ < in_flight_.size(); ++started_) {
+        Request& request = *in_flight_[started_];
+        const Overlap overlap = request.handler->overlap;
+        if (working_alone_ > 0 || (overlap == Overlap::kNone && working_ > 0)) return;
+        if (overlap == Overlap::kFetch && fetches_unanswered_ > 0) return;
+        ++working_;
+        if (overlap == Overlap::kNone) ++working_alone_;
+        if (overlap == Overlap::kFetch) ++fetches_unanswered_;
+        if (overlap == Overlap::kProduce) {
+            request.turn = Turn(produce_turns_);
+            request.tickets = &tickets_;
         }
-        if (overlap == Overlap::kNone && !request->done) return;
-        all_done = all_done && request->done;
-        fetch_ahead = fetch_ahead || overlap == Overlap::kFetch;
+        scope_.spawn(work(&request), overlap == Overlap::kProduce ? runtime::WorkClass::kProduce
+                                     : overlap == Overlap::kFetch ? runtime::WorkClass::kFetch
+                                                                  : runtime::WorkClass::kNetwork);
     }
 }
 
@@ -240,6 +252,8 @@ Task<void> Connection::work(Request* request) {
     request->body = {};
     request->frame = {};
     request->done = true;
+    --working_;
+    if (request->handler->overlap == Overlap::kNone) --working_alone_;
     start_eligible();
     if (in_flight_.front()->done) answered_.notify_all();
 }
@@ -269,8 +283,10 @@ Task<void> Connection::write_responses() {
                 : request.handler->key == ApiKey::kFetch ? server_.metrics().fetch_latency
                                                          : server_.metrics().other_latency;
             latency.add(now - request.arrived);
+            if (request.handler->overlap == Overlap::kFetch) --fetches_unanswered_;
             ready.push_back(std::move(in_flight_.front()));
             in_flight_.pop_front();
+            --started_;
         }
         if (size > 0) {
             if (const auto sent = co_await send(std::move(parts)); !sent) break;

@@ -58,6 +58,8 @@ class Connection {
     runtime::Task<void> write_responses();
     runtime::Task<void> watch();
     runtime::Task<void> work(Request* request);
+    // Frees what other shards keep for this connection.
+    runtime::Task<void> leave_owners();
     runtime::Task<Result<void>> send(std::vector<Bytes> parts);
 
     // Whether the connection goes on.
@@ -76,8 +78,14 @@ class Connection {
     Forward drain_;
 
     TurnQueue produce_turns_;  // outlives the requests
-    // In the order of the requests; the front is answered next.
+    AppendTickets tickets_;
+    // In the order of the requests; the front is answered next, and the first started_ have
+    // started. Of those:
     std::deque<std::unique_ptr<Request>> in_flight_;
+    size_t started_ = 0;
+    size_t working_ = 0;        // are not done yet
+    size_t working_alone_ = 0;  // are not done yet and let no other start (Overlap::kNone)
+    size_t fetches_unanswered_ = 0;
     runtime::WaitQueue room_;      // for the reader: fewer in flight
     runtime::WaitQueue answered_;  // for the writer: the front is done, or the reader has ended
     bool reading_ = true;

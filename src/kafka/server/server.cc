@@ -97,6 +97,10 @@ void Server::hurry_slow_clients() {
     sending_.for_each([](Sending& sending) { sending.connection.expect_progress(kHurry); });
 }
 
+uint64_t Server::next_connection_id() {
+    return ++connections_made_ * peers_.size() + runtime::Shard::current().id();
+}
+
 runtime::ShardId Server::owner_of(storage::LogId log) const {
     return storage::owner_of(log, static_cast<uint32_t>(peers_.size()));
 }

@@ -19,6 +19,7 @@
 #include "kafka/server/mailbox.h"
 #include "kafka/server/metrics.h"
 #include "kafka/server/partition_table.h"
+#include "kafka/server/turns.h"
 #include "runtime/memory.h"
 #include "runtime/scope.h"
 #include "runtime/socket.h"
@@ -79,6 +80,10 @@ class Server {
     runtime::ShardId owner_of(storage::LogId log) const;
 
     PartitionTable& partitions() { return partitions_; }
+    // Of the connections of all shards that produce to this one's partitions.
+    AppendTurns& append_turns() { return append_turns_; }
+    // For a new connection; no other of this node has it.
+    uint64_t next_connection_id();
     Mailbox& mailbox() { return mailbox_; }
     FetchSessions& fetch_sessions() { return fetch_sessions_; }
     GroupShard& groups() { return *groups_; }
@@ -108,6 +113,8 @@ class Server {
     runtime::Scope background_;
     Mailbox mailbox_;
     PartitionTable partitions_;
+    AppendTurns append_turns_;
+    uint64_t connections_made_ = 0;
     FetchSessions fetch_sessions_;
     std::unique_ptr<GroupShard> groups_;
     ServerMetrics metrics_;

@@ -98,7 +98,7 @@ class TestClient {
         auto to_client = std::make_shared<MemoryPipe>(socket_bytes);
         stream_ = std::make_unique<MemoryStream>(to_client, to_server);
         loop_.run(server.serve(std::make_unique<MemoryStream>(to_server, to_client),
-                               [this] { *closed_ = true; }));
+                               [closed = closed_] { *closed = true; }));
     }
     ~TestClient() { loop_.run(stream_->close()); }
 
