@@ -74,6 +74,14 @@ Task<Result<void>> FrameReader::fill_piece(size_t size, const FrameLimits& limit
 
 Task<Result<runtime::SharedBytes>> FrameReader::next(const FrameLimits& limits,
                                                      runtime::StopToken stop) {
+    auto frame = co_await read_next(limits, stop);
+    // Nothing is read after an error: what came is of no use.
+    if (!frame) consume(end_ - begin_);
+    co_return frame;
+}
+
+Task<Result<runtime::SharedBytes>> FrameReader::read_next(const FrameLimits& limits,
+                                                          runtime::StopToken stop) {
     co_await runtime::try_(read_size(limits, stop));
     const auto claimed = load_be<int32_t>(ahead().data());
     if (claimed < kFrameSizeMin || static_cast<size_t>(claimed) > limits.size_max) {

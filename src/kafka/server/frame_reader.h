@@ -39,6 +39,7 @@ class FrameReader {
 
     // kMalformed: the size is negative, too small for a header, or above size_max.
     // kResourceExhausted: larger than the whole budget. kEndOfStream, kIo, kCancelled.
+    // After an error nothing more can be read, and no memory is held.
     runtime::Task<Result<runtime::SharedBytes>> next(const FrameLimits& limits,
                                                      runtime::StopToken stop);
 
@@ -47,6 +48,8 @@ class FrameReader {
         return piece_.empty() ? Bytes(small_).subspan(begin_, end_ - begin_)
                               : piece_.bytes().subspan(begin_, end_ - begin_);
     }
+    runtime::Task<Result<runtime::SharedBytes>> read_next(const FrameLimits& limits,
+                                                          runtime::StopToken stop);
     // At least four bytes ahead.
     runtime::Task<Result<void>> read_size(const FrameLimits& limits, runtime::StopToken stop);
     // Receives until `size` bytes are ahead, in a piece that has room for them.

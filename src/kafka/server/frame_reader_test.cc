@@ -186,6 +186,22 @@ TEST_F(FrameReaderTest, reading_waits_while_the_budget_is_used_up) {
     EXPECT_EQ((*frame)->size(), 100u);
 }
 
+TEST_F(FrameReaderTest, an_end_in_the_middle_of_a_piece_gives_memory_back) {
+    std::vector<uint8_t> all;
+    for (int i = 0; i < 3; ++i) {
+        uint8_t prefix[4];
+        store_be(prefix, 1500);
+        all.insert(all.end(), prefix, prefix + 4);
+        const auto bytes = random_bytes(i == 2 ? 700 : 1500);
+        all.insert(all.end(), bytes.begin(), bytes.end());
+    }
+    feed(all);
+    pipe->close();
+    for (int i = 0; i < 2; ++i) EXPECT_TRUE(read());
+    EXPECT_EQ(read().error().code, ErrorCode::kEndOfStream);
+    EXPECT_EQ(memory.used(), 0u);
+}
+
 TEST_F(FrameReaderTest, an_end_in_the_middle_is_an_end_and_gives_memory_back) {
     feed_size(100);
     feed(random_bytes(50));
