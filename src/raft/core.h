@@ -1,0 +1,168 @@
+// Core is one Raft group on one node, as a pure state machine: messages, ticks and the results of
+// I/O go in, Effects come out (effects.h). No I/O, no clock, no payloads, no memory for each entry:
+// it knows its log by start, end, durable end and a table of terms. Owned by the group's driver;
+// used on the group's shard alone. After a crash a new Core starts from what the driver finds on
+// disk (CoreStart).
+//
+// The driver's part, in short:
+//   - start() once; tick() at next_deadline() (or any time after it); step() for what peers send.
+//   - a proposal: may_propose(), append the entry to the log {term(), end()}, on_proposed().
+//   - the log's durable end moves: on_durable().
+//   - effects: as effects.h says. Save and truncate are durable when on_saved(), on_truncated() are
+//     called; until then the core holds back what relies on them.
+//   - commit().offset is the high watermark.
+// `now` never goes back. Calls with wrong arguments of the driver's own are CHECKed; what peers
+// send is believed only as far as it can be true, and answered by a Verdict.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "raft/effects.h"
+#include "raft/options.h"
+#include "raft/peer.h"
+#include "raft/term_table.h"
+
+namespace weir::raft {
+
+// What became of a message. Stale ones (an older term, a duplicate) are normal; invalid ones come
+// from a broken or hostile peer, and are worth a log line.
+enum class Verdict : uint8_t { kTaken, kStale, kInvalid };
+
+enum class ProposeStatus : uint8_t { kOk, kNotLeader, kTransferring };
+
+enum class RequestStatus : uint8_t {
+    kStarted,    // the outcome comes as an effect
+    kNotLeader,  // ask the leader
+    kNotReady,   // the leader has not committed in its term yet; try again
+    kBusy,       // one of the kind is under way, or too many wait
+    kInvalid,    // can't be served: not a voter, not a configuration
+};
+
+struct PeerStatus {
+    NodeId node;
+    Position match;  // durable there
+    PeerState state = PeerState::kProbe;
+    Instant heard;           // last
+    bool caught_up = false;  // within a heartbeat of the leader's end
+};
+
+class Core {
+  public:
+    // `options` outlives the core. CHECKs that `start` is consistent: validate what comes from a
+    // disk before (docs of CoreStart).
+    Core(const Options& options, CoreStart start);
+    ~Core();
+    Core(Core&&) noexcept;
+
+    // Once, first. A group of one voter campaigns at once.
+    void start(Instant now, Effects& out);
+    void tick(Instant now, Effects& out);
+    // When tick() is due; Instant::never() while the group is quiet.
+    Instant next_deadline() const;
+
+    // From the peer `from`, as the transport knows it. AppendRequest's entries stay the caller's.
+    Verdict step(NodeId from, const Message& message, Instant now, Effects& out);
+    Verdict step(NodeId from, InstallSnapshot snapshot, Instant now, Effects& out);
+
+    // Proposals. After kOk and without another call in between: append {kData, term(), end()} to
+    // the log, then tell.
+    ProposeStatus may_propose() const;
+    void on_proposed(const EntryInfo& info, Instant now, Effects& out);
+
+    // The log is durable up to `end`. Ignored while a truncation or an install is under way.
+    void on_durable(Position end, Instant now, Effects& out);
+    void on_saved(HardState state, Instant now, Effects& out);
+    // Tell on_durable() afterwards, if the log's durable end is beyond the cut.
+    void on_truncated(Instant now, Effects& out);
+    void on_installed(Instant now, Effects& out);
+    // The log begins at `start` now. start <= commit().
+    void on_prefix_truncated(Position start, Instant now, Effects& out);
+
+    // The driver read entries [work.prev, end), `bytes` in all, for a SendEntries. Gives the
+    // request to send, entries to be added by the driver; nothing if it has become pointless, or if
+    // nothing was read (end == work.prev; it is tried again later). Call it exactly once for each.
+    std::optional<AppendRequest> on_sent(const SendEntries& work, Position end, uint64_t bytes,
+                                         Instant now, Effects& out);
+    // What a peer needs before entries from `start` on: snapshot_start_min() <= start <= commit(),
+    // and an entry begins or ends there.
+    SnapshotHead snapshot_head(Position start) const;
+    Position snapshot_start_min() const { return terms_.known_from(start_); }
+    // It is there (`delivered`), or it failed and is tried again after a while.
+    void on_snapshot_sent(NodeId to, bool delivered, Instant now, Effects& out);
+
+    // Every majority now holds what was committed when this was called, and this node still led
+    // then: by lease, or by a round of heartbeats. `id` is the caller's; comes back in
+    // Effects::reads.
+    RequestStatus read_index(uint64_t id, Instant now, Effects& out);
+    // Hands leadership to a voter, once it has all entries; proposals are refused meanwhile.
+    RequestStatus transfer(NodeId target, Instant now, Effects& out);
+    // Makes `target` (no member an old voter) the configuration: adds its new voters as learners,
+    // waits until they have caught up, goes through the joint configuration. If leadership is lost
+    // meanwhile the new leader ends a joint configuration by itself; a change that had not come so
+    // far is forgotten: ask again.
+    RequestStatus change_configuration(Configuration target, Instant now, Effects& out);
+
+    // The driver's node-level heartbeats: a node stopped answering or was started again; it came
+    // back; the connection to it broke, and what was in flight is lost.
+    void on_peer_down(NodeId node, Instant now, Effects& out);
+    void on_peer_up(NodeId node, Instant now, Effects& out);
+    void on_connection_lost(NodeId node, Instant now, Effects& out);
+    // Ends hibernation.
+    void wake(Instant now, Effects& out);
+
+    NodeId self() const { return self_; }
+    Role role() const { return role_; }
+    Term term() const { return hard_.term; }
+    NodeId leader() const { return leader_; }  // kNoNode: not known
+    Position log_start() const { return start_; }
+    Position end() const { return end_; }
+    Position durable_end() const { return durable_; }
+    Position commit() const { return commit_; }
+    bool quiet() const { return quiet_; }
+    // A leader that has committed an entry of its term: what it has committed is all there is.
+    bool leader_ready() const { return role_ == Role::kLeader && commit_ > term_start_; }
+    const Configuration& configuration() const { return configurations_.back().configuration; }
+    const TermTable& terms() const { return terms_; }
+    std::vector<PeerStatus> peers() const;  // the leader's; allocates
+    size_t memory_bytes() const;
+    // CHECKs what must hold between calls; O(members + terms).
+    void check_invariants() const;
+
+  private:
+    struct Leading;  // what only a leader has
+
+    const Options* options_;
+    NodeId self_;
+    NodeId leader_;
+    Role role_ = Role::kFollower;
+    bool started_ = false;
+    bool quiet_ = false;
+    bool truncating_ = false;
+    bool installing_ = false;
+    bool loyal_ = false;      // the leader was heard at heard_, and is not known to be down
+    bool verified_ = false;   // the log is the leader's up to received_
+    uint16_t votes_for_ = 0;  // bits by the members' places
+    uint16_t votes_against_ = 0;
+    HardState hard_;
+    HardState saved_;  // what of it is durable
+    NodeId vote_to_;   // a granted vote that waits for its save
+
+    Position start_;
+    Position end_;
+    Position durable_;
+    Position commit_;
+    Position received_;
+    Position acknowledged_;  // the last match told to the leader
+    Position term_start_;    // leader: where its term begins
+    TermTable terms_;
+    std::vector<ConfigurationAt> configurations_;  // never empty; the last is in force
+
+    Instant deadline_ = Instant::never();  // of the election timer or the next heartbeat
+    Instant heard_{};
+    uint64_t draws_;
+    std::unique_ptr<Leading> leading_;
+};
+
+}  // namespace weir::raft

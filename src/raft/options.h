@@ -1,0 +1,40 @@
+// What all groups of a node share. The owner keeps it alive and unchanged while a core uses it.
+#pragma once
+
+#include <cstdint>
+
+#include "base/time.h"
+#include "raft/raft_bugs.h"
+
+namespace weir::raft {
+
+struct Options {
+    // A follower that hears no leader campaigns after a time drawn from [min, max). Votes are
+    // refused for `min` after a leader was heard (leader stickiness); a leader that hears no
+    // majority for `max` steps down.
+    Duration election_timeout_min = 400ms;
+    Duration election_timeout_max = 700ms;
+    // Beats fall on multiples of it, so that those of many groups leave together.
+    Duration heartbeat_interval = 100ms;
+    // Entries in flight without any progress for so long are sent again.
+    Duration resend_timeout = 500ms;
+    // A leader whose group is replicated and idle for so long asks it to go quiet. 0: never.
+    Duration quiet_after = 2s;
+    Duration transfer_timeout = 1s;
+    // New voters that do not catch up in this time end a configuration change.
+    Duration catch_up_timeout = 60s;
+    Duration snapshot_retry = 1s;  // after one that failed
+
+    uint64_t window_bytes = 2u << 20;    // of entries in flight to one peer
+    uint64_t send_bytes_max = 1u << 20;  // of one append; its first entry in any case
+    uint32_t reads_max = 1024;           // that wait in one group
+
+    // Reads by lease: safe only if no node's clock runs faster than another's by more than
+    // `clock_drift_max` (a share). Off: each read costs a round of heartbeats.
+    bool lease_reads = false;
+    double clock_drift_max = 0.05;
+
+    RaftBugs bugs;
+};
+
+}  // namespace weir::raft

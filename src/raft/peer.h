@@ -1,0 +1,59 @@
+// What a leader knows of one other member: how far its log matches, what is on the way to it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "base/time.h"
+#include "raft/types.h"
+
+namespace weir::raft {
+
+// Probe: where the logs part is being found; one append on the way. Replicate: it is known, and
+// appends are pipelined up to a window of bytes. Snapshot: the peer needs what this log has no
+// more; nothing but heartbeats goes to it until it has that.
+enum class PeerState : uint8_t { kProbe, kReplicate, kSnapshot };
+
+// Appends on the way, as (end, bytes): a few rows; when they are full the newest grows, so that
+// the bytes stay exact and only their release gets coarser.
+class Inflight {
+  public:
+    void push(Position end, uint64_t bytes);
+    void release(Position match);  // those that end at or before it
+    void clear();
+    uint64_t bytes() const { return bytes_; }
+    bool empty() const { return count_ == 0; }
+
+  private:
+    struct Row {
+        Position end;
+        uint64_t bytes;
+    };
+    static constexpr uint8_t kRows = 6;
+    std::array<Row, kRows> rows_;
+    uint8_t first_ = 0;
+    uint8_t count_ = 0;
+    uint64_t bytes_ = 0;
+};
+
+struct Peer {
+    NodeId node;
+    PeerState state = PeerState::kProbe;
+    bool sending = false;   // a SendEntries is with the driver
+    bool probed = false;    // kProbe: one is on the way
+    bool carrying = false;  // kSnapshot: the driver is at it
+    bool down = false;      // as the driver told
+    bool quiet = false;     // agreed to sleep at this log's end
+    Position match;         // durable there
+    Position next;          // the first position not sent yet
+    Instant heard{};        // any message of this term
+    Instant progressed{};   // match moved, or something was sent into an empty pipe
+    int64_t context = 0;    // the latest heartbeat that it answered
+    Inflight inflight;
+
+    void become(PeerState to, Position from);
+};
+
+static_assert(sizeof(Peer) <= 256);
+
+}  // namespace weir::raft

@@ -1,0 +1,100 @@
+// The vocabulary of a Raft group: nodes, terms, who is a member, and what a core must be told of a
+// log. Values; they know no I/O. Positions are storage's: (offset, ordinal), DESIGN.md rule 5.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <vector>
+
+#include "storage/entry.h"
+
+namespace weir::raft {
+
+using storage::EntryInfo;
+using storage::EntryKind;
+using storage::HardState;
+using storage::Position;
+
+// A node of the cluster, as Kafka's broker id. Never negative but for kNoNode.
+struct NodeId {
+    int32_t v = -1;
+    auto operator<=>(const NodeId&) const = default;
+};
+inline constexpr NodeId kNoNode{-1};
+
+// A term is Kafka's leader epoch. 0: before the first election.
+using Term = int32_t;
+// No message with a larger one is believed, so that one wild number can't use up the terms.
+inline constexpr Term kTermMax = 1 << 30;
+
+inline constexpr size_t kMembersMax = 16;       // of one configuration, old and new together
+inline constexpr size_t kTermRowsMax = 16'384;  // a core forgets the oldest terms beyond
+inline constexpr size_t kEntriesPerAppendMax = 4'096;
+
+enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };
+
+// One member of a group. In a joint configuration it may belong to the old voters, the new ones or
+// both; outside of one `old_voter` is false. A learner gets the log and is never counted.
+struct Member {
+    NodeId node;
+    bool voter = false;      // of the (new) configuration
+    bool old_voter = false;  // of the configuration that is being left
+    bool learner = false;    // stays (or becomes) a learner
+    uint8_t priority = 1;    // the larger, the sooner it campaigns
+    bool operator==(const Member&) const = default;
+};
+
+// Who decides: a majority of the voters, and in a joint configuration (Raft §6) of the old ones
+// too. Members ascend by node.
+struct Configuration {
+    std::vector<Member> members;
+
+    const Member* find(NodeId node) const;
+    bool is_voter(NodeId node) const;  // old or new
+    bool joint() const;
+    bool valid() const;  // ascending, bounded, at least one voter, each member is something
+    // The configuration that follows a joint one: old voters that are nothing else are gone.
+    Configuration without_old() const;
+    bool operator==(const Configuration&) const = default;
+};
+
+// Simple configurations, for tests and the first start.
+Configuration voters(std::initializer_list<int32_t> nodes);
+
+// A configuration and the control entry that holds it. The oldest that a core is given may have no
+// entry in the log any more: then `at` is the log's start or before it.
+struct ConfigurationAt {
+    Position at;  // where its entry begins; it is in force from there on
+    Configuration configuration;
+};
+
+// Entries of `term` begin at `first`, and end where the next row begins.
+struct TermStart {
+    Term term = 0;
+    Position first;
+    bool operator==(const TermStart&) const = default;
+};
+
+// What a replica needs before the first entry that it gets, when it is too far behind for entries
+// alone: it then begins as a log that starts at `start` and is empty. The state machine's bytes at
+// `start` (producer state) travel with it; they are the driver's.
+struct SnapshotHead {
+    Position start;
+    std::vector<TermStart> terms;  // rows that begin before `start`, ascending; the last counts
+    Configuration configuration;   // committed; in force at `start` or later
+};
+
+// How a core's log, vote and members are found at a start; all of it is durable.
+struct CoreStart {
+    NodeId self;
+    HardState hard_state;
+    Position start;                // of the log
+    Position end;                  // of the log
+    Position commit;               // known to be committed; start <= commit <= end
+    std::vector<TermStart> terms;  // ascending; also the row of the entry that ends at `start`
+    std::vector<ConfigurationAt> configurations;  // ascending; the last one is in force; one at
+                                                  // least, unless the replica waits to be added
+    uint64_t seed = 0;  // of the group's election timeouts; another on each node
+};
+
+}  // namespace weir::raft
