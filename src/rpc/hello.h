@@ -1,0 +1,68 @@
+// The first thing on a connection between nodes: the dialling side says who it is and what it
+// wants, the accepting side answers with the same or refuses. docs/formats/rpc.md
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/node_id.h"
+#include "base/result.h"
+#include "base/uuid.h"
+#include "runtime/driver.h"
+#include "runtime/socket.h"
+
+namespace weir::rpc {
+
+inline constexpr uint16_t kVersionMin = 1;
+inline constexpr uint16_t kVersionMax = 1;
+inline constexpr size_t kMessageBytesMax = size_t{160} << 20;
+// Messages up to this size never wait for memory: what frees memory may be among them.
+inline constexpr size_t kSmallBytes = size_t{4} << 10;
+
+struct Identity {
+    Uuid cluster;  // zero: in none yet
+    NodeId node;   // invalid: it has none yet
+    Uuid uuid;     // of the node's data directory; tells nodes apart that have no id yet
+};
+
+struct Hello {
+    uint16_t version_min = kVersionMin;
+    uint16_t version_max = kVersionMax;
+    Identity from;
+    uint32_t shards = 0;  // of the dialling node
+    runtime::ShardId from_shard = 0;
+    runtime::ShardId to_shard = 0;
+    NodeId to;               // whom the dialling side expects; invalid: whoever it is
+    bool transient = false;  // for one call by address
+};
+
+enum class Refusal : uint16_t {
+    kNone = 0,
+    kOtherCluster = 1,
+    kVersion = 2,      // none in common
+    kUnknownNode = 3,  // the dialling node is not, or no longer, a member
+    kOtherNode = 4,    // the accepting node is not the one that was expected
+};
+
+struct HelloReply {
+    Refusal refusal = Refusal::kNone;
+    uint16_t version = 0;
+    Identity from;
+    uint32_t shards = 0;  // of the accepting node
+    std::string reason;   // for a person, of a refusal
+};
+
+// kOtherCluster: kInvalidArgument; kVersion: kUnsupported; kUnknownNode, kOtherNode: kNotFound; one
+// that is not known here: kUnavailable.
+Error to_error(const HelloReply& refused);
+
+// A reason that is too long is cut.
+std::vector<uint8_t> encode(const Hello& hello);
+std::vector<uint8_t> encode(const HelloReply& reply);
+// kMalformed: no hello. The other's version may be one that is not known here.
+runtime::Task<Result<Hello>> read_hello(runtime::ByteStream& stream, runtime::StopToken stop);
+runtime::Task<Result<HelloReply>> read_hello_reply(runtime::ByteStream& stream,
+                                                   runtime::StopToken stop);
+
+}  // namespace weir::rpc

@@ -1,0 +1,54 @@
+// Listener: where other nodes connect (--rpc HOST:PORT). Accepts on shard 0, answers their hellos,
+// and hands each connection to the endpoint of the shard that it is for. Bounds how many there are.
+// Lives on shard 0.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "rpc/endpoint.h"
+#include "rpc/hello.h"
+#include "runtime/scope.h"
+#include "runtime/socket.h"
+
+namespace weir::rpc {
+
+struct ListenerOptions {
+    uint32_t connections_max = 16384;
+    Duration hello_timeout = 3s;
+    // Asked on shard 0 about a hello that fits this node's cluster and version otherwise; gives
+    // kNone, or why it is refused with a sentence in *reason. Default: all are welcome.
+    std::function<Refusal(const Hello& hello, std::string* reason)> admit;
+};
+
+class Listener {
+  public:
+    // `endpoints` by shard; they outlive the listener's close() and are closed after it. The
+    // listener is destroyed after they are closed.
+    Listener(std::vector<Endpoint*> endpoints, ListenerOptions options);
+
+    // "host:port"; port 0 picks a free one, see address().
+    runtime::Task<Result<void>> open(std::string address);
+    const std::string& address() const { return listener_.address(); }
+    // Begins to accept. Not before the handlers of all endpoints are set.
+    void start();
+    // No further connections; those that there are go on until their endpoints close.
+    runtime::Task<void> close();
+    size_t connection_count() const { return connections_; }
+
+  private:
+    runtime::Task<void> accept_all();
+    runtime::Task<void> welcome(std::unique_ptr<runtime::TcpStream> stream);
+    // Fills the reply.
+    void judge(const Hello& hello, HelloReply* reply) const;
+    runtime::Task<void> hand_over(std::unique_ptr<runtime::TcpStream> stream, Hello hello);
+
+    std::vector<Endpoint*> endpoints_;
+    ListenerOptions options_;
+    runtime::TcpListener listener_;
+    runtime::Scope scope_;
+    size_t connections_ = 0;
+};
+
+}  // namespace weir::rpc
