@@ -471,6 +471,16 @@ Task<void> StorageRun::open_and_serve(StorageRun* run, Life* life) {
     life->stopping = true;
     life->phase = "closing";
     run->count(*life);
+    // As the node does it: the state machines go before the store.
+    for (ShardId shard = 0; shard < life->shards; ++shard) {
+        co_await on(shard, [life]() -> Task<void> {
+            Store& store = life->set->local();
+            for (const LogId id : store.logs()) {
+                if (Log* log = store.find(id)) log->set_state_provider({});
+            }
+            co_return;
+        });
+    }
     co_await set->close();
     life->set = nullptr;
 }

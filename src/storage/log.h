@@ -120,7 +120,8 @@ class Log {
 
     // A state machine's bytes that go into checkpoints, so that replay starts there. Called on this
     // shard at a checkpoint; must reflect all entries appended so far. Without a provider
-    // everything since the log's start is replayed.
+    // everything since the log's start is replayed. When it is taken away again (an empty one), it
+    // is asked a last time: what it says is in the checkpoints from then on.
     virtual void set_state_provider(std::function<std::vector<uint8_t>()> provider) = 0;
     // What recovery found; once, then it is forgotten.
     virtual RecoveredState take_recovered() = 0;

@@ -24,6 +24,11 @@ bool wastes_its_block(const runtime::SharedBytes& payload) {
     return payload.size() <= kCopyBytesMax && payload.block_size() > 4 * payload.size() + 4_KiB;
 }
 
+// A log's state is a fold of its entries, so a checkpoint without it costs a reading of the log.
+// Not the metadata log's: its entries go once a checkpoint has what they say, so that no checkpoint
+// may be without it.
+bool keeps_state(LogId id) { return id == kMetadataLog; }
+
 }  // namespace
 
 PartitionLog::PartitionLog(ShardStore& store, LogId id) : store_(store) {
@@ -301,23 +306,46 @@ Task<Result<void>> PartitionLog::rebuild_replay() {
                                           &recovered_->entries);
 }
 
-void PartitionLog::capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block, bool wait) {
-    if (!wait && end() != durable_end_) {
-        // Nobody will wait until its last entries are durable. A state that covers them could come
-        // back with other entries in their place: none then, and recovery reads the log again.
-        append_section(checkpoint, state_, durable_end_, durable_block, {}, {});
-        return;
+void PartitionLog::set_state_provider(std::function<std::vector<uint8_t>()> provider) {
+    if (provider) {
+        if (!keeps_state(state_.id)) {
+            state_end_ = {};
+            saved_state_ = {};
+        }
+    } else if (provider_) {
+        // The store closes after the state machines above it: its last checkpoint still needs what
+        // they knew.
+        saved_state_ = provider_();
+        state_end_ = state_.end;
     }
-    if (provider_) {
+    provider_ = std::move(provider);
+}
+
+void PartitionLog::capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block, bool wait) {
+    const bool all_durable = end() == durable_end_;
+    if (provider_ && (wait || all_durable)) {
+        std::vector<uint8_t> state = provider_();
         // With the bug the state is older than it says: as if it had been captured before the last
         // entries.
-        if (!store_.bugs().stale_state_blob || saved_state_.empty()) saved_state_ = provider_();
-        state_end_ = state_.end;
-        append_section(checkpoint, state_, durable_end_, durable_block, state_end_, saved_state_);
-        if (!store_.bugs().stale_state_blob) saved_state_ = {};
+        if (store_.bugs().stale_state_blob) {
+            if (saved_state_.empty()) saved_state_ = state;
+            state = saved_state_;
+        }
+        append_section(checkpoint, state_, durable_end_, durable_block, state_.end, state);
+        if (all_durable && keeps_state(state_.id)) {
+            saved_state_ = std::move(state);
+            state_end_ = state_.end;
+        }
         return;
     }
-    append_section(checkpoint, state_, durable_end_, durable_block, state_end_, saved_state_);
+    // Nobody will wait until its last entries are durable. A state that covers them could come back
+    // with other entries in their place: an older one then, or none, and recovery reads the log
+    // again.
+    if (state_end_ <= durable_end_) {
+        append_section(checkpoint, state_, durable_end_, durable_block, state_end_, saved_state_);
+    } else {
+        append_section(checkpoint, state_, durable_end_, durable_block, {}, {});
+    }
 }
 
 Task<Result<ReadResult>> PartitionLog::read(int64_t offset, ReadLimits limits, StopToken stop) {

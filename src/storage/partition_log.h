@@ -56,9 +56,7 @@ class PartitionLog final : public Log {
     runtime::Task<Result<void>> truncate_suffix(Position end) override;
     runtime::Task<Result<void>> truncate_prefix(int64_t start_offset) override;
     runtime::Task<Result<void>> save_hard_state(HardState state) override;
-    void set_state_provider(std::function<std::vector<uint8_t>()> provider) override {
-        provider_ = std::move(provider);
-    }
+    void set_state_provider(std::function<std::vector<uint8_t>()> provider) override;
     RecoveredState take_recovered() override;
 
     // --- for the store's parts
@@ -168,8 +166,10 @@ class PartitionLog final : public Log {
     Milestones<uint64_t> record_waiters_;
     std::function<void()> listener_;
     std::function<std::vector<uint8_t>()> provider_;
+    // What a checkpoint holds when the provider can't be asked: the state, and the end that it
+    // covers; {} and nothing if there is none.
     Position state_end_;
-    std::vector<uint8_t> saved_state_;  // what the next checkpoint holds while there is no provider
+    std::vector<uint8_t> saved_state_;
     std::unique_ptr<RecoveredState> recovered_;
     runtime::Gate gate_;
 };

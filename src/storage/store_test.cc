@@ -226,6 +226,35 @@ TEST_F(StoreTest, state_comes_back_from_the_checkpoint_with_what_came_after_it) 
     });
 }
 
+// 1. A checkpoint takes the state.  2. The state machine goes, as all do before the store closes.
+// 3. The checkpoint of the close must have the state as it was then, not claim an empty one.
+TEST_F(StoreTest, state_survives_a_close_whose_state_machines_are_gone_already) {
+    for (const LogId id : {kMetadataLog, LogId{7}}) {
+        with_store([&](Store& store) -> Task<void> {
+            Log* log = must(co_await store.create_log(id, {}));
+            log->set_state_provider([log] {
+                std::vector<uint8_t> state(8);
+                store_le<int64_t>(state.data(), log->end().offset);
+                return state;
+            });
+            const uint64_t before = store.metrics().checkpoints;
+            co_await append_many(log, 3000, 900);
+            EXPECT_GT(store.metrics().checkpoints, before);
+            log->set_state_provider({});
+        });
+        for (int restart = 0; restart < 2; ++restart) {
+            with_store([&](Store& store) -> Task<void> {
+                const RecoveredState recovered = store.find(id)->take_recovered();
+                CHECK(recovered.state.size() == 8);
+                EXPECT_EQ(load_le<int64_t>(recovered.state.data()), 3000);
+                EXPECT_EQ(recovered.state_offset, 3000);
+                EXPECT_TRUE(recovered.entries.empty());
+                co_return;
+            });
+        }
+    }
+}
+
 TEST_F(StoreTest, timestamps_are_found_in_segments_and_in_memory) {
     with_store([&](Store& store) -> Task<void> {
         Log* log = must(co_await store.create_log({7}, {.segment_bytes = 256_KiB}));
