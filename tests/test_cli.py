@@ -56,6 +56,11 @@ class Cli(NodeTest):
         self.assertEqual({("a", "1"), ("b", "2"), ("a", "3")}, {(r["key"], r["value"]) for r in got})
         self.assertEqual({"a\t1", "b\t2", "a\t3"}, set(self.weir("topic", "consume", name, "-k").splitlines()))
 
+    def test_the_version(self):
+        text = self.weir("version", brokers=False)
+        self.assertRegex(text, r"^weir \d+\.\d+\.\d+\n$")
+        self.assertEqual({"version": text.split()[1]}, self.json("version", brokers=False))
+
     def test_errors_are_one_line_and_a_code(self):
         message = self.weir("topic", "describe", "no-such-topic", code=1)
         self.assertEqual(1, len(message.strip().splitlines()), message)

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <string>
 
 #include "cli/client_command.h"
 
@@ -14,8 +15,17 @@ int main(int argc, char** argv) {
     weir::cli::add_group_commands(app, &exit_code);
     weir::cli::add_bench_commands(app, &exit_code);
     weir::cli::add_debug_commands(app, &exit_code);
-    app.add_subcommand("version", "print the version")->callback([] {
-        fmt::print("weir {}\n", WEIR_VERSION);
+    std::string output = "text";
+    CLI::App* version = app.add_subcommand("version", "print the version");
+    version->add_option("--output", output, "how to print")
+        ->check(CLI::IsMember({"text", "json"}))
+        ->capture_default_str();
+    version->callback([&output] {
+        if (output == "json") {
+            fmt::print("{{\"version\":\"{}\"}}\n", WEIR_VERSION);
+        } else {
+            fmt::print("weir {}\n", WEIR_VERSION);
+        }
     });
     try {
         app.parse(argc, argv);
