@@ -6,8 +6,8 @@ import unittest
 import uuid
 
 from weirtest import records, wire
-from weirtest.kafka import create_topic, fetch, list_offset, produce, send_fetch, send_produce
-from weirtest.node import NodeTest
+from weirtest.kafka import await_coordinator, create_topic, fetch, list_offset, produce, send_fetch, send_produce
+from weirtest.node import PATIENCE, Node, NodeTest
 from weirtest.records import batch
 from weirtest.wire import Connection
 
@@ -47,12 +47,12 @@ class Fetch(FetchTest):
         thread.join()
         self.assertEqual([b"news"], [r.value for r in records.records(answer["records"])])
         self.assertEqual(1, answer["high_watermark"])
-        self.assertTrue(0.45 < waited < 2, waited)
+        self.assertTrue(0.45 < waited < 2 * PATIENCE, waited)
 
     def test_item_36_a_long_poll_ends_after_its_wait(self):
         began = time.monotonic()
         answer = fetch(self.c, self.topic, 0, max_wait_ms=600)
-        self.assertTrue(0.5 < time.monotonic() - began < 2)
+        self.assertTrue(0.5 < time.monotonic() - began < 2 * PATIENCE)
         self.assertEqual((wire.NONE, 0), (answer["error"], answer["high_watermark"]))
 
     def test_item_36_min_bytes_holds_a_small_batch_back(self):
@@ -69,19 +69,19 @@ class Fetch(FetchTest):
         waited = time.monotonic() - began
         thread.join()
         self.assertEqual(3, len(records.records(answer["records"])))
-        self.assertTrue(1.1 < waited < 3, waited)
+        self.assertTrue(1.1 < waited < 3 * PATIENCE, waited)
 
     def test_item_36_data_at_hand_is_answered_at_once(self):
         self.put(b"here")
         began = time.monotonic()
         fetch(self.c, self.topic, 0, max_wait_ms=10_000)
-        self.assertLess(time.monotonic() - began, 1)
+        self.assertLess(time.monotonic() - began, 1 * PATIENCE)
 
     def test_item_36_an_error_ends_the_wait_at_once(self):
         began = time.monotonic()
         self.assertEqual(wire.OFFSET_OUT_OF_RANGE, fetch(self.c, self.topic, 99, max_wait_ms=10_000)["error"])
         self.assertEqual(wire.UNKNOWN_TOPIC, fetch(self.c, self.topic, 0, partition=99, max_wait_ms=10_000)["error"])
-        self.assertLess(time.monotonic() - began, 2)
+        self.assertLess(time.monotonic() - began, 2 * PATIENCE)
 
     def test_item_36_many_waiters_on_one_partition_all_wake(self):
         waiters = [Connection(self.node) for _ in range(50)]
@@ -94,7 +94,7 @@ class Fetch(FetchTest):
             answer = w.receive()["topics"][0]["partitions"][0]
             self.assertEqual([b"to all"], [r.value for r in records.records(answer["records"])])
             w.close()
-        self.assertLess(time.monotonic() - began, 3)
+        self.assertLess(time.monotonic() - began, 3 * PATIENCE)
 
     def test_item_37_the_first_batch_comes_whole_whatever_the_limits(self):
         self.put(bytes(300_000))
@@ -178,7 +178,7 @@ class Fetch(FetchTest):
         began = time.monotonic()
         step = self.ask({}, session_id=session, session_epoch=1, max_wait_ms=10_000)
         waited = time.monotonic() - began
-        self.assertTrue(0.3 < waited < 3, waited)
+        self.assertTrue(0.3 < waited < 3 * PATIENCE, waited)
         thread.join()
         self.assertEqual([3], [p["index"] for p in step["topics"][0]["partitions"]])
 
@@ -214,6 +214,21 @@ class Fetch(FetchTest):
         self.assertEqual(wire.UNKNOWN_LEADER_EPOCH, fetch(self.c, self.topic, 0, leader_epoch=epoch + 1)["error"])
         if epoch > 0:
             self.assertEqual(wire.FENCED_LEADER_EPOCH, fetch(self.c, self.topic, 0, leader_epoch=epoch - 1)["error"])
+
+    def test_item_49_the_epoch_that_was_read_last_is_checked(self):
+        self.put(b"a", b"b")
+        epoch = next(records.batches(fetch(self.c, self.topic, 0)["records"])).leader_epoch
+
+        def ask(last_fetched_epoch):
+            answer = self.c.call("Fetch", 12, replica=-1, max_wait_ms=0, min_bytes=1, max_bytes=1 << 20, session_epoch=-1, rack="", topics=[
+                {"name": self.topic, "partitions": [{"index": 0, "leader_epoch": -1, "offset": 1, "log_start": -1,
+                                                     "last_fetched_epoch": last_fetched_epoch, "max_bytes": 1 << 20}]}])
+            return answer["topics"][0]["partitions"][0]
+
+        for read in (-1, epoch):
+            self.assertEqual((wire.NONE, 2), (ask(read)["error"], len(records.records(ask(read)["records"]))))
+        # An epoch that never was has no end to go back to: an empty answer would have the client ask for ever.
+        self.assertEqual(wire.OFFSET_OUT_OF_RANGE, ask(epoch + 5)["error"])
 
     def test_item_52_no_records_are_empty_not_null(self):
         for version in (4, 11, 12):
@@ -339,9 +354,6 @@ class ListOffsets(FetchTest):
         self.assertEqual(wire.UNKNOWN_TOPIC, list_offset(self.c, "no-such-topic", -1)[0])
 
     def test_item_60_the_end_of_a_leader_epoch(self):
-        advertised = {a["key"]: a["max"] for a in self.c.call("ApiVersions", 0)["apis"]}
-        if 23 not in advertised:
-            self.skipTest("OffsetForLeaderEpoch is not served")
         self.put(b"a", b"b")
         epoch = next(records.batches(fetch(self.c, self.topic, 0)["records"])).leader_epoch
 
@@ -354,6 +366,98 @@ class ListOffsets(FetchTest):
         self.assertEqual((wire.NONE, epoch, 2), end_of(epoch))
         self.assertEqual((wire.NONE, -1, -1), end_of(epoch + 5))
         self.assertEqual(wire.UNKNOWN_LEADER_EPOCH, end_of(epoch, current=epoch + 1)[0])
+
+
+class Cap(FetchTest):
+    config = "fetch.max.bytes = 300000\n"
+
+    def test_item_39_the_nodes_own_cap_on_an_answer(self):
+        for p in range(4):
+            for _ in range(2):
+                self.put(bytes(100_000), partition=p)
+        answer = self.ask({p: 0 for p in range(4)}, max_bytes=50 << 20)
+        sizes = [len(p["records"]) for p in answer["topics"][0]["partitions"]]
+        self.assertLessEqual(sum(sizes), 300_000)
+        self.assertGreater(sizes[0], 100_000)
+        # A batch that is larger than the cap comes whole all the same.
+        self.put(bytes(900_000), partition=0)
+        answer = self.ask({0: 2})
+        self.assertGreater(len(answer["topics"][0]["partitions"][0]["records"]), 900_000)
+
+
+def delete_records(c, topic, offset, partition=0, version=2):
+    """(error, low watermark)"""
+    answer = c.call("DeleteRecords", version, timeout_ms=10_000, topics=[
+        {"name": topic, "partitions": [{"index": partition, "offset": offset}]}])
+    p = answer["topics"][0]["partitions"][0]
+    return p["error"], p["low_watermark"]
+
+
+class DeleteRecords(FetchTest):
+    def test_item_62_records_below_an_offset_are_gone(self):
+        for i in range(5):
+            self.put(b"%d" % i)
+        for version in (0, 1, 2):
+            self.assertEqual((wire.NONE, 2), delete_records(self.c, self.topic, 2, version=version))
+        self.assertEqual((wire.NONE, 2), delete_records(self.c, self.topic, 1), "what is gone stays gone")
+        self.assertEqual(wire.OFFSET_OUT_OF_RANGE, fetch(self.c, self.topic, 1)["error"])
+        answer = fetch(self.c, self.topic, 2)
+        self.assertEqual((2, 5, [b"2", b"3", b"4"]),
+                         (answer["log_start"], answer["high_watermark"], [r.value for r in records.records(answer["records"])]))
+        self.assertEqual((wire.NONE, -1, 2), list_offset(self.c, self.topic, -2))
+        self.assertEqual(5, self.put(b"5"))
+
+    def test_item_62_minus_1_is_the_high_watermark(self):
+        self.put(b"a", b"b", b"c")
+        self.assertEqual((wire.NONE, 3), delete_records(self.c, self.topic, -1))
+        self.assertEqual((wire.NONE, -1, 3), list_offset(self.c, self.topic, -2))
+        self.assertEqual(3, self.put(b"d"))
+
+    def test_item_62_to_the_record_within_a_batch(self):
+        base = 1_600_000_000_000
+        self.put(*[b"%d" % i for i in range(10)], base_timestamp=base, timestamps=[base + i for i in range(10)])
+        self.assertEqual((wire.NONE, 6), delete_records(self.c, self.topic, 6))
+        self.assertEqual(wire.OFFSET_OUT_OF_RANGE, fetch(self.c, self.topic, 5)["error"])
+        found = list(records.batches(fetch(self.c, self.topic, 6)["records"]))
+        self.assertEqual(0, found[0].base_offset, "the batch is not cut: clients skip")
+        self.assertEqual((wire.NONE, base + 6, 6), list_offset(self.c, self.topic, base, version=7))
+
+    def test_item_62_what_is_refused(self):
+        self.put(b"a")
+        for offset in (2, 99, -2):
+            self.assertEqual((wire.OFFSET_OUT_OF_RANGE, -1), delete_records(self.c, self.topic, offset))
+        self.assertEqual((wire.UNKNOWN_TOPIC, -1), delete_records(self.c, self.topic, 0, partition=99))
+        self.assertEqual((wire.UNKNOWN_TOPIC, -1), delete_records(self.c, "no-such-topic", 0))
+        compacted = create_topic(self.node, self.topic_name(), configs={"cleanup.policy": "compact"})
+        self.assertEqual((wire.POLICY_VIOLATION, -1), delete_records(self.c, compacted, 0))
+        both = create_topic(self.node, self.topic_name(), configs={"cleanup.policy": "compact,delete"})
+        self.assertEqual((wire.NONE, 0), delete_records(self.c, both, 0))
+        await_coordinator(self.node)
+        self.assertEqual((wire.INVALID_TOPIC, -1), delete_records(self.c, "__consumer_offsets", 0))
+
+    def test_item_62_a_waiting_reader_is_told_the_new_start(self):
+        self.put(b"a")
+        with Connection(self.node) as waiter:
+            send_fetch(waiter, self.topic, 1, max_wait_ms=1500)
+            time.sleep(0.3)
+            self.assertEqual((wire.NONE, 1), delete_records(self.c, self.topic, -1))
+            answer = waiter.receive()["topics"][0]["partitions"][0]
+            self.assertEqual((wire.NONE, 1), (answer["error"], answer["log_start"]))
+
+    def test_item_62_the_low_watermark_survives_a_kill(self):
+        with Node() as node:
+            create_topic(node, "topic")
+            with Connection(node) as c:
+                for i in range(10):
+                    produce(c, "topic", batch([b"%d" % i]))
+                self.assertEqual((wire.NONE, 7), delete_records(c, "topic", 7))
+            for end in (node.kill, node.stop):
+                end()
+                node.start()
+                with Connection(node) as c:
+                    self.assertEqual((wire.NONE, -1, 7), list_offset(c, "topic", -2))
+                    self.assertEqual((wire.NONE, -1, 10), list_offset(c, "topic", -1))
+                    self.assertEqual([b"7", b"8", b"9"], [r.value for r in records.records(fetch(c, "topic", 7)["records"])])
 
 
 if __name__ == "__main__":

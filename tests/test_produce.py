@@ -1,12 +1,13 @@
 """Produce: items 11 to 35 of the conformance list (docs/conformance.md)."""
 
 import gzip
+import random
 import time
 import unittest
 import uuid
 
 from weirtest import records, wire
-from weirtest.kafka import create_topic, fetch, fetch_all, list_offset, produce, send_produce
+from weirtest.kafka import await_coordinator, create_topic, fetch, fetch_all, list_offset, produce, send_produce
 from weirtest.node import Node, NodeTest
 from weirtest.records import batch
 from weirtest.wire import Connection
@@ -120,6 +121,25 @@ class Produce(NodeTest):
         self.assertNotEqual(wire.NONE, answer["error"])
         self.assertEqual(before, self.end())
 
+    def test_item_14_records_of_a_compacted_topic_have_keys(self):
+        self.topic = create_topic(self.node, self.topic_name(), configs={"cleanup.policy": "compact"})
+        self.accepted(batch([(b"k", b"v"), (b"k", None)]))
+        for codec in (records.NO_CODEC, records.ZSTD):
+            answer = self.refused(batch([b"x", (b"k", b"y"), b"z"], codec), (wire.INVALID_RECORD,), version=8)
+            self.assertEqual([0, 2], [e["batch_index"] for e in answer["record_errors"]])
+
+    def test_item_15_a_transactional_id_is_refused(self):
+        answer = self.c.call("Produce", 9, transactional_id="transaction", acks=-1, timeout_ms=5000, topics=[
+            {"name": self.topic, "partitions": [{"index": 0, "records": batch([b"x"])}]}])
+        self.assertNotEqual(wire.NONE, answer["topics"][0]["partitions"][0]["error"])
+        self.assertEqual(0, self.end())
+
+    def test_internal_topics_are_not_for_clients_to_write(self):
+        await_coordinator(self.node)
+        for partition in (0, 7):
+            answer = produce(self.c, "__consumer_offsets", batch([(b"key", b"value")]), partition=partition)
+            self.assertEqual((wire.INVALID_TOPIC, -1), (answer["error"], answer["base_offset"]))
+
     def test_item_15_an_unknown_codec_is_refused(self):
         for codec in (5, 6, 7):
             self.refused(batch([b"x"], codec, payload=records.record(0, value=b"x")), INVALID + (wire.UNSUPPORTED_COMPRESSION,))
@@ -157,6 +177,26 @@ class Produce(NodeTest):
         self.topic = create_topic(self.node, self.topic_name(), configs={"max.message.bytes": "2000"})
         self.refused(batch([b"x" * 2000]), (wire.MESSAGE_TOO_LARGE,))
         self.accepted(batch([b"x" * 20_000], records.GZIP))  # the size is of the batch as it is stored
+
+    def test_item_18_a_batch_above_segment_bytes_is_refused(self):
+        self.topic = create_topic(self.node, self.topic_name(), configs={"segment.bytes": str(1 << 20), "max.message.bytes": "3000000"})
+        self.refused(batch([bytes(1_500_000)]), (wire.RECORD_LIST_TOO_LARGE,))
+        self.accepted(batch([bytes(1_000_000)]))
+
+    def test_item_19_levels(self):
+        random_ = random.Random(19)
+        words = [random_.randbytes(random_.randrange(2, 9)).hex().encode() for _ in range(300)]
+        text = b" ".join(random_.choice(words) for _ in range(60_000))
+        for codec, levels in (("gzip", (1, 9)), ("lz4", (1, 17)), ("zstd", (1, 19))):
+            sizes = []
+            for level in levels:
+                self.topic = create_topic(self.node, self.topic_name(), configs={
+                    "compression.type": codec, f"compression.{codec}.level": str(level)})
+                self.accepted(batch([text[i:i + 20_000] for i in range(0, len(text), 20_000)]))
+                stored = fetch(self.c, self.topic, 0)["records"]
+                self.assertEqual(text, b"".join(r.value for r in records.records(stored)))
+                sizes.append(len(stored))
+            self.assertLess(sizes[1], sizes[0], f"{codec}: the highest level packs no better than the lowest")
 
     def test_item_19_a_topics_own_codec(self):
         for name, codec in records.CODECS.items():
@@ -196,9 +236,6 @@ class Produce(NodeTest):
 
     def test_item_32_produce_by_topic_id(self):
         with Connection(self.node) as c:
-            last = next(a for a in c.call("ApiVersions", 0)["apis"] if a["key"] == 0)["max"]
-            if last < 13:
-                self.skipTest(f"Produce is served to version {last}")
             ids = {t["name"]: t["topic_id"] for t in c.call("Metadata", 12, topics=None)["topics"]}
 
             def by_id(topic_id):

@@ -6,7 +6,7 @@ import uuid
 
 from weirtest import records, wire
 from weirtest.kafka import await_coordinator, create_topic, fetch, list_offset, produce
-from weirtest.node import Node, NodeTest
+from weirtest.node import PATIENCE, Node, NodeTest
 from weirtest.records import batch
 from weirtest.wire import Connection
 
@@ -49,7 +49,7 @@ class Topics(NodeTest):
         self.assertEqual(wire.UNKNOWN_TOPIC, self.describe(name)["error"], "asking without auto-create has made it")
         error = self.c.call("Metadata", 4, topics=[{"name": name}], auto_create=True)["topics"][0]["error"]
         self.assertIn(error, (wire.NONE, wire.LEADER_NOT_AVAILABLE))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 5 * PATIENCE
         while self.describe(name)["error"] != wire.NONE:
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.02)
@@ -57,7 +57,7 @@ class Topics(NodeTest):
 
     def test_item_64_before_version_4_asking_is_enough(self):
         name = self.topic_name("made")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 5 * PATIENCE
         while self.c.call("Metadata", 1, topics=[{"name": name}])["topics"][0]["error"] != wire.NONE:
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.02)
@@ -127,7 +127,8 @@ class Topics(NodeTest):
         self.assertEqual({good: wire.NONE, bad: wire.INVALID_TOPIC}, {t["name"]: t["error"] for t in answer["topics"]})
         twice = self.topic_name()
         answer = self.c.call("CreateTopics", 4, timeout_ms=10_000, topics=[dict(name=twice, partitions=1, replicas=1)] * 2)
-        self.assertNotIn(wire.NONE, [t["error"] for t in answer["topics"]])
+        self.assertEqual({wire.INVALID_REQUEST}, {t["error"] for t in answer["topics"]})
+        self.assertEqual(wire.UNKNOWN_TOPIC, self.describe(twice)["error"])
 
     def test_item_70_a_topic_is_usable_when_its_creation_is_answered(self):
         for _ in range(20):
@@ -160,6 +161,121 @@ class Topics(NodeTest):
             self.assertEqual(wire.NONE, self.delete(name))
             waiter.receive()  # whatever it says, it is answered and the node lives
         self.assertEqual(wire.UNKNOWN_TOPIC, self.describe(name)["error"])
+
+    def test_item_71_a_topic_that_is_named_twice_is_not_deleted(self):
+        name = create_topic(self.node, self.topic_name())
+        answer = self.c.call("DeleteTopics", 5, names=[name, name], timeout_ms=5000)["topics"]
+        self.assertEqual([wire.INVALID_REQUEST] * 2, [t["error"] for t in answer])
+        topic_id = self.describe(name)["topic_id"]
+        for topics in ([{"name": None, "topic_id": topic_id}] * 2, [{"name": name, "topic_id": topic_id}]):
+            answer = self.c.call("DeleteTopics", 6, topics=topics, timeout_ms=5000)["topics"]
+            self.assertEqual({wire.INVALID_REQUEST}, {t["error"] for t in answer})
+        answer = self.c.call("DeleteTopics", 6, topics=[{"name": None, "topic_id": uuid.uuid4()}], timeout_ms=5000)["topics"]
+        self.assertEqual((wire.UNKNOWN_TOPIC_ID, None), (answer[0]["error"], answer[0]["name"]))
+        self.assertEqual(wire.NONE, self.describe(name)["error"])
+
+    def grow(self, name, count, assignments=None, validate_only=False, version=2):
+        answer = self.c.call("CreatePartitions", version, timeout_ms=10_000, validate_only=validate_only, topics=[
+            {"name": name, "count": count, "assignments": assignments}])
+        return answer["results"][0]["error"]
+
+    def test_item_72_a_topic_grows_and_never_shrinks(self):
+        name = create_topic(self.node, self.topic_name(), 2)
+        produce(self.c, name, batch([b"before"]), partition=1)
+        self.assertEqual(wire.NONE, self.grow(name, 5, validate_only=True))
+        self.assertEqual(2, len(self.describe(name)["partitions"]))
+        for version, count in ((0, 3), (1, 4), (2, 5), (3, 6)):
+            self.assertEqual(wire.NONE, self.grow(name, count, version=version))
+            self.assertEqual(list(range(count)), sorted(p["index"] for p in self.describe(name)["partitions"]))
+            self.assertEqual(0, produce(self.c, name, batch([b"new"]), partition=count - 1)["base_offset"])
+        for count in (6, 5, 1, 0, -1):
+            self.assertEqual(wire.INVALID_PARTITIONS, self.grow(name, count))
+        self.assertEqual([b"before"], [r.value for r in records.records(fetch(self.c, name, 0, partition=1)["records"])])
+        self.assertEqual(wire.UNKNOWN_TOPIC, self.grow("no-such-topic", 3))
+
+    def test_item_72_assignments_of_new_partitions(self):
+        name = create_topic(self.node, self.topic_name())
+        broker = self.c.call("Metadata", 1, topics=[])["brokers"][0]["id"]
+        for wrong in ([{"brokers": [broker]}], [{"brokers": [broker + 1]}] * 2, [{"brokers": [broker, broker]}] * 2, [{"brokers": []}] * 2):
+            self.assertEqual(wire.INVALID_REPLICA_ASSIGNMENT, self.grow(name, 3, wrong))
+        self.assertEqual(1, len(self.describe(name)["partitions"]))
+        self.assertEqual(wire.NONE, self.grow(name, 3, [{"brokers": [broker]}] * 2))
+        self.assertEqual(3, len(self.describe(name)["partitions"]))
+        answer = self.c.call("CreatePartitions", 2, timeout_ms=5000, topics=[{"name": name, "count": 9, "assignments": None}] * 2)
+        self.assertEqual({wire.INVALID_REQUEST}, {t["error"] for t in answer["results"]})
+
+    def test_item_73_partitions_page_by_page(self):
+        prefix = self.topic_name("page")
+        sizes = {f"{prefix}-{i}": count for i, count in enumerate((3, 1, 7, 2))}
+        for name, count in sizes.items():
+            create_topic(self.node, name, count)
+        asked = [{"name": name} for name in reversed(sizes)]
+        for limit in (1, 2, 3, 4, 100):
+            found, cursor, pages = [], None, 0
+            while True:
+                answer = self.c.call("DescribeTopicPartitions", 0, topics=asked, limit=limit, cursor=cursor)
+                page = [(t["name"], p["index"]) for t in answer["topics"] for p in t["partitions"]]
+                self.assertLessEqual(len(page), limit)
+                found += page
+                pages += 1
+                if answer["cursor"] is None:
+                    break
+                cursor = {k: answer["cursor"][k] for k in ("name", "partition")}
+            self.assertEqual([(name, i) for name, count in sizes.items() for i in range(count)], found)
+            self.assertEqual(-(-13 // limit), pages)
+
+    def test_item_73_topics_that_are_not_there_and_all_that_are(self):
+        name = create_topic(self.node, self.topic_name(), 2)
+        answer = self.c.call("DescribeTopicPartitions", 0, limit=2000, cursor=None, topics=[{"name": n} for n in (name, "no-such-topic", "a b")])
+        self.assertEqual({name: wire.NONE, "no-such-topic": wire.UNKNOWN_TOPIC, "a b": wire.INVALID_TOPIC},
+                         {t["name"]: t["error"] for t in answer["topics"]})
+        found = next(t for t in answer["topics"] if t["name"] == name)
+        plain = self.describe(name)
+        self.assertEqual(plain["topic_id"], found["topic_id"])
+        self.assertEqual([{k: p[k] for k in ("error", "index", "leader", "leader_epoch", "replicas", "isr", "offline")} for p in plain["partitions"]],
+                         [{k: p[k] for k in ("error", "index", "leader", "leader_epoch", "replicas", "isr", "offline")} for p in found["partitions"]])
+        names = [t["name"] for t in self.c.call("DescribeTopicPartitions", 0, topics=[], limit=2000, cursor=None)["topics"]]
+        self.assertIn(name, names)
+        self.assertEqual(sorted(names), names)
+
+    def test_item_69_all_operations_are_authorized(self):
+        name = create_topic(self.node, self.topic_name())
+        topic_operations, cluster_operations = 0b110111111000, 0b1111110100000
+        answer = self.c.call("Metadata", 8, topics=[{"name": name}], topic_ops=True, cluster_ops=True)
+        self.assertEqual((topic_operations, cluster_operations), (answer["topics"][0]["ops"], answer["cluster_ops"]))
+        self.assertEqual(cluster_operations, self.c.call("DescribeCluster", 0, ops=True)["ops"])
+        answer = self.c.call("Metadata", 8, topics=[{"name": name}])
+        self.assertEqual((-2**31, -2**31), (answer["topics"][0]["ops"], answer["cluster_ops"]))
+
+    def test_item_44_the_producers_of_a_partition(self):
+        name = create_topic(self.node, self.topic_name(), 2)
+        producer = self.c.call("InitProducerId", 1, transactional_id=None, timeout_ms=1000)
+        for sequence in (0, 3):
+            produce(self.c, name, batch([b"x"] * 3, producer_id=producer["producer_id"], epoch=producer["epoch"], sequence=sequence))
+        answer = self.c.call("DescribeProducers", 0, topics=[{"name": name, "partitions": [0, 1, 9]}, {"name": "no-such-topic", "partitions": [0]}])
+        found = answer["topics"][0]["partitions"]
+        self.assertEqual([wire.NONE, wire.NONE, wire.UNKNOWN_TOPIC], [p["error"] for p in found])
+        self.assertEqual([(producer["producer_id"], producer["epoch"], 5, -1)],
+                         [tuple(p[k] for k in ("id", "epoch", "last_sequence", "transaction_start")) for p in found[0]["producers"]])
+        self.assertEqual([], found[1]["producers"])
+        self.assertEqual(wire.UNKNOWN_TOPIC, answer["topics"][1]["partitions"][0]["error"])
+
+    def test_item_139_what_partitions_take_on_disk(self):
+        name = create_topic(self.node, self.topic_name(), 2)
+        for version in range(6):
+            for _ in range(5):
+                produce(self.c, name, batch([bytes(10_000)]), partition=1)
+            answer = self.c.call("DescribeLogDirs", version, topics=[{"name": name, "partitions": [0, 1, 9]}, {"name": "no-such-topic", "partitions": [0]}])
+            self.assertEqual([(wire.NONE, self.node.data)], [(d["error"], d["path"]) for d in answer["dirs"]])
+            sizes = {(t["name"], p["index"]): p["size"] for t in answer["dirs"][0]["topics"] for p in t["partitions"]}
+            self.assertEqual({(name, 0), (name, 1)}, set(sizes))
+            self.assertEqual(0, sizes[name, 0])
+            self.assertTrue(50_000 <= sizes[name, 1] / (version + 1) <= 60_000, sizes)
+            if version >= 4:
+                total, usable = answer["dirs"][0]["total"], answer["dirs"][0]["usable"]
+                self.assertTrue(0 < usable <= total, (usable, total))
+        everything = self.c.call("DescribeLogDirs", 4, topics=None)["dirs"][0]["topics"]
+        self.assertIn(name, [t["name"] for t in everything])
 
     # -- configurations
 
@@ -200,6 +316,63 @@ class Topics(NodeTest):
         self.assertEqual("5000000", self.configs(name)[1]["retention.ms"]["value"])
         self.assertEqual(wire.INVALID_CONFIG, self.alter(name, ("retention.ms", SET, "never")))
         self.assertIn(self.alter(name, ("retention.ms", APPEND, "1")), (wire.INVALID_CONFIG, wire.INVALID_REQUEST))
+
+    def test_item_121_lists_grow_and_shrink(self):
+        name = create_topic(self.node, self.topic_name())
+        for op, value, after in ((APPEND, "compact", "delete,compact"), (APPEND, "compact", "delete,compact"), (SUBTRACT, "delete", "compact")):
+            self.assertEqual(wire.NONE, self.alter(name, ("cleanup.policy", op, value)))
+            self.assertEqual(after, self.configs(name)[1]["cleanup.policy"]["value"])
+        self.assertEqual(wire.INVALID_CONFIG, self.alter(name, ("cleanup.policy", APPEND, "burn")))
+        self.assertEqual("compact", self.configs(name)[1]["cleanup.policy"]["value"])
+
+    def test_item_122_alter_configs_replaces_all(self):
+        name = create_topic(self.node, self.topic_name(), configs={"retention.ms": "1000000", "segment.bytes": "2000000"})
+
+        def alter(*configs, topic=name, validate_only=False, version=1):
+            answer = self.c.call("AlterConfigs", version, validate_only=validate_only, resources=[
+                {"type": TOPIC_RESOURCE, "name": topic, "configs": [{"name": n, "value": v} for n, v in configs]}])
+            return answer["resources"][0]["error"]
+
+        def own():
+            return {n: c["value"] for n, c in self.configs(name)[1].items() if c["source"] == 1}
+
+        before = {"retention.ms": "1000000", "segment.bytes": "2000000"}
+        self.assertEqual(wire.NONE, alter(("retention.ms", "7"), validate_only=True))
+        self.assertEqual(wire.INVALID_CONFIG, alter(("retention.ms", "7"), ("no.such.config", "1")))
+        self.assertEqual(wire.INVALID_CONFIG, alter(("retention.ms", "soon")))
+        self.assertEqual(wire.UNKNOWN_TOPIC, alter(("retention.ms", "7"), topic="no-such-topic"))
+        self.assertEqual(before, own())
+        for version in (0, 1, 2):
+            self.assertEqual(wire.NONE, alter(("retention.ms", f"200000{version}"), version=version))
+            self.assertEqual({"retention.ms": f"200000{version}"}, own())
+        self.assertEqual(wire.NONE, alter())
+        self.assertEqual({}, own())
+
+    def test_item_125_options_of_brokers_and_other_resources(self):
+        broker = str(self.c.call("Metadata", 1, topics=[])["brokers"][0]["id"])
+        groups, client_metrics, default_source, broker_source = 32, 16, 3, 2
+
+        def alter(kind, name, *changes):
+            answer = self.c.call("IncrementalAlterConfigs", 1, resources=[{"type": kind, "name": name, "configs": [
+                {"name": n, "op": op, "value": v} for n, op, v in changes]}])
+            return answer["resources"][0]["error"]
+
+        topic = create_topic(self.node, self.topic_name())
+        self.assertEqual(wire.NONE, alter(BROKER_RESOURCE, "", ("log.segment.bytes", SET, "7000000")))
+        self.assertEqual(("7000000", default_source), tuple(self.configs(topic)[1]["segment.bytes"][k] for k in ("value", "source")))
+        self.assertEqual(wire.NONE, alter(BROKER_RESOURCE, broker, ("log.segment.bytes", SET, "8000000")))
+        found = self.configs(topic)[1]["segment.bytes"]
+        self.assertEqual(("8000000", broker_source), (found["value"], found["source"]))
+        self.assertEqual([("8000000", broker_source), ("7000000", default_source)], [(s["value"], s["source"]) for s in found["synonyms"]][:2])
+        self.assertEqual({"log.segment.bytes"}, set(self.configs("", kind=BROKER_RESOURCE)[1]))
+        for name in ("", broker):
+            self.assertEqual(wire.NONE, alter(BROKER_RESOURCE, name, ("log.segment.bytes", DELETE, None)))
+        self.assertEqual(5, self.configs(topic)[1]["segment.bytes"]["source"])
+        self.assertEqual(wire.INVALID_REQUEST, alter(BROKER_RESOURCE, "4711", ("log.segment.bytes", SET, "7000000")))
+        self.assertEqual(wire.INVALID_REQUEST, self.configs("4711", kind=BROKER_RESOURCE)[0])
+        for kind, name, option, value in ((groups, "some-group", "consumer.session.timeout.ms", "50000"), (client_metrics, "some", "interval.ms", "1000")):
+            self.assertEqual(wire.NONE, alter(kind, name, (option, SET, value)))
+            self.assertEqual(value, self.configs(name, kind=kind)[1][option]["value"])
 
     def test_item_124_configs_that_tools_set_are_kept(self):
         name = create_topic(self.node, self.topic_name(), configs={

@@ -222,10 +222,23 @@ Task<std::vector<TopicOutcome>> delete_topics(Controller& controller, std::vecto
         fail_all(outcomes, topics.size(), lock.error());
         co_return outcomes;
     }
+    std::map<std::string_view, size_t> named;
+    std::map<Uuid, size_t> identified;
+    for (const TopicRef& ref : topics) ++(ref.name.empty() ? identified[ref.id] : named[ref.name]);
     for (const TopicRef& ref : topics) {
         TopicOutcome& outcome = outcomes.emplace_back();
         outcome.topic.name = ref.name;
         outcome.topic.id = ref.id;
+        // Which of the two it would be that succeeds, nobody could tell from the answer.
+        if ((ref.name.empty() ? identified[ref.id] : named[ref.name]) > 1) {
+            outcome.error = fault(AdminFault::kInvalidRequest, "Duplicate topic in request.");
+            continue;
+        }
+        if (!ref.name.empty() && !ref.id.is_zero()) {
+            outcome.error = fault(AdminFault::kInvalidRequest,
+                                  "A topic is named by its name or its id, not by both.");
+            continue;
+        }
         if (!controller.local().broker().delete_topics) {
             outcome.error = fault(AdminFault::kDeletionDisabled,
                                   "Topic deletion is disabled (delete.topic.enable).");

@@ -1,7 +1,7 @@
 """The Kafka protocol by hand, for what no client shows: a codec of its own, so that it shares no mistake with the node's.
 
-A message is described in one string, for all versions:  name:type@FIRST-LAST name:[ fields ]@FIRST+
-Types: i8 i16 i32 i64 u16 bool f64 uuid str bytes. Strings, bytes and arrays may be null (None). Tagged fields of a flexible
+A message is described in one string, for all versions:  name:type@FIRST-LAST name:[ fields ]@FIRST+ name:?[ fields ]
+Types: i8 i16 i32 i64 u16 bool f64 uuid str bytes. "?[" is one structure that may be null. Strings, bytes and arrays may be null (None). Tagged fields of a flexible
 version are kept as they came, in "_tags": {tag: bytes}.
 """
 
@@ -116,9 +116,9 @@ APIS = {
         "throttle:i32 topics:[ name:str partitions:[ index:i32 error:i16 message:str producers:[ id:i64 epoch:i32 last_sequence:i32"
         " last_timestamp:i64 coordinator_epoch:i32 transaction_start:i64 ] ] ]"),
     "DescribeTopicPartitions": (75, 0,
-        "topics:[ name:str ] limit:i32 cursor:i8",
+        "topics:[ name:str ] limit:i32 cursor:?[ name:str partition:i32 ]",
         "throttle:i32 topics:[ error:i16 name:str topic_id:uuid internal:bool partitions:[ error:i16 index:i32 leader:i32"
-        " leader_epoch:i32 replicas:[ i32 ] isr:[ i32 ] eligible:[ i32 ] last_known:[ i32 ] offline:[ i32 ] ] ops:i32 ] cursor:i8"),
+        " leader_epoch:i32 replicas:[ i32 ] isr:[ i32 ] eligible:[ i32 ] last_known:[ i32 ] offline:[ i32 ] ] ops:i32 ] cursor:?[ name:str partition:i32 ]"),
 }
 KEYS = {name: api[0] for name, api in APIS.items()}
 
@@ -132,7 +132,8 @@ INVALID_GROUP_ID, UNKNOWN_MEMBER_ID, INVALID_SESSION_TIMEOUT, REBALANCE_IN_PROGR
 INVALID_TIMESTAMP, UNSUPPORTED_VERSION, TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS = 32, 35, 36, 37
 INVALID_REPLICATION_FACTOR, INVALID_CONFIG, INVALID_REQUEST = 38, 40, 42
 OUT_OF_ORDER_SEQUENCE, DUPLICATE_SEQUENCE, INVALID_PRODUCER_EPOCH = 45, 46, 47
-UNSUPPORTED_FOR_MESSAGE_FORMAT = 43
+UNSUPPORTED_FOR_MESSAGE_FORMAT, POLICY_VIOLATION = 43, 44
+RECORD_LIST_TOO_LARGE, INVALID_REPLICA_ASSIGNMENT, GROUP_SUBSCRIBED_TO_TOPIC = 18, 39, 86
 NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND, FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH = 68, 69, 70, 71
 FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, UNSUPPORTED_COMPRESSION = 74, 75, 76
 MEMBER_ID_REQUIRED, GROUP_MAX_SIZE, FENCED_INSTANCE_ID, INVALID_RECORD = 79, 81, 82, 87
@@ -163,7 +164,7 @@ def parse(text):
             name, _, kind = token.rpartition(":")
             kind, at, range_ = kind.partition("@")
             children = None
-            if kind == "[":
+            if kind in ("[", "?["):
                 children = fields()
                 closing = tokens[position]
                 position += 1
@@ -222,6 +223,10 @@ def encode(fields, values, version, flexible):
     out = bytearray()
     for field in fields:
         if not field.first <= version <= field.last:
+            continue
+        if field.kind == "?[":
+            value = values.get(field.name)
+            out += b"\xff" if value is None else b"\1" + encode(field.children, value, version, flexible)
             continue
         if field.kind != "[":
             value = values.get(field.name, DEFAULTS.get(field.kind, 0))
@@ -295,6 +300,9 @@ class Reader:
         result = {}
         for field in fields:
             if not field.first <= version <= field.last:
+                continue
+            if field.kind == "?[":
+                result[field.name] = None if self.fixed("i8") < 0 else self.struct(field.children, version, flexible)
                 continue
             if field.kind != "[":
                 result[field.name] = self.value(field.kind, flexible)

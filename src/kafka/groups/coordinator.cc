@@ -335,7 +335,10 @@ GroupEffects GroupCoordinator::commit_offsets(RequestId id, CommitInput request,
     if (const auto error = refusal(request.group, true)) return refuse(*error);
     Entry* entry = find(request.group);
     if (entry == nullptr) {
-        if (request.generation >= 0) return refuse(KafkaError::kIllegalGeneration);
+        if (request.generation >= 0) {
+            return refuse(request.knows_group_not_found ? KafkaError::kGroupIdNotFound
+                                                        : KafkaError::kIllegalGeneration);
+        }
     } else if (const KafkaError error = entry->group.validate_commit(request, now);
                error != KafkaError::kNone) {
         return refuse(error);

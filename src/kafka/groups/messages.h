@@ -150,7 +150,8 @@ struct CommitInput {
     int32_t generation = -1;
     std::string member_id;
     std::optional<std::string> instance_id;
-    std::optional<Duration> retention;  // v2 to v4, where it is not -1
+    std::optional<Duration> retention;   // v2 to v4, where it is not -1
+    bool knows_group_not_found = false;  // from v9 on; before, such a group is another generation
     std::vector<CommitTopic> topics;
 };
 

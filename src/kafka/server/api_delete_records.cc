@@ -55,6 +55,8 @@ Task<DeleteRecordsResponse> answer(Request& request, DeleteRecordsRequest body) 
             partition.low_watermark = -1;
             const FoundPartition found = find_partition(server, topic, wanted.partition_index);
             KafkaError error = found.error;
+            if (error == KafkaError::kNone && cluster::is_internal_topic(topic->name))
+                error = KafkaError::kInvalidTopicException;
             // A compacted topic keeps the last record of each key: cutting it by offset would break
             // that promise.
             if (error == KafkaError::kNone && !server.metadata().settings(*topic).deletes)

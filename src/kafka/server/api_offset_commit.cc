@@ -59,6 +59,7 @@ Task<Result<void>> handle_offset_commit(Request& request) {
     input.generation = body.generation_id_or_member_epoch;
     input.member_id = body.member_id;
     input.instance_id = body.group_instance_id;
+    input.knows_group_not_found = version >= 9;
     if (body.retention_time_ms >= 0)
         input.retention = std::chrono::milliseconds(
             std::min<int64_t>(body.retention_time_ms, INT64_MAX / 1'000'000));

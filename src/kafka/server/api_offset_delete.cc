@@ -3,6 +3,7 @@
 #include "kafka/protocol/offset_delete.h"
 #include "kafka/server/group_calls.h"
 #include "kafka/server/handler.h"
+#include "kafka/server/topics.h"
 
 namespace weir::kafka {
 
@@ -14,7 +15,17 @@ Task<Result<void>> handle_offset_delete(Request& request) {
         co_await runtime::try_(OffsetDeleteRequest::decode(in, request.version()));
     OffsetDeleteInput input;
     input.group = body.group_id;
+    OffsetDeleteResponse response;
     for (auto& topic : body.topics) {
+        if (request.server.image().find(topic.name) == nullptr) {
+            OffsetDeleteResponse::Topic& unknown = response.topics.emplace_back();
+            unknown.name = std::move(topic.name);
+            for (const auto& partition : topic.partitions) {
+                unknown.partitions.push_back(
+                    {partition.partition_index, code(KafkaError::kUnknownTopicOrPartition)});
+            }
+            continue;
+        }
         TopicPartitions& partitions = input.topics.emplace_back();
         partitions.name = std::move(topic.name);
         for (const auto& partition : topic.partitions)
@@ -25,8 +36,8 @@ Task<Result<void>> handle_offset_delete(Request& request) {
         [input = std::move(input)](GroupCoordinator& coordinator, RequestId id, Moment now) {
             return coordinator.delete_offsets(id, input, now);
         }));
-    OffsetDeleteResponse response;
     response.error_code = code(reply.error);
+    if (reply.error != KafkaError::kNone) response.topics.clear();
     for (auto& errors : reply.topics) {
         OffsetDeleteResponse::Topic& topic = response.topics.emplace_back();
         topic.name = std::move(errors.name);

@@ -323,6 +323,13 @@ Task<ProduceResponse> answer(Request& request, ProduceRequest body) {
                 refuse(partition, found.error);
                 continue;
             }
+            // What the node keeps in there is its own to write: a record of a stranger's would be
+            // replayed as a group's offset.
+            if (cluster::is_internal_topic(topic->name)) {
+                refuse(partition, KafkaError::kInvalidTopicException,
+                       "Clients may not write to an internal topic.");
+                continue;
+            }
             const Bytes records = data.records.parts.empty() ? Bytes() : data.records.parts.front();
             const cluster::TopicSettings settings = server.metadata().settings(*topic);
             auto batch = co_await check(request, records, settings, partition);

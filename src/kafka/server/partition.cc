@@ -177,6 +177,12 @@ Task<FetchOutcome> Partition::fetch(FetchRange range, runtime::StopToken stop) {
     outcome.log_start_offset = log_start_offset();
     if (range.last_fetched_epoch >= 0) {
         const storage::Log::TermEnd end = end_of_epoch(range.last_fetched_epoch);
+        if (end.term < 0) {
+            // This log knows no epoch as old as that one, so there is no end that the reader could
+            // go back to.
+            outcome.error = KafkaError::kOffsetOutOfRange;
+            co_return outcome;
+        }
         if (end.term < range.last_fetched_epoch || end.end_offset < range.offset) {
             outcome.diverging = end;
             co_return outcome;
