@@ -106,8 +106,17 @@ Task<Result<void>> Checkpointer::run(bool wait) {
     co_return co_await run_alone(wait);
 }
 
+Task<Result<void>> Checkpointer::run_shared() {
+    const uint64_t wanted = begun_ + 1;
+    auto alone = co_await running_.acquire(1);
+    CHECK(alone.has_value());
+    if (last_written_ >= wanted) co_return Result<void>{};
+    co_return co_await run_alone(true);
+}
+
 Task<Result<void>> Checkpointer::run_alone(bool wait) {
     co_await try_(store_.healthy());
+    const uint64_t number = ++begun_;
     const uint64_t journal_bytes = store_.metrics().journal_bytes;
     // On a full disk commits may wait for a journal file or a segment that only a checkpoint makes
     // room for: it must not wait for them in turn.
@@ -131,6 +140,7 @@ Task<Result<void>> Checkpointer::run_alone(bool wait) {
     co_await try_(replace(store_.directory(), std::move(captured.bytes)));
     co_await try_(store_.sync_names(store_.directory()));
     ++store_.counters().checkpoints;
+    last_written_ = number;
     journal_bytes_at_last_ = journal_bytes;
     store_.journal().release_before(start.sequence);
     co_await store_.journal().trim();

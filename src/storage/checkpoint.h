@@ -41,6 +41,8 @@ class Checkpointer {
     // One at a time; a second call waits for the first. `wait`: for what is not durable yet, if
     // that gets on; not when the commit loop has ended.
     runtime::Task<Result<void>> run(bool wait);
+    // Until one is written that was captured from now on; calls at one time share it.
+    runtime::Task<Result<void>> run_shared();
 
   private:
     struct Barrier {
@@ -63,6 +65,8 @@ class Checkpointer {
 
     ShardStore& store_;
     runtime::Semaphore running_{1};
+    uint64_t begun_ = 0;         // how many were begun ...
+    uint64_t last_written_ = 0;  // ... and which of them was the last to be written
     uint64_t journal_id_ = 0;
     uint64_t journal_bytes_at_last_ = 0;  // of the metrics
 };

@@ -40,8 +40,10 @@ Result<void> parse_section(Bytes section, LogSnapshot* snapshot) {
     const uint32_t segments = load_le<uint32_t>(at + 80);
     const uint32_t terms = load_le<uint32_t>(at + 84);
     const uint32_t state_bytes = load_le<uint32_t>(at + 88);
+    const uint32_t config_bytes = load_le<uint32_t>(at + 92);
+    snapshot->state_floor = load_le<int64_t>(at + 96) - 1;
     const uint64_t expected = kSectionHeaderBytes + uint64_t{segments} * kSegmentItemBytes +
-                              uint64_t{terms} * kTermItemBytes + state_bytes;
+                              uint64_t{terms} * kTermItemBytes + state_bytes + config_bytes;
     if (expected != section.size()) return corrupt("section length");
     if (log.flushed_end > log.end || log.start_offset < 0 || log.start_offset > log.end.offset)
         return corrupt("log bounds");
@@ -69,20 +71,34 @@ Result<void> parse_section(Bytes section, LogSnapshot* snapshot) {
         log.terms.push_back(term);
     }
     snapshot->state.assign(at, at + state_bytes);
+    at += state_bytes;
+    log.group_config.assign(at, at + config_bytes);
     return {};
 }
 
 }  // namespace
 
+void cut_state(Position cut, Position* state_end, int64_t floor, std::vector<uint8_t>* state) {
+    if (*state_end <= cut) return;
+    if (floor >= 0 && floor <= cut.offset) {
+        *state_end = cut;
+        return;
+    }
+    // It covers entries that are gone; the state machine starts over from those that are left.
+    *state_end = {};
+    state->clear();
+}
+
 void append_section(std::vector<uint8_t>& to, const LogState& log, Position durable_end,
-                    uint64_t applied_block, Position state_end, Bytes state) {
+                    uint64_t applied_block, const SectionState& section_state) {
+    const Bytes state = section_state.bytes;
     CHECK(log.flushed_end <= durable_end);
     // A term that began with an entry not yet durable comes back with that entry's replay.
     size_t terms = log.terms.size();
     while (terms > 0 && log.terms[terms - 1].first >= durable_end) --terms;
     const size_t section_at = to.size();
     const size_t length = kSectionHeaderBytes + log.segments.size() * kSegmentItemBytes +
-                          terms * kTermItemBytes + state.size();
+                          terms * kTermItemBytes + state.size() + log.group_config.size();
     to.resize(section_at + length);
     uint8_t* at = to.data() + section_at;
     store_le<uint64_t>(at, length);
@@ -91,13 +107,15 @@ void append_section(std::vector<uint8_t>& to, const LogState& log, Position dura
     store_le<int64_t>(at + 24, log.start_offset);
     store_position(at + 32, durable_end);
     store_position(at + 44, log.flushed_end);
-    store_position(at + 56, state_end);
+    store_position(at + 56, section_state.end);
     store_le<int32_t>(at + 68, log.hard_state.term);
     store_le<int32_t>(at + 72, log.hard_state.voted_for);
     store_le<uint32_t>(at + 76, log.next_segment);
     store_le<uint32_t>(at + 80, static_cast<uint32_t>(log.segments.size()));
     store_le<uint32_t>(at + 84, static_cast<uint32_t>(terms));
     store_le<uint32_t>(at + 88, static_cast<uint32_t>(state.size()));
+    store_le<uint32_t>(at + 92, static_cast<uint32_t>(log.group_config.size()));
+    store_le<int64_t>(at + 96, section_state.floor + 1);
     at += kSectionHeaderBytes;
     for (const Segment& segment : log.segments) {
         store_le<uint32_t>(at, segment.id);
@@ -118,6 +136,9 @@ void append_section(std::vector<uint8_t>& to, const LogState& log, Position dura
         at += kTermItemBytes;
     }
     if (!state.empty()) std::memcpy(at, state.data(), state.size());
+    at += state.size();
+    if (!log.group_config.empty())
+        std::memcpy(at, log.group_config.data(), log.group_config.size());
 }
 
 void finish_checkpoint(std::vector<uint8_t>& checkpoint, const CheckpointHeader& header) {

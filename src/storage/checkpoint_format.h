@@ -31,12 +31,22 @@ struct LogSnapshot {
     LogState log;  // without entries in memory: those from flushed_end to end are in the journal
     uint64_t applied_block = 0;  // the journal's effects up to this block are in it
     Position state_end;          // the state machine's bytes cover the entries below
+    int64_t state_floor = -1;    // CapturedState::floor_offset
     std::vector<uint8_t> state;
 };
 
+// The state machine's part of a section.
+struct SectionState {
+    Position end;
+    int64_t floor = -1;
+    Bytes bytes;
+};
+// A cut of the log at `cut`: the state covers no more than what is left, or is dropped.
+void cut_state(Position cut, Position* state_end, int64_t floor, std::vector<uint8_t>* state);
+
 // Appends the section of a log: its state as of the entries below `durable_end`.
 void append_section(std::vector<uint8_t>& to, const LogState& log, Position durable_end,
-                    uint64_t applied_block, Position state_end, Bytes state);
+                    uint64_t applied_block, const SectionState& state);
 // `checkpoint` begins with kCheckpointHeaderBytes that are filled in here; sections follow.
 void finish_checkpoint(std::vector<uint8_t>& checkpoint, const CheckpointHeader& header);
 

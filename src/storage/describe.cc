@@ -47,6 +47,8 @@ std::string text_of(const Record& record) {
         case RecordType::kTruncateSuffix:
         case RecordType::kTruncatePrefix:
             return text + fmt::format(" to={}", text_of(record.position));
+        case RecordType::kGroupConfig:
+            return text + fmt::format(" bytes={}", record.group_config.size());
         case RecordType::kHardState:
             return text + fmt::format(" term={} voted_for={}", record.hard_state.term,
                                       record.hard_state.voted_for);

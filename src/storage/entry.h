@@ -54,6 +54,16 @@ struct Entry {
 inline constexpr uint32_t kSummaryBytesMax = 128;
 inline constexpr uint64_t kEntryBytesMax = 128u << 20;
 
+// Where a term begins in a log: the position of its first entry.
+struct TermStart {
+    int32_t term = 0;
+    Position first;
+    bool operator==(const TermStart&) const = default;
+};
+
+// Of what Log::save_group_config() keeps.
+inline constexpr size_t kGroupConfigBytesMax = 512;
+
 // Raft's durable vote. Saved before it is acted on.
 struct HardState {
     int32_t term = 0;

@@ -73,7 +73,7 @@ TEST(JournalFormat, every_kind_of_record_comes_back) {
     append_segment_opened(records, {.segment = 4, .base = {100, 2}, .created_ms = 5});
     append_segment_closed(records, {.segment = 3, .footer_position = 8192, .footer_length = 4096});
     append_truncate_suffix(records, {77, 1});
-    append_truncate_prefix(records, 12);
+    append_truncate_prefix(records, 12, 7);
     append_hard_state(records, {.term = 9, .voted_for = -1});
     builder.begin_group({1});
     builder.end_group();  // nothing in it: left out
@@ -239,7 +239,7 @@ std::vector<uint8_t> example_checkpoint() {
     std::vector<uint8_t> checkpoint(kCheckpointHeaderBytes);
     const LogState log = example_log();
     const std::vector<uint8_t> state{0xaa, 0xbb};
-    append_section(checkpoint, log, log.end, 42, log.end, state);
+    append_section(checkpoint, log, log.end, 42, {log.end, -1, state});
     finish_checkpoint(checkpoint, {.journal_id = 0x1122334455667788,
                                    .generation = 1,
                                    .shard = 1,

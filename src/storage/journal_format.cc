@@ -11,6 +11,7 @@ namespace {
 constexpr size_t kMarkBytes = 8;
 constexpr size_t kPositionRecordBytes = 16;
 constexpr size_t kHardStateBytes = 16;
+constexpr size_t kGroupConfigHeaderBytes = 8;
 constexpr size_t kSegmentOpenedBytes = 32;
 constexpr size_t kSegmentClosedBytes = 24;
 constexpr size_t kCheckedFrom = 8;  // of a block: what follows its magic and checksum
@@ -54,6 +55,8 @@ std::string_view to_string(RecordType type) {
             return "truncate-prefix";
         case RecordType::kHardState:
             return "hard-state";
+        case RecordType::kGroupConfig:
+            return "group-config";
     }
     return "unknown";
 }
@@ -138,8 +141,9 @@ void append_truncate_suffix(std::vector<uint8_t>& to, Position end) {
     store_le<int64_t>(at + 8, end.offset);
 }
 
-void append_truncate_prefix(std::vector<uint8_t>& to, int64_t start_offset) {
+void append_truncate_prefix(std::vector<uint8_t>& to, int64_t start_offset, int32_t term_below) {
     uint8_t* at = grow(to, kPositionRecordBytes, RecordType::kTruncatePrefix);
+    store_le<int32_t>(at + 4, term_below);
     store_le<int64_t>(at + 8, start_offset);
 }
 
@@ -147,6 +151,12 @@ void append_hard_state(std::vector<uint8_t>& to, const HardState& state) {
     uint8_t* at = grow(to, kHardStateBytes, RecordType::kHardState);
     store_le<int32_t>(at + 4, state.term);
     store_le<int32_t>(at + 8, state.voted_for);
+}
+
+void append_group_config(std::vector<uint8_t>& to, Bytes config) {
+    uint8_t* at = grow(to, kGroupConfigHeaderBytes + config.size(), RecordType::kGroupConfig);
+    store_le<uint32_t>(at + 4, static_cast<uint32_t>(config.size()));
+    if (!config.empty()) std::memcpy(at + kGroupConfigHeaderBytes, config.data(), config.size());
 }
 
 void BlockBuilder::start(MutableBytes memory) {
@@ -333,15 +343,29 @@ Result<bool> BlockReader::next(Record* record) {
             if (!has(kMarkBytes)) return malformed("mark cut short");
             break;
         case RecordType::kTruncateSuffix:
-        case RecordType::kTruncatePrefix:
             if (!has(kPositionRecordBytes)) return malformed("truncation cut short");
             record->position = load_position(at + 8, at + 4);
             if (record->position.offset < 0) return malformed("truncation offset");
+            break;
+        case RecordType::kTruncatePrefix:
+            if (!has(kPositionRecordBytes)) return malformed("truncation cut short");
+            record->term_below = load_le<int32_t>(at + 4);
+            record->position = {load_le<int64_t>(at + 8), 0};
+            if (record->position.offset < 0) return malformed("truncation offset");
+            if (record->term_below < 0) return malformed("truncation term");
             break;
         case RecordType::kHardState:
             if (!has(kHardStateBytes)) return malformed("hard state cut short");
             record->hard_state = {load_le<int32_t>(at + 4), load_le<int32_t>(at + 8)};
             break;
+        case RecordType::kGroupConfig: {
+            if (!has(kGroupConfigHeaderBytes)) return malformed("group configuration cut short");
+            const uint32_t bytes = load_le<uint32_t>(at + 4);
+            if (bytes > kGroupConfigBytesMax || !has(kGroupConfigHeaderBytes + bytes))
+                return malformed("group configuration length");
+            record->group_config = group_.subspan(kGroupConfigHeaderBytes, bytes);
+            break;
+        }
         default:
             return malformed("unknown type");
     }

@@ -45,6 +45,7 @@ enum class RecordType : uint8_t {
     kTruncateSuffix = 8,
     kTruncatePrefix = 9,
     kHardState = 10,
+    kGroupConfig = 11,
 };
 std::string_view to_string(RecordType type);
 
@@ -85,7 +86,9 @@ struct Record {
     RunNote run;
     SegmentOpened opened;
     SegmentClosed closed;
-    Position position;  // kTruncateSuffix; kTruncatePrefix: its offset
+    Position position;       // kTruncateSuffix; kTruncatePrefix: its offset
+    int32_t term_below = 0;  // kTruncatePrefix
+    Bytes group_config;
     HardState hard_state;
 };
 
@@ -101,8 +104,9 @@ void append_segment_opened(std::vector<uint8_t>& to, const SegmentOpened& opened
 void append_segment_closed(std::vector<uint8_t>& to, const SegmentClosed& closed);
 void append_mark(std::vector<uint8_t>& to, RecordType type);  // kCreateLog, kRemoveLog
 void append_truncate_suffix(std::vector<uint8_t>& to, Position end);
-void append_truncate_prefix(std::vector<uint8_t>& to, int64_t start_offset);
+void append_truncate_prefix(std::vector<uint8_t>& to, int64_t start_offset, int32_t term_below);
 void append_hard_state(std::vector<uint8_t>& to, const HardState& state);
+void append_group_config(std::vector<uint8_t>& to, Bytes config);
 
 // Lays out one block in memory that its owner gives.
 class BlockBuilder {

@@ -48,11 +48,33 @@ struct FoundEntry {
     runtime::SharedBytes payload;
 };
 
+struct ReadEntriesLimits {
+    Position end{INT64_MAX, UINT32_MAX};  // give entries that end here or before
+    uint64_t bytes_max = 1 << 20;  // of payloads: give no more, but the first entry in any case
+    size_t entries_max = 4096;
+};
+
+// What a state machine gives for a checkpoint: bytes that cover every entry appended so far.
+struct CapturedState {
+    CapturedState() = default;
+    CapturedState(std::vector<uint8_t> state) : bytes(std::move(state)) {}
+    CapturedState(std::vector<uint8_t> state, int64_t floor)
+        : bytes(std::move(state)), floor_offset(floor) {}
+    std::vector<uint8_t> bytes;
+    // The owner can take back from the bytes what any entry at or after this offset did to them (it
+    // lists those in them), so that they are kept when such entries are cut off. -1: it can't; the
+    // bytes are dropped then, and recovery tells of all entries instead.
+    int64_t floor_offset = -1;
+};
+
 // What recovery found, for the state machines above: their last saved state, and what came after
 // it.
 struct RecoveredState {
-    std::vector<uint8_t> state;  // as StateProvider gave it at some checkpoint; empty if never
-    int64_t state_offset = 0;    // the state covers the entries below this offset
+    std::vector<uint8_t> state;  // as its provider gave it at some checkpoint; empty if never
+    // The state covers the entries below. It may cover some beyond, which were cut off since: those
+    // the owner takes back (CapturedState::floor_offset).
+    Position state_end;
+    int64_t state_offset = 0;  // its offset, or the log's start if that is beyond
     struct Replayed {
         EntryInfo info;
         std::vector<uint8_t> summary;  // the first summary_bytes of its payload
@@ -75,6 +97,9 @@ class Log {
     virtual Position durable_end() const = 0;  // after the last entry on stable storage
     virtual HardState hard_state() const = 0;
     virtual int32_t last_term() const = 0;  // of the last entry; 0 if there never was one
+    // The terms of the log's entries, ascending, and perhaps that of the last entry below its
+    // start.
+    virtual std::vector<TermStart> terms() const = 0;
     // Raft and OffsetForLeaderEpoch: the end offset of the largest term <= `term`: {that term,
     // where the next one begins or end()}; nothing if unknown.
     struct TermEnd {
@@ -103,6 +128,11 @@ class Log {
     // fails: reported, never skipped.
     virtual runtime::Task<Result<ReadResult>> read(int64_t offset, ReadLimits limits,
                                                    runtime::StopToken stop) = 0;
+    // Raft's replication: entries of both kinds with what is known of them, from the one that
+    // begins at `from` on (or holds it), in order, each whole. kOutOfRange when `from` is not in
+    // [start, end()]; nothing there yet gives an empty result; kCorrupt as for read().
+    virtual runtime::Task<Result<std::vector<FoundEntry>>> read_entries(
+        Position from, ReadEntriesLimits limits, runtime::StopToken stop) = 0;
     // The first data entry at or after start_offset() whose max_timestamp_ms >= timestamp_ms, below
     // end_offset.
     virtual runtime::Task<Result<std::optional<FoundEntry>>> find_timestamp(int64_t timestamp_ms,
@@ -116,13 +146,24 @@ class Log {
     // Moves start_offset() up; durable before it returns. Whole segments below go back to the pool
     // in the background.
     virtual runtime::Task<Result<void>> truncate_prefix(int64_t start_offset) = 0;
+    // Retention by time and size does not move the start beyond this offset (a replica's high
+    // watermark). No bound at first; not kept over a restart.
+    virtual void keep_from(int64_t offset) = 0;
     virtual runtime::Task<Result<void>> save_hard_state(HardState state) = 0;
+    // Forgets all entries: the log is empty and starts at `start_offset` >= start_offset(), after
+    // an entry of the term `term_below` (0: unknown, or none) that it does not hold. Durable, as a
+    // whole, before it returns. A follower that is given a snapshot asks for it.
+    virtual runtime::Task<Result<void>> start_anew(int64_t start_offset, int32_t term_below) = 0;
+    // A few bytes of the owner's that outlive every entry (the configuration of a Raft group):
+    // kept whole, at most kGroupConfigBytesMax; durable before it returns. Empty if never saved.
+    virtual runtime::Task<Result<void>> save_group_config(std::vector<uint8_t> config) = 0;
+    virtual const std::vector<uint8_t>& group_config() const = 0;
 
     // A state machine's bytes that go into checkpoints, so that replay starts there. Called on this
     // shard at a checkpoint; must reflect all entries appended so far. Without a provider
     // everything since the log's start is replayed. When it is taken away again (an empty one), it
     // is asked a last time: what it says is in the checkpoints from then on.
-    virtual void set_state_provider(std::function<std::vector<uint8_t>()> provider) = 0;
+    virtual void set_state_provider(std::function<CapturedState()> provider) = 0;
     // What recovery found; once, then it is forgotten.
     virtual RecoveredState take_recovered() = 0;
 };

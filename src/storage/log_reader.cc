@@ -111,19 +111,20 @@ Task<Result<ReadResult>> LogReader::read(int64_t offset, ReadLimits limits, Stop
     co_return result;
 }
 
-Task<Result<LogReader::Run>> LogReader::run_at(int64_t offset, StopToken stop) {
+Task<Result<LogReader::Run>> LogReader::run_beyond(Position past, StopToken stop) {
+    const int64_t offset = past.offset;
     LogState& state = log_.state();
     const auto after =
         std::partition_point(state.segments.begin(), state.segments.end(),
-                             [&](const Segment& segment) { return segment.end.offset <= offset; });
+                             [&](const Segment& segment) { return segment.end <= past; });
     if (after == state.segments.end() || after->base.offset > offset) co_return Run{};
     const uint32_t id = after->id;
     co_await try_(load_index(&store_, &log_, id));
     const Segment* segment = state.find_segment(id);
     if (segment == nullptr || segment->index == nullptr) co_return Run{};
     const std::vector<RunPlace>& index = *segment->index;
-    const auto place = std::partition_point(
-        index.begin(), index.end(), [&](const RunPlace& run) { return run.end.offset <= offset; });
+    const auto place = std::partition_point(index.begin(), index.end(),
+                                            [&](const RunPlace& run) { return run.end <= past; });
     if (place == index.end() || place->first.offset > offset) co_return Run{};
     if (SharedBytes cached = store_.cache().find({log_.id(), id, place->position});
         !cached.empty()) {
@@ -199,6 +200,63 @@ Task<Result<LogReader::Run>> LogReader::load(uint32_t id, RunPlace place,
     if (still == segment->index->end()) co_return Run{};
     wanted.place = *still;
     co_return wanted;
+}
+
+Task<Result<std::vector<FoundEntry>>> LogReader::read_entries(Position from,
+                                                              ReadEntriesLimits limits,
+                                                              StopToken stop) {
+    const LogState& state = log_.state();
+    std::vector<FoundEntry> entries;
+    uint64_t size = 0;
+    const auto take = [&](const EntryInfo& info, const SharedBytes& payload) {
+        if (info.end() > limits.end) return false;
+        if (!entries.empty() &&
+            (size + payload.size() > limits.bytes_max || entries.size() == limits.entries_max))
+            return false;
+        size += payload.size();
+        entries.push_back({info, payload});
+        return true;
+    };
+    Position at = from;
+    int looks = 0;
+    const auto in_log = [&] { return Position{state.start_offset, 0} <= at && at <= state.end; };
+    while (true) {
+        if (!in_log()) {
+            // What is gathered is still right.
+            if (!entries.empty()) break;
+            co_return fail(ErrorCode::kOutOfRange, "the position is not in the log");
+        }
+        if (at >= std::min(limits.end, state.end)) break;
+        if (at >= state.flushed_end) {
+            const EntryQueue& memory = state.memory;
+            for (size_t i = 0; i < memory.size(); ++i) {
+                if (memory[i].info.end() <= at) continue;
+                if (!take(memory[i].info, memory[i].payload)) break;
+            }
+            break;
+        }
+        Run run = co_await try_(run_beyond(at, stop));
+        if (run.bytes.empty()) {
+            if (++looks == kLooksMax)
+                co_return fail(ErrorCode::kCorrupt,
+                               fmt::format("log {} has no run for position {}.{}", log_.id().v,
+                                           at.offset, at.ordinal));
+            continue;
+        }
+        auto view = RunView::parse(run.bytes.bytes(), false);
+        CHECK(view.has_value());
+        bool more = true;
+        for (uint32_t i = 0; more && i < view->count(); ++i) {
+            const RunView::Item item = view->item(i);
+            if (item.info.end() > run.place.end) break;
+            if (item.info.end() <= at) continue;
+            more = take(item.info, run.bytes.slice(item.payload_at, item.payload_size));
+            if (more) at = item.info.end();
+        }
+        if (!more || size >= limits.bytes_max) break;
+        at = std::max(at, run.place.end);
+    }
+    co_return entries;
 }
 
 Task<Result<void>> LogReader::replay_from(Position from,

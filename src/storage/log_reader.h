@@ -15,6 +15,9 @@ class LogReader {
 
     runtime::Task<Result<ReadResult>> read(int64_t offset, ReadLimits limits,
                                            runtime::StopToken stop);
+    runtime::Task<Result<std::vector<FoundEntry>>> read_entries(Position from,
+                                                                ReadEntriesLimits limits,
+                                                                runtime::StopToken stop);
     runtime::Task<Result<std::optional<FoundEntry>>> find_timestamp(int64_t timestamp_ms,
                                                                     int64_t end_offset);
     runtime::Task<Result<std::optional<FoundEntry>>> find_max_timestamp(int64_t end_offset);
@@ -29,9 +32,13 @@ class LogReader {
         RunPlace place;
         runtime::SharedBytes bytes;
     };
-    // The run that holds `offset`; offset < flushed_end. No bytes if it went away (truncation,
-    // retention) meanwhile.
-    runtime::Task<Result<Run>> run_at(int64_t offset, runtime::StopToken stop);
+    // The first run that ends beyond `past`, if it begins there or before; past < flushed_end. No
+    // bytes if it went away (truncation, retention) meanwhile.
+    runtime::Task<Result<Run>> run_beyond(Position past, runtime::StopToken stop);
+    // The run that holds the offset.
+    runtime::Task<Result<Run>> run_at(int64_t offset, runtime::StopToken stop) {
+        return run_beyond({offset, UINT32_MAX}, stop);
+    }
     runtime::Task<Result<Run>> load(uint32_t segment, RunPlace place, std::vector<RunPlace> ahead,
                                     runtime::StopToken stop);
     // Adds entries to the result; false when a limit was reached.

@@ -73,7 +73,7 @@ void LogState::truncate_suffix(Position to, std::vector<Segment>* removed) {
     if (last.index != nullptr) cut_index(*last.index, to);
 }
 
-void LogState::truncate_prefix(int64_t to, std::vector<Segment>* removed) {
+void LogState::truncate_prefix(int64_t to, int32_t term_below, std::vector<Segment>* removed) {
     if (to <= start_offset) return;
     start_offset = to;
     if (to > end.offset) {
@@ -83,6 +83,7 @@ void LogState::truncate_prefix(int64_t to, std::vector<Segment>* removed) {
         memory_bytes = 0;
         end = flushed_end = {to, 0};
         if (terms.size() > 1) terms.erase(terms.begin(), terms.end() - 1);
+        if (term_below > 0) terms = {{term_below, {to - 1, 0}}};
         return;
     }
     size_t below = 0;

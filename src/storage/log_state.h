@@ -67,18 +67,13 @@ struct Segment {
     }
 };
 
-struct TermStart {
-    int32_t term = 0;
-    Position first;
-    bool operator==(const TermStart&) const = default;
-};
-
 struct LogState {
     LogId id;
     int64_t start_offset = 0;
     Position end;
     Position flushed_end;  // entries below are in segments, those from here on in memory
     HardState hard_state;
+    std::vector<uint8_t> group_config;
     uint32_t next_segment = 1;
     std::vector<Segment> segments;  // in order of offsets; only the last may take runs
     std::vector<TermStart> terms;   // ascending
@@ -90,7 +85,8 @@ struct LogState {
     void truncate_suffix(Position to, std::vector<Segment>* removed);
     // Forgets entries below; beyond end() the log starts anew there. Segments wholly below go to
     // *removed.
-    void truncate_prefix(int64_t to, std::vector<Segment>* removed);
+    // `term_below` > 0: of the entry before such a new start.
+    void truncate_prefix(int64_t to, int32_t term_below, std::vector<Segment>* removed);
     void open_segment(const SegmentOpened& opened);
     void close_segment(const SegmentClosed& closed);
     // The run is in its segment; its entries leave the memory. False (and nothing changes) when

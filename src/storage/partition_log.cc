@@ -42,6 +42,7 @@ PartitionLog::PartitionLog(ShardStore& store, LogSnapshot recovered,
       state_(std::move(recovered.log)),
       durable_end_(state_.end),
       state_end_(recovered.state_end),
+      state_floor_(recovered.state_floor),
       saved_state_(std::move(recovered.state)),
       recovered_(std::move(replay)) {
     unflushed_since_ms_ = runtime::Shard::current().wall_now().ms;
@@ -202,11 +203,7 @@ Task<Result<void>> PartitionLog::truncate_suffix(Position end) {
         next_sequential = -1;
         durable_waiters_.fail_beyond(end,
                                      Error{ErrorCode::kOutOfRange, "the log was truncated", 0});
-        // State that covers what is gone is of no use: the owner rebuilds it from what is left.
-        if (state_end_ > end) {
-            state_end_ = {};
-            saved_state_.clear();
-        }
+        cut_state(end, &state_end_, state_floor_, &saved_state_);
         if (!store_.bugs().truncate_suffix_in_memory_only) {
             record =
                 queue_record([&](std::vector<uint8_t>& to) { append_truncate_suffix(to, end); });
@@ -262,14 +259,14 @@ Task<Result<void>> PartitionLog::truncate_prefix(int64_t start_offset) {
         CHECK(!beyond || anew);
         if (beyond) drop_pending_beyond({0, 0});
         const uint64_t before = state_.memory_bytes;
-        state_.truncate_prefix(start_offset, &removed);
+        state_.truncate_prefix(start_offset, 0, &removed);
         store_.add_unflushed(-static_cast<int64_t>(before - state_.memory_bytes));
         if (beyond) {
             durable_end_ = state_.end;
             durable_waiters_.reach(durable_end_);
         }
         record = queue_record(
-            [&](std::vector<uint8_t>& to) { append_truncate_prefix(to, start_offset); });
+            [&](std::vector<uint8_t>& to) { append_truncate_prefix(to, start_offset, 0); });
         remove_segments(std::move(removed), record);
     }
     if (anew) release_hold();
@@ -291,6 +288,53 @@ Task<Result<void>> PartitionLog::save_hard_state(HardState state) {
     co_return co_await wait_records(record);
 }
 
+Task<Result<void>> PartitionLog::start_anew(int64_t start_offset, int32_t term_below) {
+    auto inside = gate_.try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    ++hold_;
+    co_await wait_quiet();
+    Result<void> usable = store_.usable();
+    if (usable) usable = store_.admission().admit_record();
+    if (usable && start_offset < state_.start_offset)
+        usable = fail(ErrorCode::kOutOfRange, "a new start below the log's start");
+    uint64_t record = records_queued_;
+    std::vector<Segment> removed;
+    if (usable) {
+        const Position old_start{state_.start_offset, 0};
+        const uint64_t before = state_.memory_bytes;
+        drop_pending_beyond({0, 0});
+        state_.truncate_suffix(old_start, &removed);
+        state_.truncate_prefix(start_offset, term_below, &removed);
+        store_.add_unflushed(-static_cast<int64_t>(before - state_.memory_bytes));
+        durable_end_ = state_.end;
+        next_sequential = -1;
+        durable_waiters_.fail_beyond({0, 0},
+                                     Error{ErrorCode::kOutOfRange, "the log began anew", 0});
+        state_end_ = {};
+        saved_state_.clear();
+        // Both in one block, so that a crash finds both or none.
+        queue_record([&](std::vector<uint8_t>& to) { append_truncate_suffix(to, old_start); });
+        record = queue_record([&](std::vector<uint8_t>& to) {
+            append_truncate_prefix(to, start_offset, term_below);
+        });
+        remove_segments(std::move(removed), record);
+    }
+    release_hold();
+    co_await try_(std::move(usable));
+    co_return co_await wait_records(record);
+}
+
+Task<Result<void>> PartitionLog::save_group_config(std::vector<uint8_t> config) {
+    if (config.size() > kGroupConfigBytesMax)
+        co_return fail(ErrorCode::kInvalidArgument, "a group's configuration that is too large");
+    co_await try_(store_.usable());
+    co_await try_(store_.admission().admit_record());
+    state_.group_config = std::move(config);
+    const uint64_t record = queue_record(
+        [&](std::vector<uint8_t>& to) { append_group_config(to, state_.group_config); });
+    co_return co_await wait_records(record);
+}
+
 RecoveredState PartitionLog::take_recovered() {
     if (recovered_ == nullptr) return {};
     RecoveredState taken = std::move(*recovered_);
@@ -306,7 +350,7 @@ Task<Result<void>> PartitionLog::rebuild_replay() {
                                           &recovered_->entries);
 }
 
-void PartitionLog::set_state_provider(std::function<std::vector<uint8_t>()> provider) {
+void PartitionLog::set_state_provider(std::function<CapturedState()> provider) {
     if (provider) {
         if (!keeps_state(state_.id)) {
             state_end_ = {};
@@ -315,7 +359,9 @@ void PartitionLog::set_state_provider(std::function<std::vector<uint8_t>()> prov
     } else if (provider_) {
         // The store closes after the state machines above it: its last checkpoint still needs what
         // they knew.
-        saved_state_ = provider_();
+        CapturedState captured = provider_();
+        saved_state_ = std::move(captured.bytes);
+        state_floor_ = captured.floor_offset;
         state_end_ = state_.end;
     }
     provider_ = std::move(provider);
@@ -324,16 +370,18 @@ void PartitionLog::set_state_provider(std::function<std::vector<uint8_t>()> prov
 void PartitionLog::capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block, bool wait) {
     const bool all_durable = end() == durable_end_;
     if (provider_ && (wait || all_durable)) {
-        std::vector<uint8_t> state = provider_();
+        CapturedState state = provider_();
         // With the bug the state is older than it says: as if it had been captured before the last
         // entries.
         if (store_.bugs().stale_state_blob) {
-            if (saved_state_.empty()) saved_state_ = state;
-            state = saved_state_;
+            if (saved_state_.empty()) saved_state_ = state.bytes;
+            state.bytes = saved_state_;
         }
-        append_section(checkpoint, state_, durable_end_, durable_block, state_.end, state);
+        append_section(checkpoint, state_, durable_end_, durable_block,
+                       {state_.end, state.floor_offset, state.bytes});
         if (all_durable && keeps_state(state_.id)) {
-            saved_state_ = std::move(state);
+            saved_state_ = std::move(state.bytes);
+            state_floor_ = state.floor_offset;
             state_end_ = state_.end;
         }
         return;
@@ -342,9 +390,10 @@ void PartitionLog::capture(std::vector<uint8_t>& checkpoint, uint64_t durable_bl
     // with other entries in their place: an older one then, or none, and recovery reads the log
     // again.
     if (state_end_ <= durable_end_) {
-        append_section(checkpoint, state_, durable_end_, durable_block, state_end_, saved_state_);
+        append_section(checkpoint, state_, durable_end_, durable_block,
+                       {state_end_, state_floor_, saved_state_});
     } else {
-        append_section(checkpoint, state_, durable_end_, durable_block, {}, {});
+        append_section(checkpoint, state_, durable_end_, durable_block, {});
     }
 }
 
@@ -353,6 +402,15 @@ Task<Result<ReadResult>> PartitionLog::read(int64_t offset, ReadLimits limits, S
     if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
     LogReader reader(store_, *this);
     co_return co_await reader.read(offset, limits, stop);
+}
+
+Task<Result<std::vector<FoundEntry>>> PartitionLog::read_entries(Position from,
+                                                                 ReadEntriesLimits limits,
+                                                                 StopToken stop) {
+    auto inside = gate_.try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    LogReader reader(store_, *this);
+    co_return co_await reader.read_entries(from, limits, stop);
 }
 
 Task<Result<std::optional<FoundEntry>>> PartitionLog::find_timestamp(int64_t timestamp_ms,

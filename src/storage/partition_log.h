@@ -41,6 +41,7 @@ class PartitionLog final : public Log {
     Position durable_end() const override { return durable_end_; }
     HardState hard_state() const override { return state_.hard_state; }
     int32_t last_term() const override { return state_.last_term(); }
+    std::vector<TermStart> terms() const override { return state_.terms; }
     std::optional<TermEnd> end_of_term(int32_t term) const override;
     uint64_t size_bytes() const override { return state_.segment_bytes() + state_.memory_bytes; }
     runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop) override;
@@ -49,14 +50,22 @@ class PartitionLog final : public Log {
     void on_durable(std::function<void()> listener) override { listener_ = std::move(listener); }
     runtime::Task<Result<ReadResult>> read(int64_t offset, ReadLimits limits,
                                            runtime::StopToken stop) override;
+    runtime::Task<Result<std::vector<FoundEntry>>> read_entries(Position from,
+                                                                ReadEntriesLimits limits,
+                                                                runtime::StopToken stop) override;
     runtime::Task<Result<std::optional<FoundEntry>>> find_timestamp(int64_t timestamp_ms,
                                                                     int64_t end_offset) override;
     runtime::Task<Result<std::optional<FoundEntry>>> find_max_timestamp(
         int64_t end_offset) override;
     runtime::Task<Result<void>> truncate_suffix(Position end) override;
     runtime::Task<Result<void>> truncate_prefix(int64_t start_offset) override;
+    void keep_from(int64_t offset) override { keep_from_ = offset; }
+    int64_t keep_from() const { return keep_from_; }
     runtime::Task<Result<void>> save_hard_state(HardState state) override;
-    void set_state_provider(std::function<std::vector<uint8_t>()> provider) override;
+    runtime::Task<Result<void>> start_anew(int64_t start_offset, int32_t term_below) override;
+    runtime::Task<Result<void>> save_group_config(std::vector<uint8_t> config) override;
+    const std::vector<uint8_t>& group_config() const override { return state_.group_config; }
+    void set_state_provider(std::function<CapturedState()> provider) override;
     RecoveredState take_recovered() override;
 
     // --- for the store's parts
@@ -161,14 +170,16 @@ class PartitionLog final : public Log {
     bool bypassing_ = false;
     uint32_t hold_ = 0;
     int64_t unflushed_since_ms_ = 0;
+    int64_t keep_from_ = INT64_MAX;
     runtime::WaitQueue quiet_;
     Milestones<Position> durable_waiters_;
     Milestones<uint64_t> record_waiters_;
     std::function<void()> listener_;
-    std::function<std::vector<uint8_t>()> provider_;
+    std::function<CapturedState()> provider_;
     // What a checkpoint holds when the provider can't be asked: the state, and the end that it
     // covers; {} and nothing if there is none.
     Position state_end_;
+    int64_t state_floor_ = -1;
     std::vector<uint8_t> saved_state_;
     std::unique_ptr<RecoveredState> recovered_;
     runtime::Gate gate_;

@@ -37,8 +37,8 @@ void fuzz_replay(Bytes input) {
         const LogState& state = log.snapshot.log;
         CHECK(state.flushed_end <= state.end);
         std::vector<uint8_t> checkpoint(kCheckpointHeaderBytes);
-        append_section(checkpoint, state, state.end, sequence, log.snapshot.state_end,
-                       log.snapshot.state);
+        append_section(checkpoint, state, state.end, sequence,
+                       {log.snapshot.state_end, log.snapshot.state_floor, log.snapshot.state});
     }
 }
 

@@ -13,11 +13,7 @@ std::unexpected<Error> contradiction(LogId log, uint64_t block, std::string_view
 }
 
 void forget_state_beyond(ReplayedLog& log, Position end) {
-    if (log.snapshot.state_end <= end) return;
-    // It covers entries that are gone; the state machine starts over from the entries that are
-    // left.
-    log.snapshot.state_end = {};
-    log.snapshot.state.clear();
+    cut_state(end, &log.snapshot.state_end, log.snapshot.state_floor, &log.snapshot.state);
 }
 
 }  // namespace
@@ -156,7 +152,7 @@ Result<void> Replay::apply_after_checkpoint(ReplayedLog& log, uint64_t block,
             forget_state_beyond(log, record.position);
             return {};
         case RecordType::kTruncatePrefix:
-            state.truncate_prefix(record.position.offset, &removed);
+            state.truncate_prefix(record.position.offset, record.term_below, &removed);
             if (log.entries_from < state.end && state.end == Position{state.start_offset, 0}) {
                 log.entries.clear();
                 log.entries_from = state.end;
@@ -164,6 +160,9 @@ Result<void> Replay::apply_after_checkpoint(ReplayedLog& log, uint64_t block,
             return {};
         case RecordType::kHardState:
             state.hard_state = record.hard_state;
+            return {};
+        case RecordType::kGroupConfig:
+            state.group_config.assign(record.group_config.begin(), record.group_config.end());
             return {};
         case RecordType::kCreateLog:
         case RecordType::kRemoveLog:

@@ -87,6 +87,7 @@ Task<Result<void>> ShardStore::open() {
         auto replay = std::make_unique<RecoveredState>();
         const Position state_end = log.snapshot.state_end;
         replay->state = log.snapshot.state;
+        replay->state_end = state_end;
         replay->state_offset = std::max(state_end.offset, log.snapshot.log.start_offset);
         if (state_end < log.entries_from) {
             rebuild.push_back(id);
@@ -196,6 +197,11 @@ Task<Result<void>> ShardStore::remove_log(LogId id) {
     --metrics_.logs;
     spawn_background(delete_log_files(id, std::move(segments)));
     co_return Result<void>{};
+}
+
+Task<Result<void>> ShardStore::checkpoint() {
+    co_await try_(usable());
+    co_return co_await checkpointer_.run_shared();
 }
 
 Log* ShardStore::find(LogId id) {

@@ -60,6 +60,7 @@ class ShardStore final : public Store {
 
     runtime::Task<Result<Log*>> create_log(LogId id, LogConfig config) override;
     runtime::Task<Result<void>> remove_log(LogId id) override;
+    runtime::Task<Result<void>> checkpoint() override;
     Log* find(LogId id) override;
     std::vector<LogId> logs() const override;
     const StoreMetrics& metrics() const override;

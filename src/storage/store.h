@@ -69,7 +69,10 @@ class Store {
     virtual runtime::Task<Result<Log*>> create_log(
         LogId id, LogConfig config) = 0;  // durable before it returns; kAlreadyExists
     virtual runtime::Task<Result<void>> remove_log(
-        LogId id) = 0;                // durable; files go in the background; the Log* dies
+        LogId id) = 0;  // durable; files go in the background; the Log* dies
+    // Until a checkpoint holds what each log's state provider gives from now on. Calls at one time
+    // share one. kDiskFull, kIo, kUnavailable.
+    virtual runtime::Task<Result<void>> checkpoint() = 0;
     virtual Log* find(LogId id) = 0;  // nullptr if it is not here
     virtual std::vector<LogId> logs() const = 0;
     virtual const StoreMetrics& metrics() const = 0;

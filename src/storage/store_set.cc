@@ -169,8 +169,8 @@ Task<Result<void>> StoreSetImpl::convert(Layout from, Layout to) {
         const ShardId owner = owner_of(id, to.shards);
         if (snapshot.log.flushed_end != snapshot.log.end)
             co_return fail(ErrorCode::kCorrupt, "entries left in an old shard's journal");
-        append_section(checkpoints[owner], snapshot.log, snapshot.log.end, 0, snapshot.state_end,
-                       snapshot.state);
+        append_section(checkpoints[owner], snapshot.log, snapshot.log.end, 0,
+                       {snapshot.state_end, snapshot.state_floor, snapshot.state});
         ++counts[owner];
     }
     for (uint32_t i = 0; i < to.shards; ++i) {

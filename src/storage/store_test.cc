@@ -36,10 +36,10 @@ struct StoreTest : testing::Test {
     }
 };
 
-Task<void> append_many(Log* log, int count, size_t size) {
+Task<void> append_many(Log* log, int count, size_t size, int32_t term = 1) {
     for (int i = 0; i < count; ++i) {
         must(co_await log->admit(size, {}));
-        must(log->append(make_entry(*log, size)));
+        must(log->append(make_entry(*log, size, 1, term)));
         if (i % 7 == 6) must(co_await log->wait_durable(log->end()));
     }
     must(co_await log->wait_durable(log->end()));
@@ -253,6 +253,197 @@ TEST_F(StoreTest, state_survives_a_close_whose_state_machines_are_gone_already) 
             });
         }
     }
+}
+
+TEST_F(StoreTest, entries_are_read_with_what_is_known_of_them_from_memory_and_from_segments) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 256_KiB}));
+        std::vector<EntryInfo> written;
+        const auto append = [&](Entry entry) {
+            written.push_back(entry.info);
+            must(log->append(std::move(entry)));
+        };
+        for (int32_t term = 1; term <= 12; ++term) {
+            append(make_control(*log, term));
+            append(make_control(*log, term));
+            for (int i = 0; i < 250; ++i) {
+                must(co_await log->admit(300, {}));
+                append(make_entry(*log, 300, 1 + i % 3, term));
+            }
+            must(co_await log->wait_durable(log->end()));
+        }
+        EXPECT_GT(store.metrics().handed_over_bytes, 0u);
+        std::vector<EntryInfo> read;
+        Position at{0, 0};
+        while (at < log->end()) {
+            const auto entries = must(co_await log->read_entries(at, {.bytes_max = 20'000}, {}));
+            CHECK(!entries.empty());
+            uint64_t size = 0;
+            for (const FoundEntry& entry : entries) {
+                EXPECT_EQ(entry.info.first, at);
+                at = entry.info.end();
+                size += entry.payload.size();
+                read.push_back(entry.info);
+                const int64_t names =
+                    entry.info.kind == EntryKind::kControl ? -1 : entry.info.first.offset;
+                EXPECT_EQ(load_le<int64_t>(entry.payload.data() + 8), names);
+            }
+            EXPECT_LE(size, 20'000u);
+        }
+        CHECK(read.size() == written.size());
+        for (size_t i = 0; i < read.size(); ++i) {
+            EXPECT_EQ(read[i].first, written[i].first);
+            EXPECT_EQ(read[i].term, written[i].term);
+            EXPECT_EQ(read[i].kind, written[i].kind);
+        }
+        // From within, up to a bound, beyond the end.
+        const EntryInfo control = written[252];
+        EXPECT_EQ(control.kind, EntryKind::kControl);
+        auto some = must(co_await log->read_entries(control.first, {.entries_max = 1}, {}));
+        CHECK(some.size() == 1);
+        EXPECT_EQ(some[0].info.first, control.first);
+        some = must(co_await log->read_entries(control.first, {.end = control.end()}, {}));
+        EXPECT_EQ(some.size(), 1u);
+        EXPECT_TRUE(must(co_await log->read_entries(log->end(), {}, {})).empty());
+        const Position beyond{log->end().offset + 1, 0};
+        EXPECT_EQ((co_await log->read_entries(beyond, {}, {})).error().code,
+                  ErrorCode::kOutOfRange);
+        must(co_await log->truncate_prefix(700));
+        EXPECT_EQ((co_await log->read_entries({699, 0}, {}, {})).error().code,
+                  ErrorCode::kOutOfRange);
+        // The entry that holds the new start comes whole.
+        some = must(co_await log->read_entries({700, 0}, {.entries_max = 1}, {}));
+        CHECK(some.size() == 1);
+        EXPECT_LE(some[0].info.first.offset, 700);
+        EXPECT_GT(some[0].info.next_offset, 700);
+        const auto terms = log->terms();
+        EXPECT_EQ(terms.back().term, 12);
+        EXPECT_EQ(terms.back().first, written[11 * 252].first);
+    });
+}
+
+TEST_F(StoreTest, a_log_that_began_anew_is_empty_and_knows_the_term_below) {
+    for (const int64_t start : {500, 5000}) {
+        const LogId id{static_cast<uint64_t>(start)};
+        with_store_killed([&](Store& store) -> Task<void> {
+            Log* log = must(co_await store.create_log(id, {.segment_bytes = 256_KiB}));
+            co_await append_many(log, 2000, 300);
+            must(log->append(make_entry(*log, 50)));
+            must(co_await log->start_anew(start, 6));
+            EXPECT_EQ(log->start_offset(), start);
+            EXPECT_EQ(log->end(), (Position{start, 0}));
+            EXPECT_EQ(log->durable_end(), log->end());
+            EXPECT_EQ(log->last_term(), 6);
+            EXPECT_TRUE(must(co_await log->read_entries({start, 0}, {}, {})).empty());
+            EXPECT_EQ((co_await log->start_anew(start - 1, 6)).error().code,
+                      ErrorCode::kOutOfRange);
+        });
+        with_store_killed([&](Store& store) -> Task<void> {
+            Log* log = store.find(id);
+            EXPECT_EQ(log->start_offset(), start);
+            EXPECT_EQ(log->end(), (Position{start, 0}));
+            EXPECT_EQ(log->last_term(), 6);
+            EXPECT_TRUE(log->take_recovered().entries.empty());
+            must(co_await append_durably(log, make_entry(*log, 50, 1, 6)));
+            co_await append_many(log, 2000, 300, 6);
+        });
+        with_store([&](Store& store) -> Task<void> {
+            Log* log = store.find(id);
+            EXPECT_EQ(must(co_await read_and_check(log, start, start + 2001)), 2001);
+        });
+    }
+}
+
+TEST_F(StoreTest, a_groups_configuration_outlives_the_entries_and_the_journal) {
+    const std::vector<uint8_t> first(100, 7), second(480, 9);
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        EXPECT_TRUE(log->group_config().empty());
+        must(co_await log->save_group_config(first));
+        EXPECT_EQ((co_await log->save_group_config(std::vector<uint8_t>(513))).error().code,
+                  ErrorCode::kInvalidArgument);
+    });
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        EXPECT_EQ(log->group_config(), first);
+        must(co_await log->save_group_config(second));
+        const uint64_t before = store.metrics().checkpoints;
+        must(co_await store.checkpoint());
+        EXPECT_EQ(store.metrics().checkpoints, before + 1);
+    });
+    with_store_killed([&](Store& store) -> Task<void> {
+        EXPECT_EQ(store.find({7})->group_config(), second);
+        co_return;
+    });
+}
+
+TEST_F(StoreTest, a_checkpoint_that_was_asked_for_holds_the_state_of_then) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        uint8_t state = 1;
+        log->set_state_provider([&] { return std::vector<uint8_t>{state}; });
+        must(co_await append_durably(log, make_entry(*log, 50)));
+        must(co_await store.checkpoint());
+        state = 2;
+        // Those that come while one is written share the next.
+        const uint64_t before = store.metrics().checkpoints;
+        std::vector<Task<Result<void>>> asked;
+        for (int i = 0; i < 5; ++i) asked.push_back(store.checkpoint());
+        for (const Result<void>& each : co_await runtime::all(std::move(asked)))
+            EXPECT_TRUE(each.has_value());
+        EXPECT_LE(store.metrics().checkpoints, before + 2);
+        log->set_state_provider({});
+    });
+    with_store([&](Store& store) -> Task<void> {
+        EXPECT_EQ(store.find({7})->take_recovered().state, std::vector<uint8_t>{2});
+        co_return;
+    });
+}
+
+TEST_F(StoreTest, a_state_that_can_be_taken_back_outlives_a_cut_of_what_it_covers) {
+    for (const bool cut_after_checkpoint : {false, true}) {
+        const LogId id{cut_after_checkpoint ? 8u : 7u};
+        with_store_killed([&](Store& store) -> Task<void> {
+            Log* log = must(co_await store.create_log(id, {}));
+            log->set_state_provider([] { return CapturedState({1, 2, 3}, 80); });
+            co_await append_many(log, 100, 300);
+            if (!cut_after_checkpoint) must(co_await log->truncate_suffix({90, 0}));
+            must(co_await store.checkpoint());
+            if (cut_after_checkpoint) must(co_await log->truncate_suffix({90, 0}));
+            must(co_await append_durably(log, make_entry(*log, 50, 1, 2)));
+        });
+        with_store_killed([&](Store& store) -> Task<void> {
+            Log* log = store.find(id);
+            const RecoveredState recovered = log->take_recovered();
+            EXPECT_EQ(recovered.state, (std::vector<uint8_t>{1, 2, 3}));
+            EXPECT_EQ(recovered.state_end, (Position{90, 0}));
+            CHECK(recovered.entries.size() == 1);
+            EXPECT_EQ(recovered.entries[0].info.first.offset, 90);
+            // Below what it can be taken back to it is of no use.
+            must(co_await log->truncate_suffix({70, 0}));
+        });
+        with_store([&](Store& store) -> Task<void> {
+            const RecoveredState recovered = store.find(id)->take_recovered();
+            EXPECT_TRUE(recovered.state.empty());
+            EXPECT_EQ(recovered.entries.size(), 70u);
+            co_return;
+        });
+    }
+}
+
+TEST_F(StoreTest, retention_keeps_what_the_owner_asks_to_keep) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log =
+            must(co_await store.create_log({7}, {.segment_bytes = 64_KiB, .retention_bytes = 1}));
+        log->keep_from(0);
+        co_await append_many(log, 2000, 300);
+        (void)co_await runtime::sleep_for(5s);
+        EXPECT_EQ(log->start_offset(), 0);
+        log->keep_from(1000);
+        (void)co_await runtime::sleep_for(5s);
+        EXPECT_GT(log->start_offset(), 0);
+        EXPECT_LE(log->start_offset(), 1000);
+    });
 }
 
 TEST_F(StoreTest, timestamps_are_found_in_segments_and_in_memory) {

@@ -25,6 +25,15 @@ class MemoryLog final : public Log {
     int32_t last_term() const override {
         return entries_.empty() ? last_term_ : entries_.back().info.term;
     }
+    std::vector<TermStart> terms() const override {
+        std::vector<TermStart> terms;
+        if (last_term_ > 0 && start_ > 0) terms.push_back({last_term_, {start_ - 1, 0}});
+        for (const Entry& entry : entries_) {
+            if (terms.empty() || terms.back().term < entry.info.term)
+                terms.push_back({entry.info.term, entry.info.first});
+        }
+        return terms;
+    }
     std::optional<TermEnd> end_of_term(int32_t term) const override {
         std::optional<TermEnd> found;
         for (const Entry& entry : entries_) {
@@ -85,6 +94,22 @@ class MemoryLog final : public Log {
         }
         co_return result;
     }
+    Task<Result<std::vector<FoundEntry>>> read_entries(Position from, ReadEntriesLimits limits,
+                                                       runtime::StopToken) override {
+        if (from < Position{start_, 0} || end_ < from) co_return fail(ErrorCode::kOutOfRange);
+        std::vector<FoundEntry> found;
+        uint64_t size = 0;
+        for (const Entry& entry : entries_) {
+            if (entry.info.end() <= from) continue;
+            if (entry.info.end() > limits.end) break;
+            if (!found.empty() && (size + entry.payload.size() > limits.bytes_max ||
+                                   found.size() == limits.entries_max))
+                break;
+            size += entry.payload.size();
+            found.push_back({entry.info, entry.payload});
+        }
+        co_return found;
+    }
     Task<Result<std::optional<FoundEntry>>> find_timestamp(int64_t timestamp_ms,
                                                            int64_t end_offset) override {
         for (const Entry& entry : entries_) {
@@ -110,6 +135,7 @@ class MemoryLog final : public Log {
         while (!entries_.empty() && !(entries_.back().info.end() <= end)) entries_.pop_back();
         end_ = entries_.empty() ? Position{start_, 0} : entries_.back().info.end();
         durable_ = std::min(durable_, end_);
+        cut_state();
         co_return Result<void>{};
     }
     Task<Result<void>> truncate_prefix(int64_t start_offset) override {
@@ -121,20 +147,41 @@ class MemoryLog final : public Log {
         }
         co_return Result<void>{};
     }
+    void keep_from(int64_t) override {}
     Task<Result<void>> save_hard_state(HardState state) override {
         hard_state_ = state;
         co_return Result<void>{};
     }
-    void set_state_provider(std::function<std::vector<uint8_t>()> provider) override {
+    Task<Result<void>> start_anew(int64_t start_offset, int32_t term_below) override {
+        if (start_offset < start_) co_return fail(ErrorCode::kOutOfRange);
+        entries_.clear();
+        start_ = start_offset;
+        end_ = durable_ = {start_, 0};
+        last_term_ = term_below;
+        state_.clear();
+        state_end_ = {};
+        waiters_.notify_all();
+        co_return Result<void>{};
+    }
+    Task<Result<void>> save_group_config(std::vector<uint8_t> config) override {
+        group_config_ = std::move(config);
+        co_return Result<void>{};
+    }
+    const std::vector<uint8_t>& group_config() const override { return group_config_; }
+    void save_state() {
+        if (!provider_) return;
+        CapturedState captured = provider_();
+        state_ = std::move(captured.bytes);
+        state_floor_ = captured.floor_offset;
+        state_end_ = end_;
+    }
+    void set_state_provider(std::function<CapturedState()> provider) override {
         provider_ = std::move(provider);
     }
     RecoveredState take_recovered() override { return std::exchange(recovered_, {}); }
 
     void restart(bool lose_unsynced) {
-        if (provider_ && !lose_unsynced) {
-            state_ = provider_();
-            state_offset_ = end_.offset;
-        }
+        if (!lose_unsynced) save_state();
         if (lose_unsynced) {
             while (!entries_.empty() && !(entries_.back().info.end() <= durable_))
                 entries_.pop_back();
@@ -144,9 +191,13 @@ class MemoryLog final : public Log {
         provider_ = {};
         listener_ = {};
         flushing_ = false;
-        recovered_ = {.state = state_, .state_offset = state_offset_, .entries = {}};
+        cut_state();
+        recovered_ = {.state = state_,
+                      .state_end = state_end_,
+                      .state_offset = std::max(state_end_.offset, start_),
+                      .entries = {}};
         for (const Entry& entry : entries_) {
-            if (entry.info.first.offset < state_offset_) continue;
+            if (entry.info.first < state_end_) continue;
             const Bytes summary = entry.payload.bytes().first(
                 std::min<size_t>(entry.summary_bytes, entry.payload.size()));
             recovered_.entries.push_back({entry.info, {summary.begin(), summary.end()}});
@@ -154,6 +205,16 @@ class MemoryLog final : public Log {
     }
 
   private:
+    void cut_state() {
+        if (state_end_ <= end_) return;
+        if (state_floor_ >= 0 && state_floor_ <= end_.offset) {
+            state_end_ = end_;
+            return;
+        }
+        state_end_ = {};
+        state_.clear();
+    }
+
     Task<void> flush() {
         co_await runtime::yield();
         flushing_ = false;
@@ -180,13 +241,15 @@ class MemoryLog final : public Log {
     Position end_;
     Position durable_;
     HardState hard_state_;
+    std::vector<uint8_t> group_config_;
     int32_t last_term_ = 0;
     bool flushing_ = false;
     runtime::WaitQueue waiters_;
     std::function<void()> listener_;
-    std::function<std::vector<uint8_t>()> provider_;
+    std::function<CapturedState()> provider_;
     std::vector<uint8_t> state_;
-    int64_t state_offset_ = 0;
+    Position state_end_;
+    int64_t state_floor_ = -1;
     RecoveredState recovered_;
 };
 
@@ -202,6 +265,12 @@ Task<Result<Log*>> MemoryStore::create_log(LogId id, LogConfig config) {
 Task<Result<void>> MemoryStore::remove_log(LogId id) {
     co_await scope_->join();
     if (logs_.erase(id) == 0) co_return fail(ErrorCode::kNotFound);
+    co_return Result<void>{};
+}
+
+Task<Result<void>> MemoryStore::checkpoint() {
+    co_await scope_->join();
+    for (auto& [id, log] : logs_) log->save_state();
     co_return Result<void>{};
 }
 
