@@ -10,10 +10,10 @@
 #include "kafka/records/builder.h"
 #include "kafka/records/legacy.h"
 #include "kafka/records/validate.h"
-#include "kafka/server/deadline.h"
 #include "kafka/server/handler.h"
 #include "kafka/server/server.h"
 #include "kafka/server/topics.h"
+#include "runtime/deadline_stop.h"
 #include "runtime/remote.h"
 #include "runtime/shard.h"
 
@@ -107,7 +107,7 @@ int level_of(const cluster::TopicSettings& settings, Compression codec) {
 // while it does it holds its request's bytes, and others that wait as well may hold the rest.
 Task<std::optional<runtime::Reservation>> reserve(Request& request, uint64_t bytes,
                                                   ProduceResponse::Partition& answer) {
-    DeadlineStop stop(Shard::current().now() + kRoomWaitMax, request.stop);
+    runtime::DeadlineStop stop(Shard::current().now() + kRoomWaitMax, request.stop);
     auto reservation = co_await request.server.memory().reserve(bytes, stop.token());
     if (reservation) co_return std::move(*reservation);
     refuse(answer, KafkaError::kRequestTimedOut, "There was no memory to pack the batch anew.");
@@ -226,8 +226,8 @@ Task<std::vector<AppendOutcome>> append_here(Server& server, AppendOrders wanted
     std::vector<Appended> appended(wanted.orders.size());
     {
         const Turn turn = server.append_turns().turn(wanted.connection, wanted.ticket);
-        DeadlineStop stop(Shard::current().now() + wanted.timeout,
-                          server.background().stop_token());
+        runtime::DeadlineStop stop(Shard::current().now() + wanted.timeout,
+                                   server.background().stop_token());
         const auto mine = co_await turn.wait(stop.token());
         for (size_t i = 0; i < outcomes.size(); ++i) {
             AppendOrder& order = wanted.orders[i];

@@ -7,31 +7,33 @@
 #include "runtime/stop_token.h"
 #include "runtime/timer.h"
 
-namespace weir::kafka {
+namespace weir::runtime {
 
 class DeadlineStop {
   public:
-    DeadlineStop(Instant deadline, runtime::StopToken parent) : timer_(*this), forward_(*this) {
-        if (parent.stop_requested()) {
+    explicit DeadlineStop(Instant deadline, StopToken parent = {}, StopToken second_parent = {})
+        : timer_(*this), first_(*this), second_(*this) {
+        if (parent.stop_requested() || second_parent.stop_requested()) {
             source_.request_stop();
             return;
         }
-        parent.subscribe(forward_);
-        if (deadline != Instant::never()) runtime::Shard::current().timers().arm(timer_, deadline);
+        parent.subscribe(first_);
+        second_parent.subscribe(second_);
+        if (deadline != Instant::never()) Shard::current().timers().arm(timer_, deadline);
     }
     DeadlineStop(const DeadlineStop&) = delete;
     DeadlineStop& operator=(const DeadlineStop&) = delete;
 
-    runtime::StopToken token() { return source_.token(); }
+    StopToken token() { return source_.token(); }
 
   private:
-    struct Expiry : runtime::Timer {
+    struct Expiry : Timer {
         explicit Expiry(DeadlineStop& owner)
             : Timer([](Timer& timer) { static_cast<Expiry&>(timer).owner.source_.request_stop(); }),
               owner(owner) {}
         DeadlineStop& owner;
     };
-    struct Forward : runtime::StopCallback {
+    struct Forward : StopCallback {
         explicit Forward(DeadlineStop& owner)
             : StopCallback([](StopCallback& callback) {
                   static_cast<Forward&>(callback).owner.source_.request_stop();
@@ -39,9 +41,10 @@ class DeadlineStop {
               owner(owner) {}
         DeadlineStop& owner;
     };
-    runtime::StopSource source_;
+    StopSource source_;
     Expiry timer_;
-    Forward forward_;
+    Forward first_;
+    Forward second_;
 };
 
-}  // namespace weir::kafka
+}  // namespace weir::runtime
