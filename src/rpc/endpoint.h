@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "base/intrusive_list.h"
 #include "rpc/hello.h"
 #include "rpc/message.h"
 #include "runtime/memory.h"
@@ -49,6 +50,7 @@ struct EndpointOptions {
     // Each side says something at least so often; a peer that is silent for silence_max is dead.
     Duration keep_alive = 500ms;
     Duration silence_max = 3s;
+    Duration memory_wait_max = 30s;  // of a message for its memory; then its connection ends
     // Between attempts to connect: doubled from the one to the other, with jitter.
     Duration redial_min = 20ms;
     Duration redial_max = 1s;
@@ -117,7 +119,7 @@ class Endpoint {
     // Ends all connections with the node, both ways; calls end with kUnavailable.
     void forget(NodeId node);
     // Nothing for a node whose address was not set.
-    std::optional<PeerStatus> status(NodeId node) const;
+    std::optional<PeerStatus> status(NodeId node);
     std::vector<NodeId> peers() const;  // sorted
 
     // One way; never waits. False, and nothing is sent: no connection just now (one is being made),
@@ -151,10 +153,10 @@ class Endpoint {
     runtime::Task<void> close();
     bool closed() const { return closed_; }
 
-    // For the Listener: serves a connection whose hello was answered, until it ends; then calls
-    // `ended`, on this shard. False, and nothing is done: the endpoint is closed.
-    bool serve(std::unique_ptr<runtime::TcpStream> stream, Hello hello,
-               std::function<runtime::Task<void>()> ended);
+    // For the Listener: takes over a connection whose hello was answered, and serves it until it
+    // ends; `ended` runs then, on this shard.
+    runtime::Task<void> serve(std::unique_ptr<runtime::TcpStream> stream, Hello hello,
+                              std::function<runtime::Task<void>()> ended);
 
   private:
     friend class Inbound;
@@ -169,7 +171,11 @@ class Endpoint {
     };
 
     Peer* find_peer(NodeId node);
+    Link* find_link(NodeId node, runtime::ShardId remote_shard);
     Link* find_or_dial(NodeId node, runtime::ShardId remote_shard);
+    runtime::Task<Result<runtime::SharedBytes>> call_once(std::string address,
+                                                          runtime::ShardId remote_shard,
+                                                          Message message, runtime::StopToken stop);
     runtime::Task<void> run_link(std::unique_ptr<Link> link);
     runtime::Task<void> run_inbound(std::unique_ptr<runtime::TcpStream> stream, Hello hello,
                                     std::function<runtime::Task<void>()> ended);
@@ -186,6 +192,7 @@ class Endpoint {
     uint32_t requests_running_ = 0;
     uint32_t calls_by_address_ = 0;
     bool closed_ = false;
+    runtime::Gate calls_;   // of calls under way
     runtime::Scope scope_;  // links, inbound connections
 };
 

@@ -1,0 +1,36 @@
+// Calls: those over one connection that wait for their responses. Owned by who owns the connection.
+#pragma once
+
+#include <map>
+#include <optional>
+
+#include "rpc/connection.h"
+#include "runtime/wait.h"
+
+namespace weir::rpc {
+
+class Calls {
+  public:
+    // Sends the request and waits. The connection may end and go away meanwhile, and this object
+    // with it, if fail_all() was called.
+    runtime::Task<Result<runtime::SharedBytes>> exchange(Connection& connection, Message message,
+                                                         CallOptions options, size_t in_flight_max);
+    // What the peer sent over the connection: a response, or kMalformed.
+    Result<void> receive(Incoming incoming, EndpointMetrics& metrics);
+    void fail_all(const Error& error);
+    bool empty() const { return waiting_.empty(); }
+
+  private:
+    struct Waiting {
+        std::optional<Result<runtime::SharedBytes>> result;
+        runtime::WaitQueue done;
+    };
+
+    std::map<uint64_t, Waiting*> waiting_;
+    uint64_t next_ = 1;
+};
+
+// The error of a call whose connection ended for that reason.
+Error lost(const Error& why);
+
+}  // namespace weir::rpc

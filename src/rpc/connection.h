@@ -1,0 +1,82 @@
+// Connection: frames over one stream, both ways, from the end of the hello to the end of the
+// connection; the same on both sides. Each side says something at least every keep_alive; a peer
+// that was silent for silence_max is taken for dead. One shard; lives in its owner's task.
+#pragma once
+
+#include <optional>
+
+#include "rpc/endpoint.h"
+#include "rpc/message_reader.h"
+#include "rpc/outbox.h"
+#include "runtime/scope.h"
+#include "runtime/socket.h"
+
+namespace weir::rpc {
+
+class Connection {
+  public:
+    class Owner {
+      public:
+        // In the order of arrival; returns soon. An error ends the connection.
+        virtual Result<void> receive(Incoming incoming) = 0;
+        // Asked now and then; false ends the connection in good order.
+        virtual bool wanted() { return true; }
+
+      protected:
+        ~Owner() = default;
+    };
+
+    // All outlive the connection. Ends with `parent`, too.
+    Connection(runtime::ByteStream& stream, Owner& owner, const EndpointOptions& options,
+               EndpointMetrics& metrics, runtime::StopToken parent);
+
+    // Until the connection has ended, and nothing uses the stream any more.
+    runtime::Task<void> run();
+    // Now; run() returns soon. Nothing is given to the owner from here on.
+    void end() { stop_.request_stop(); }
+    bool ended() const { return stop_.stop_requested(); }
+    // Why it ended; kCancelled: because of end().
+    const Error& error() const { return error_; }
+
+    bool fits(Lane lane, size_t size) const { return outbox_.fits(lane, size); }
+    // Whether it fits is the caller's to ask.
+    void push(Outgoing outgoing);
+    // Until such a message fits.
+    runtime::Task<Result<void>> wait_for_room(Lane lane, size_t size);
+
+    runtime::StopToken stop_token() { return stop_.token(); }
+    Instant since() const { return since_; }
+    Instant heard() const { return reader_.heard(); }
+
+  private:
+    struct Forward : runtime::StopCallback {
+        explicit Forward(Connection& connection)
+            : StopCallback(
+                  [](StopCallback& callback) { static_cast<Forward&>(callback).connection.end(); }),
+              connection(connection) {}
+        Connection& connection;
+    };
+
+    runtime::Task<void> read();
+    runtime::Task<void> write();
+    runtime::Task<void> watch();
+    void end_with(Error error);
+
+    runtime::ByteStream& stream_;
+    Owner& owner_;
+    const EndpointOptions& options_;
+    EndpointMetrics& metrics_;
+    runtime::StopSource stop_;
+    Forward forward_;
+    Error error_{.code = ErrorCode::kCancelled, .message = "closed"};
+    MessageReader reader_;
+    Outbox outbox_;
+    runtime::WaitQueue work_;  // for the writer: something to send
+    runtime::WaitQueue room_;  // something was sent
+    Instant since_;
+    Instant spoke_;
+    bool writing_ = false;
+    runtime::Scope scope_;
+};
+
+}  // namespace weir::rpc
