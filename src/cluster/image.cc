@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+#include "cluster/features.h"
+
 namespace weir::cluster {
 namespace {
 
@@ -26,10 +29,76 @@ std::string fold(std::string_view name) {
     return folded;
 }
 
+bool are_replicas(const std::vector<int32_t>& nodes) {
+    if (nodes.empty() || nodes.size() > kReplicasMax) return false;
+    std::vector<int32_t> sorted = nodes;
+    std::ranges::sort(sorted);
+    return sorted.front() >= 0 && std::ranges::adjacent_find(sorted) == sorted.end();
+}
+
+bool are_partitions(const std::vector<PartitionAssignment>& partitions) {
+    return std::ranges::all_of(
+        partitions, [](const PartitionAssignment& each) { return are_replicas(each.replicas); });
+}
+
+bool is_text(const std::string& text) { return !text.empty() && text.size() <= kNodeTextMax; }
+
+bool supports(const NodeRegistered& node, std::string_view feature, int32_t level) {
+    const auto found = node.features.find(feature);
+    return found != node.features.end() && found->second.min <= level && level <= found->second.max;
+}
+
+bool is_registration(const NodeRegistered& node) {
+    if (node.id < 0 || node.id == INT32_MAX || node.uuid.is_zero() || node.epoch == 0) return false;
+    if (!is_text(node.rpc.host) || !is_text(node.kafka.host) || node.shards == 0) return false;
+    if (node.rack && !is_text(*node.rack)) return false;
+    return node.features.size() <= kNodeFeaturesMax &&
+           std::ranges::all_of(node.features, [](const auto& each) {
+               return is_text(each.first) && each.second.min <= each.second.max;
+           });
+}
+
 }  // namespace
 
 Result<void> MetadataImage::apply(const MetadataRecord& record) {
+    if (level_needed(record) > feature_level(kWeirVersion)) {
+        return does_not_follow("a record of a level of " + std::string(kWeirVersion) +
+                               " that was not finalized");
+    }
     return std::visit([this](const auto& v) { return take(v); }, record);
+}
+
+int32_t MetadataImage::feature_level(std::string_view feature) const {
+    const auto found = features_.find(feature);
+    return found == features_.end() ? 0 : found->second;
+}
+
+const NodeImage* MetadataImage::find_node(int32_t id) const {
+    const auto found = nodes_.find(id);
+    return found == nodes_.end() ? nullptr : &found->second;
+}
+
+const NodeImage* MetadataImage::find_node(const Uuid& uuid) const {
+    const auto found = std::ranges::find_if(
+        nodes_, [&](const auto& each) { return each.second.info.uuid == uuid; });
+    return found == nodes_.end() ? nullptr : &found->second;
+}
+
+size_t MetadataImage::replica_count(int32_t node) const {
+    const auto found = replica_counts_.find(node);
+    return found == replica_counts_.end() ? 0 : found->second;
+}
+
+void MetadataImage::count_replicas(const PartitionAssignment& partition, int difference) {
+    const auto count = [&](int32_t node) {
+        size_t& count = replica_counts_[node];
+        count += static_cast<size_t>(difference);
+        if (count == 0) replica_counts_.erase(node);
+    };
+    for (const int32_t node : partition.replicas) count(node);
+    for (const int32_t node : partition.target) {
+        if (std::ranges::find(partition.replicas, node) == partition.replicas.end()) count(node);
+    }
 }
 
 const TopicImage* MetadataImage::find(std::string_view name) const {
@@ -87,6 +156,8 @@ Result<void> MetadataImage::take(const TopicCreated& record) {
     if (record.id.is_zero() || names_.contains(record.id) || topics_.contains(record.name)) {
         return does_not_follow("topic " + record.name + " was created twice");
     }
+    if (!are_partitions(record.partitions))
+        return does_not_follow("topic " + record.name + " has replicas that can't be");
     names_.emplace(record.id, record.name);
     topics_.emplace(record.name, TopicImage{.name = record.name,
                                             .id = record.id,
@@ -94,6 +165,7 @@ Result<void> MetadataImage::take(const TopicCreated& record) {
                                             .configs = record.configs});
     if (std::string folded = fold(record.name); !folded.empty())
         folded_names_.emplace(std::move(folded), record.name);
+    for (const PartitionAssignment& partition : record.partitions) count_replicas(partition, 1);
     partition_count_ += record.partitions.size();
     return {};
 }
@@ -102,6 +174,8 @@ Result<void> MetadataImage::take(const TopicDeleted& record) {
     const auto name = names_.find(record.id);
     if (name == names_.end()) return does_not_follow("an unknown topic was deleted");
     const auto topic = topics_.find(name->second);
+    for (const PartitionAssignment& partition : topic->second.partitions)
+        count_replicas(partition, -1);
     partition_count_ -= topic->second.partitions.size();
     const auto folded = folded_names_.find(fold(topic->first));
     if (folded != folded_names_.end() && folded->second == topic->first)
@@ -114,6 +188,9 @@ Result<void> MetadataImage::take(const TopicDeleted& record) {
 Result<void> MetadataImage::take(const PartitionsAdded& record) {
     TopicImage* topic = find_mutable(record.topic);
     if (topic == nullptr) return does_not_follow("an unknown topic got partitions");
+    if (!are_partitions(record.partitions))
+        return does_not_follow("topic " + topic->name + " got replicas that can't be");
+    for (const PartitionAssignment& partition : record.partitions) count_replicas(partition, 1);
     topic->partitions.insert(topic->partitions.end(), record.partitions.begin(),
                              record.partitions.end());
     partition_count_ += record.partitions.size();
@@ -134,13 +211,141 @@ Result<void> MetadataImage::take(const ResourceConfigChanged& record) {
     return {};
 }
 
+Result<void> MetadataImage::take(const FeatureFinalized& record) {
+    const auto known = supported_features().find(record.feature);
+    if (known == supported_features().end() || record.level > known->second.max) {
+        return fail(ErrorCode::kUnsupported,
+                    "metadata log: the cluster is at level " + std::to_string(record.level) +
+                        " of " + record.feature + ", which this version of Weir does not know");
+    }
+    if (record.level <= feature_level(record.feature))
+        return does_not_follow(record.feature + " goes back");
+    for (const auto& [id, node] : nodes_) {
+        if (!supports(node.info, record.feature, record.level)) {
+            return does_not_follow(record.feature + " was finalized beyond node " +
+                                   std::to_string(id));
+        }
+    }
+    features_[record.feature] = record.level;
+    return {};
+}
+
+Result<void> MetadataImage::take(const NodeIdsReserved& record) {
+    if (record.end < node_ids_end_) return does_not_follow("node ids go back");
+    node_ids_end_ = record.end;
+    return {};
+}
+
+Result<void> MetadataImage::take(const NodeRegistered& record) {
+    const std::string name = "node " + std::to_string(record.id);
+    if (!is_registration(record)) return does_not_follow(name + " is registered as none can be");
+    for (const auto& [feature, level] : features_) {
+        if (!supports(record, feature, level)) {
+            return does_not_follow(name + " does not know level " + std::to_string(level) + " of " +
+                                   feature);
+        }
+    }
+    const NodeImage* known = find_node(record.id);
+    const NodeImage* same = find_node(record.uuid);
+    if (known != same) return does_not_follow(name + " is another one than before");
+    if (known != nullptr && record.epoch <= known->info.epoch)
+        return does_not_follow("the epoch of " + name + " goes back");
+    if (known == nullptr && nodes_.size() == kNodesMax)
+        return does_not_follow("there are too many nodes");
+    nodes_[record.id].info = record;
+    node_ids_end_ = std::max(node_ids_end_, record.id + 1);
+    return {};
+}
+
+Result<void> MetadataImage::take(const NodeRemoved& record) {
+    if (replica_count(record.id) != 0) return does_not_follow("a node with replicas was removed");
+    if (nodes_.erase(record.id) == 0) return does_not_follow("an unknown node was removed");
+    return {};
+}
+
+Result<void> MetadataImage::take(const NodeStateChanged& record) {
+    const auto node = nodes_.find(record.id);
+    if (node == nodes_.end()) return does_not_follow("an unknown node changed its state");
+    node->second.state = record.state;
+    return {};
+}
+
+PartitionAssignment* MetadataImage::find_older(const Uuid& topic, uint32_t partition,
+                                               uint32_t revision) {
+    TopicImage* found = find_mutable(topic);
+    if (found == nullptr || partition >= found->partitions.size()) return nullptr;
+    PartitionAssignment& assignment = found->partitions[partition];
+    return assignment.revision < revision ? &assignment : nullptr;
+}
+
+Result<void> MetadataImage::take(const PartitionReassigned& record) {
+    PartitionAssignment* partition = find_older(record.topic, record.partition, record.revision);
+    if (partition == nullptr)
+        return does_not_follow("an unknown partition, or an older one, was reassigned");
+    const bool cancels = record.target.empty();
+    if (cancels ? partition->target.empty() : !are_replicas(record.target))
+        return does_not_follow("a partition was reassigned to what can't be");
+    count_replicas(*partition, -1);
+    partition->target = record.target;
+    partition->revision = record.revision;
+    count_replicas(*partition, 1);
+    return {};
+}
+
+Result<void> MetadataImage::take(const PartitionReplicasChanged& record) {
+    PartitionAssignment* partition = find_older(record.topic, record.partition, record.revision);
+    if (partition == nullptr)
+        return does_not_follow("an unknown partition, or an older one, changed its replicas");
+    if (!are_replicas(record.replicas))
+        return does_not_follow("a partition changed its replicas to what can't be");
+    count_replicas(*partition, -1);
+    partition->replicas = record.replicas;
+    partition->target.clear();
+    partition->revision = record.revision;
+    count_replicas(*partition, 1);
+    return {};
+}
+
+namespace {
+
+// What TopicCreated does not hold.
+void add_revisions(const TopicImage& topic, std::vector<MetadataRecord>& records) {
+    for (uint32_t i = 0; i < topic.partitions.size(); ++i) {
+        const PartitionAssignment& partition = topic.partitions[i];
+        if (partition.revision == 0) continue;
+        if (partition.target.empty()) {
+            records.emplace_back(
+                PartitionReplicasChanged{topic.id, i, partition.replicas, partition.revision});
+        } else {
+            records.emplace_back(
+                PartitionReassigned{topic.id, i, partition.target, partition.revision});
+        }
+    }
+}
+
+}  // namespace
+
 std::vector<MetadataRecord> MetadataImage::to_records() const {
     std::vector<MetadataRecord> records;
     if (!cluster_id_.is_zero()) records.emplace_back(ClusterCreated{cluster_id_});
     records.emplace_back(LogIdsReserved{log_ids_end_});
     records.emplace_back(ProducerIdsReserved{producer_ids_end_});
+    for (const auto& [feature, level] : features_)
+        records.emplace_back(FeatureFinalized{feature, level});
+    if (node_ids_end_ > 0) records.emplace_back(NodeIdsReserved{node_ids_end_});
+    for (const auto& [id, node] : nodes_) {
+        records.emplace_back(node.info);
+        if (node.state != NodeState::kActive)
+            records.emplace_back(NodeStateChanged{id, node.state});
+    }
     for (const auto& [name, topic] : topics_) {
         records.emplace_back(TopicCreated{name, topic.id, topic.partitions, topic.configs});
+        // Records hold what their bytes hold.
+        for (PartitionAssignment& partition : std::get<TopicCreated>(records.back()).partitions) {
+            partition.target.clear();
+            partition.revision = 0;
+        }
+        add_revisions(topic, records);
     }
     for (const auto& [key, configs] : configs_) {
         for (const auto& [name, value] : configs) {

@@ -1,7 +1,8 @@
-// MetadataImage: what the metadata log says so far: topics, their partitions and configuration, the
-// cluster's id. A pure fold of records. Every shard has a copy of its own; the controller on shard
-// 0 has the one that decisions are made on. What survives a crash is the log; an image is rebuilt
-// from it, or from a snapshot, which is a list of records that makes the same image.
+// MetadataImage: what the metadata log says so far: nodes, topics, their partitions and
+// configuration, features, the cluster's id. A pure fold of records. Every shard has a copy of its
+// own; the controller on shard 0 has the one that decisions are made on. What survives a crash is
+// the log; an image is rebuilt from it, or from a snapshot, which is a list of records that makes
+// the same image.
 #pragma once
 
 #include <map>
@@ -24,15 +25,39 @@ struct TopicImage {
     bool operator==(const TopicImage&) const = default;
 };
 
+struct NodeImage {
+    NodeRegistered info;  // the newest
+    NodeState state = NodeState::kActive;
+    bool operator==(const NodeImage&) const = default;
+};
+
+// The largest cluster; a log that registers more is damaged.
+inline constexpr size_t kNodesMax = 1000;
+
 class MetadataImage {
   public:
-    // An error says that the record does not follow from what came before: a damaged log, or a bug.
-    // The image is unchanged then.
+    // kCorrupt says that the record does not follow from what came before: a damaged log, or a bug;
+    // kUnsupported, that it finalizes a level that this binary does not know. The image is
+    // unchanged then.
     Result<void> apply(const MetadataRecord& record);
 
     const Uuid& cluster_id() const { return cluster_id_; }
     uint64_t log_ids_end() const { return log_ids_end_; }
     int64_t producer_ids_end() const { return producer_ids_end_; }
+
+    // The finalized level; 0 if nothing was finalized.
+    int32_t feature_level(std::string_view feature) const;
+    const std::map<std::string, int32_t, std::less<>>& features() const { return features_; }
+
+    // By id, in order. Empty in a cluster of one node that never registered.
+    const std::map<int32_t, NodeImage>& nodes() const { return nodes_; }
+    // nullptr if there is none. Valid until the next apply().
+    const NodeImage* find_node(int32_t id) const;
+    const NodeImage* find_node(const Uuid& uuid) const;
+    // Every id that was ever given out by itself is below.
+    int32_t node_ids_end() const { return node_ids_end_; }
+    // How many partitions have the node among their replicas or their target.
+    size_t replica_count(int32_t node) const;
 
     // nullptr if there is none. Valid until the next apply().
     const TopicImage* find(std::string_view name) const;
@@ -60,11 +85,25 @@ class MetadataImage {
     Result<void> take(const PartitionsAdded& record);
     Result<void> take(const TopicConfigChanged& record);
     Result<void> take(const ResourceConfigChanged& record);
+    Result<void> take(const FeatureFinalized& record);
+    Result<void> take(const NodeIdsReserved& record);
+    Result<void> take(const NodeRegistered& record);
+    Result<void> take(const NodeRemoved& record);
+    Result<void> take(const NodeStateChanged& record);
+    Result<void> take(const PartitionReassigned& record);
+    Result<void> take(const PartitionReplicasChanged& record);
     TopicImage* find_mutable(const Uuid& id);
+    // nullptr if there is none, or it has seen a later revision.
+    PartitionAssignment* find_older(const Uuid& topic, uint32_t partition, uint32_t revision);
+    void count_replicas(const PartitionAssignment& partition, int difference);
 
     Uuid cluster_id_;
     uint64_t log_ids_end_ = storage::kMetadataLog.v + 1;
     int64_t producer_ids_end_ = 0;
+    int32_t node_ids_end_ = 0;
+    std::map<std::string, int32_t, std::less<>> features_;
+    std::map<int32_t, NodeImage> nodes_;
+    std::map<int32_t, size_t> replica_counts_;  // no zeros
     std::map<std::string, TopicImage, std::less<>> topics_;
     std::map<Uuid, std::string> names_;
     std::map<std::string, std::string, std::less<>>

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/prng.h"
+#include "cluster/features.h"
 
 namespace weir::cluster {
 namespace {
@@ -39,6 +40,133 @@ TEST(MetadataImage, what_does_not_follow_is_refused_and_changes_nothing) {
     EXPECT_EQ(image, before);
 }
 
+NodeRegistered node_of(int32_t id, uint64_t uuid, uint64_t epoch = 1) {
+    return {.id = id,
+            .uuid = id_of(uuid),
+            .epoch = epoch,
+            .rpc = {"rpc", 1},
+            .kafka = {"kafka", 2},
+            .features = supported_features()};
+}
+
+// At the level of clusters, with nodes 1 to 3 and topic "a" of two partitions on them.
+MetadataImage image_of_three() {
+    MetadataImage image;
+    EXPECT_TRUE(image.apply(ClusterCreated{id_of(9)}));
+    EXPECT_TRUE(image.apply(FeatureFinalized{std::string(kWeirVersion), 1}));
+    for (int32_t id = 1; id <= 3; ++id)
+        EXPECT_TRUE(image.apply(node_of(id, static_cast<uint64_t>(id) + 100)));
+    EXPECT_TRUE(image.apply(TopicCreated{"a", id_of(1), {{{2}, {1, 2}}, {{3}, {2, 1}}}, {}}));
+    return image;
+}
+
+TEST(MetadataImage, a_node_is_known_by_id_and_by_uuid_and_may_change_its_address) {
+    MetadataImage image = image_of_three();
+    ASSERT_NE(image.find_node(2), nullptr);
+    EXPECT_EQ(image.find_node(2), image.find_node(id_of(102)));
+    EXPECT_EQ(image.node_ids_end(), 4);
+    ASSERT_TRUE(image.apply(NodeStateChanged{2, NodeState::kDraining}));
+    NodeRegistered moved = node_of(2, 102, 2);
+    moved.rpc = {"elsewhere", 7};
+    ASSERT_TRUE(image.apply(moved));
+    EXPECT_EQ(image.find_node(2)->info.rpc.host, "elsewhere");
+    EXPECT_EQ(image.find_node(2)->state, NodeState::kDraining);
+    EXPECT_EQ(image.nodes().size(), 3u);
+}
+
+TEST(MetadataImage, another_disk_under_a_known_id_and_a_known_disk_under_another_id_are_refused) {
+    MetadataImage image = image_of_three();
+    const MetadataImage before = image;
+    EXPECT_FALSE(image.apply(node_of(2, 999, 2)));  // another disk
+    EXPECT_FALSE(image.apply(node_of(4, 102, 2)));  // node 2's disk
+    EXPECT_FALSE(image.apply(node_of(2, 102, 1)));  // an old registration again
+    EXPECT_FALSE(image.apply(node_of(2, 101, 2)));  // node 1's disk
+    EXPECT_EQ(image, before);
+}
+
+TEST(MetadataImage,
+     a_node_is_removed_when_no_partition_names_it_and_its_id_is_not_given_out_again) {
+    MetadataImage image = image_of_three();
+    EXPECT_EQ(image.replica_count(1), 2u);
+    EXPECT_EQ(image.replica_count(3), 0u);
+    ASSERT_TRUE(image.apply(PartitionReassigned{id_of(1), 0, {2, 3}, 1}));
+    EXPECT_EQ(image.replica_count(3), 1u);
+    EXPECT_FALSE(image.apply(NodeRemoved{3}));  // the target of a reassignment
+    ASSERT_TRUE(image.apply(PartitionReassigned{id_of(1), 0, {}, 2}));
+    EXPECT_EQ(image.replica_count(3), 0u);
+    ASSERT_TRUE(image.apply(NodeRemoved{3}));
+    EXPECT_EQ(image.node_ids_end(), 4);
+    EXPECT_FALSE(image.apply(NodeRemoved{3}));
+    EXPECT_FALSE(image.apply(NodeRemoved{1}));
+    ASSERT_TRUE(image.apply(TopicDeleted{id_of(1)}));
+    ASSERT_TRUE(image.apply(NodeRemoved{1}));
+}
+
+TEST(MetadataImage, a_reassignment_is_under_way_until_it_is_done_or_cancelled) {
+    MetadataImage image = image_of_three();
+    const auto first = [&]() -> const PartitionAssignment& {
+        return image.find("a")->partitions[0];
+    };
+    ASSERT_TRUE(image.apply(PartitionReassigned{id_of(1), 0, {2, 3}, 1}));
+    EXPECT_EQ(first().replicas, (std::vector<int32_t>{1, 2}));
+    EXPECT_EQ(first().target, (std::vector<int32_t>{2, 3}));
+    // A report that is late: of the same revision.
+    EXPECT_FALSE(image.apply(PartitionReplicasChanged{id_of(1), 0, {1, 2}, 1}));
+    ASSERT_TRUE(image.apply(PartitionReplicasChanged{id_of(1), 0, {2, 3}, 2}));
+    EXPECT_EQ(first().replicas, (std::vector<int32_t>{2, 3}));
+    EXPECT_TRUE(first().target.empty());
+    EXPECT_EQ(image.replica_count(1), 1u);
+    EXPECT_FALSE(image.apply(PartitionReassigned{id_of(1), 0, {}, 3}));       // nothing to cancel
+    EXPECT_FALSE(image.apply(PartitionReassigned{id_of(1), 0, {2, 2}, 3}));   // twice the same
+    EXPECT_FALSE(image.apply(PartitionReassigned{id_of(1), 2, {1}, 3}));      // no such partition
+    EXPECT_FALSE(image.apply(PartitionReplicasChanged{id_of(1), 0, {}, 3}));  // nowhere
+}
+
+TEST(MetadataImage, records_above_the_finalized_level_are_refused) {
+    MetadataImage image;
+    ASSERT_TRUE(image.apply(ClusterCreated{id_of(9)}));
+    EXPECT_FALSE(image.apply(node_of(1, 101)));
+    ASSERT_TRUE(image.apply(FeatureFinalized{std::string(kWeirVersion), 1}));
+    EXPECT_TRUE(image.apply(node_of(1, 101)));
+    EXPECT_FALSE(image.apply(FeatureFinalized{std::string(kWeirVersion), 1}));  // not newer
+    const auto later = image.apply(FeatureFinalized{std::string(kWeirVersion), 1000});
+    ASSERT_FALSE(later);
+    EXPECT_EQ(later.error().code, ErrorCode::kUnsupported);
+    EXPECT_EQ(image.apply(FeatureFinalized{"other", 1}).error().code, ErrorCode::kUnsupported);
+}
+
+TEST(MetadataImage, a_level_that_a_node_does_not_know_is_not_finalized_and_no_such_node_registers) {
+    MetadataImage image = image_of_three();
+    NodeRegistered old = node_of(4, 104);
+    old.features = {{std::string(kWeirVersion), {0, 0}}};
+    EXPECT_FALSE(image.apply(old));
+    const auto again = check_finalize(image, kWeirVersion, 1);
+    ASSERT_FALSE(again);
+    EXPECT_NE(again.error().message.find("already"), std::string::npos);
+    EXPECT_FALSE(check_finalize(image, kWeirVersion, 1000));
+    EXPECT_FALSE(check_finalize(image, "other", 1));
+    EXPECT_TRUE(check_finalize(MetadataImage{}, kWeirVersion, 1));
+}
+
+TEST(MetadataImage, registrations_that_none_can_have_are_refused) {
+    MetadataImage image = image_of_three();
+    const MetadataImage before = image;
+    const auto refused = [&](auto change) {
+        NodeRegistered node = node_of(4, 104);
+        change(node);
+        return !image.apply(node);
+    };
+    EXPECT_TRUE(refused([](auto& node) { node.id = -1; }));
+    EXPECT_TRUE(refused([](auto& node) { node.uuid = Uuid{}; }));
+    EXPECT_TRUE(refused([](auto& node) { node.epoch = 0; }));
+    EXPECT_TRUE(refused([](auto& node) { node.rpc.host = ""; }));
+    EXPECT_TRUE(refused([](auto& node) { node.kafka.host = std::string(256, 'h'); }));
+    EXPECT_TRUE(refused([](auto& node) { node.rack = ""; }));
+    EXPECT_TRUE(refused([](auto& node) { node.shards = 0; }));
+    EXPECT_TRUE(refused([](auto& node) { node.features["x"] = {2, 1}; }));
+    EXPECT_EQ(image, before);
+}
+
 TEST(MetadataImage, names_that_differ_in_dots_and_underscores_collide) {
     MetadataImage image;
     ASSERT_TRUE(image.apply(TopicCreated{"a.b_c", id_of(1), {}, {}}));
@@ -55,10 +183,11 @@ TEST(MetadataImage, its_records_make_the_same_image_again) {
     MetadataImage image;
     std::vector<Uuid> topics;
     ASSERT_TRUE(image.apply(ClusterCreated{id_of(1000)}));
+    ASSERT_TRUE(image.apply(FeatureFinalized{std::string(kWeirVersion), 1}));
     for (uint64_t step = 0; step < 3000; ++step) {
         const auto any = [&] { return topics[prng.below(topics.size())]; };
         const std::string text = std::to_string(prng.below(4));
-        switch (topics.empty() ? 0 : prng.below(7)) {
+        switch (topics.empty() ? 0 : prng.below(11)) {
             case 0:
                 topics.push_back(id_of(step + 1));
                 ASSERT_TRUE(image.apply(TopicCreated{"t." + std::to_string(step),
@@ -86,8 +215,31 @@ TEST(MetadataImage, its_records_make_the_same_image_again) {
                     ResourceConfigChanged{ConfigResource::kBroker, text, "k",
                                           prng.chance(0.5) ? std::optional(text) : std::nullopt}));
                 break;
-            default:
+            case 6:
                 ASSERT_TRUE(image.apply(ProducerIdsReserved{static_cast<int64_t>(step)}));
+                break;
+            // These may or may not follow; what matters is that the snapshot has what they left.
+            case 7:
+                (void)image.apply(node_of(static_cast<int32_t>(prng.below(20)),
+                                          100'000 + prng.below(20), prng.between(1, 9)));
+                break;
+            case 8:
+                (void)image.apply(NodeRemoved{static_cast<int32_t>(prng.below(20))});
+                (void)image.apply(NodeStateChanged{static_cast<int32_t>(prng.below(20)),
+                                                   static_cast<NodeState>(prng.below(3))});
+                break;
+            case 9:
+                (void)image.apply(PartitionReassigned{
+                    any(), static_cast<uint32_t>(prng.below(2)),
+                    prng.chance(0.5) ? std::vector<int32_t>{}
+                                     : std::vector<int32_t>{static_cast<int32_t>(prng.below(9))},
+                    static_cast<uint32_t>(prng.below(9))});
+                break;
+            default:
+                (void)image.apply(PartitionReplicasChanged{any(),
+                                                           static_cast<uint32_t>(prng.below(2)),
+                                                           {static_cast<int32_t>(prng.below(9)), 9},
+                                                           static_cast<uint32_t>(prng.below(9))});
                 break;
         }
     }

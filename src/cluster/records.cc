@@ -1,5 +1,8 @@
 #include "cluster/records.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "base/byte_reader.h"
 #include "base/byte_writer.h"
 
@@ -27,12 +30,27 @@ void put(ByteWriter& out, const ConfigMap& v) {
         put(out, value);
     }
 }
+void put(ByteWriter& out, const std::vector<int32_t>& nodes) {
+    put(out, uint64_t{nodes.size()});
+    for (const int32_t node : nodes) put(out, int64_t{node});
+}
 void put(ByteWriter& out, const std::vector<PartitionAssignment>& v) {
     put(out, uint64_t{v.size()});
     for (const PartitionAssignment& partition : v) {
         put(out, partition.log.v);
-        put(out, uint64_t{partition.replicas.size()});
-        for (const int32_t node : partition.replicas) put(out, int64_t{node});
+        put(out, partition.replicas);
+    }
+}
+void put(ByteWriter& out, const Endpoint& v) {
+    put(out, v.host);
+    put(out, uint64_t{v.port});
+}
+void put(ByteWriter& out, const FeatureRanges& v) {
+    put(out, uint64_t{v.size()});
+    for (const auto& [name, range] : v) {
+        put(out, name);
+        put(out, int64_t{range.min});
+        put(out, int64_t{range.max});
     }
 }
 
@@ -60,6 +78,39 @@ void put(ByteWriter& out, const ResourceConfigChanged& v) {
     put(out, v.name);
     put(out, v.key);
     put(out, v.value);
+}
+
+void put(ByteWriter& out, const FeatureFinalized& v) {
+    put(out, v.feature);
+    put(out, int64_t{v.level});
+}
+void put(ByteWriter& out, const NodeIdsReserved& v) { put(out, int64_t{v.end}); }
+void put(ByteWriter& out, const NodeRegistered& v) {
+    put(out, int64_t{v.id});
+    put(out, v.uuid);
+    put(out, v.epoch);
+    put(out, v.rpc);
+    put(out, v.kafka);
+    put(out, v.rack);
+    put(out, uint64_t{v.shards});
+    put(out, v.features);
+}
+void put(ByteWriter& out, const NodeRemoved& v) { put(out, int64_t{v.id}); }
+void put(ByteWriter& out, const NodeStateChanged& v) {
+    put(out, int64_t{v.id});
+    out.write_u8(static_cast<uint8_t>(v.state));
+}
+void put(ByteWriter& out, const PartitionReassigned& v) {
+    put(out, v.topic);
+    put(out, uint64_t{v.partition});
+    put(out, v.target);
+    put(out, uint64_t{v.revision});
+}
+void put(ByteWriter& out, const PartitionReplicasChanged& v) {
+    put(out, v.topic);
+    put(out, uint64_t{v.partition});
+    put(out, v.replicas);
+    put(out, uint64_t{v.revision});
 }
 
 void get(ByteReader& in, uint64_t& v) { v = in.read_unsigned_varlong(); }
@@ -91,17 +142,43 @@ void get(ByteReader& in, ConfigMap& v) {
         get(in, v[std::move(key)]);
     }
 }
+// Integers that are narrower in memory than in the format.
+template <class T>
+void get_bounded(ByteReader& in, T& v) {
+    int64_t wide = 0;
+    if constexpr (std::is_signed_v<T>) {
+        get(in, wide);
+    } else {
+        uint64_t raw = 0;
+        get(in, raw);
+        wide = static_cast<int64_t>(std::min(raw, uint64_t{INT64_MAX}));
+    }
+    if (wide < 0 || wide > int64_t{std::numeric_limits<T>::max()}) return in.set_failed();
+    v = static_cast<T>(wide);
+}
+void get(ByteReader& in, std::vector<int32_t>& nodes) {
+    nodes.resize(get_count(in, 1));
+    for (int32_t& node : nodes) get_bounded(in, node);
+}
 void get(ByteReader& in, std::vector<PartitionAssignment>& v) {
     v.resize(get_count(in, 2));
     for (PartitionAssignment& partition : v) {
         get(in, partition.log.v);
-        partition.replicas.resize(get_count(in, 1));
-        for (int32_t& node : partition.replicas) {
-            int64_t wide = 0;
-            get(in, wide);
-            if (wide < 0 || wide > INT32_MAX) in.set_failed();
-            node = static_cast<int32_t>(wide);
-        }
+        get(in, partition.replicas);
+    }
+}
+void get(ByteReader& in, Endpoint& v) {
+    get(in, v.host);
+    get_bounded(in, v.port);
+}
+void get(ByteReader& in, FeatureRanges& v) {
+    const size_t count = get_count(in, 3);
+    for (size_t i = 0; i < count && in.ok(); ++i) {
+        std::string name;
+        get(in, name);
+        FeatureRange& range = v[std::move(name)];
+        get_bounded(in, range.min);
+        get_bounded(in, range.max);
     }
 }
 
@@ -129,6 +206,41 @@ void get(ByteReader& in, ResourceConfigChanged& v) {
     get(in, v.name);
     get(in, v.key);
     get(in, v.value);
+}
+
+void get(ByteReader& in, FeatureFinalized& v) {
+    get(in, v.feature);
+    get_bounded(in, v.level);
+}
+void get(ByteReader& in, NodeIdsReserved& v) { get_bounded(in, v.end); }
+void get(ByteReader& in, NodeRegistered& v) {
+    get_bounded(in, v.id);
+    get(in, v.uuid);
+    get(in, v.epoch);
+    get(in, v.rpc);
+    get(in, v.kafka);
+    get(in, v.rack);
+    get_bounded(in, v.shards);
+    get(in, v.features);
+}
+void get(ByteReader& in, NodeRemoved& v) { get_bounded(in, v.id); }
+void get(ByteReader& in, NodeStateChanged& v) {
+    get_bounded(in, v.id);
+    const uint8_t state = in.read_u8();
+    if (state > static_cast<uint8_t>(NodeState::kDecommissioning)) return in.set_failed();
+    v.state = static_cast<NodeState>(state);
+}
+void get(ByteReader& in, PartitionReassigned& v) {
+    get(in, v.topic);
+    get_bounded(in, v.partition);
+    get(in, v.target);
+    get_bounded(in, v.revision);
+}
+void get(ByteReader& in, PartitionReplicasChanged& v) {
+    get(in, v.topic);
+    get_bounded(in, v.partition);
+    get(in, v.replicas);
+    get_bounded(in, v.revision);
 }
 
 template <size_t I = 0>

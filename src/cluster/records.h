@@ -1,4 +1,4 @@
-// Records of the metadata log: every change of what the cluster is (topics, partitions,
+// Records of the metadata log: every change of what the cluster is (nodes, topics, partitions,
 // configuration, ranges of numbers handed out). One entry of the log holds one or more records that
 // take effect together. The fold of all entries is a MetadataImage. Plain values and their binary
 // format, versioned by record: docs/formats/metadata-log.md.
@@ -20,9 +20,21 @@ namespace weir::cluster {
 
 using ConfigMap = std::map<std::string, std::string, std::less<>>;
 
+// Of one partition; longer lists are damage.
+inline constexpr size_t kReplicasMax = 64;
+// Of a host, a rack, a feature's name.
+inline constexpr size_t kNodeTextMax = 255;
+inline constexpr size_t kNodeFeaturesMax = 64;
+
 struct PartitionAssignment {
     storage::LogId log;             // the same number on each replica's node
     std::vector<int32_t> replicas;  // node ids; the first is the preferred leader
+    // Where a reassignment under way leads; empty: there is none. Not in the bytes of an
+    // assignment: records of their own say it.
+    std::vector<int32_t> target = {};
+    // Of the two lists above: grows with each change, so that a report about an older one is known
+    // as such.
+    uint32_t revision = 0;
     bool operator==(const PartitionAssignment&) const = default;
 };
 
@@ -90,10 +102,92 @@ struct ResourceConfigChanged {
     bool operator==(const ResourceConfigChanged&) const = default;
 };
 
-// The order is that of the numbers in the format; new kinds go to the end.
+// From here on the cluster may use what `level` of the feature stands for (features.h). Never goes
+// back.
+struct FeatureFinalized {
+    std::string feature;
+    int32_t level = 0;
+    bool operator==(const FeatureFinalized&) const = default;
+};
+
+// No node that asks for an id is given one below `end`: a removed node's is not given out again by
+// itself.
+struct NodeIdsReserved {
+    int32_t end = 0;
+    bool operator==(const NodeIdsReserved&) const = default;
+};
+
+struct Endpoint {
+    std::string host;
+    uint16_t port = 0;
+    bool operator==(const Endpoint&) const = default;
+};
+
+// What levels of a feature a binary can work at: [min, max].
+struct FeatureRange {
+    int32_t min = 0;
+    int32_t max = 0;
+    bool operator==(const FeatureRange&) const = default;
+};
+using FeatureRanges = std::map<std::string, FeatureRange, std::less<>>;
+
+// A node is in the cluster, and this is how it is reached; again whenever one of these changes.
+struct NodeRegistered {
+    int32_t id = 0;
+    Uuid uuid;           // of its data directory: a node whose disk was replaced is another node
+    uint64_t epoch = 0;  // grows with each registration of this id
+    Endpoint rpc;        // for other nodes
+    Endpoint kafka;      // as clients are told
+    std::optional<std::string> rack;
+    uint32_t shards = 1;
+    FeatureRanges features;
+    bool operator==(const NodeRegistered&) const = default;
+};
+
+// Follows only when no partition names the node any more.
+struct NodeRemoved {
+    int32_t id = 0;
+    bool operator==(const NodeRemoved&) const = default;
+};
+
+enum class NodeState : uint8_t {
+    kActive = 0,
+    kDraining = 1,         // maintenance: leads nothing, gets no new replicas, keeps what it has
+    kDecommissioning = 2,  // the same, and its replicas are moved away
+};
+
+struct NodeStateChanged {
+    int32_t id = 0;
+    NodeState state = NodeState::kActive;
+    bool operator==(const NodeStateChanged&) const = default;
+};
+
+// The partition's replicas shall become `target`; empty: what was under way is cancelled, and they
+// shall be what they were.
+struct PartitionReassigned {
+    Uuid topic;
+    uint32_t partition = 0;
+    std::vector<int32_t> target;
+    uint32_t revision = 0;
+    bool operator==(const PartitionReassigned&) const = default;
+};
+
+// The partition's replicas are these now; nothing is under way.
+struct PartitionReplicasChanged {
+    Uuid topic;
+    uint32_t partition = 0;
+    std::vector<int32_t> replicas;
+    uint32_t revision = 0;
+    bool operator==(const PartitionReplicasChanged&) const = default;
+};
+
+// The order is that of the numbers in the format; new kinds go to the end, and features.h says from
+// which level on they may be written.
 using MetadataRecord =
     std::variant<ClusterCreated, LogIdsReserved, ProducerIdsReserved, TopicCreated, TopicDeleted,
-                 PartitionsAdded, TopicConfigChanged, ResourceConfigChanged>;
+                 PartitionsAdded, TopicConfigChanged, ResourceConfigChanged, FeatureFinalized,
+                 NodeIdsReserved, NodeRegistered, NodeRemoved, NodeStateChanged,
+                 PartitionReassigned, PartitionReplicasChanged>;
 
 // One entry of the log, or a snapshot.
 std::vector<uint8_t> encode_metadata(const std::vector<MetadataRecord>& records);

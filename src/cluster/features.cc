@@ -1,0 +1,80 @@
+#include "cluster/features.h"
+
+#include <fmt/format.h>
+
+#include "cluster/image.h"
+
+namespace weir::cluster {
+namespace {
+
+constexpr FeatureLevel kLevels[] = {
+    {kWeirVersion, 0, "one node: topics, configuration, ranges of ids"},
+    {kWeirVersion, 1, "clusters: nodes and their states, reassignment of partitions"},
+#ifdef WEIR_TEST_FEATURE_LEVEL
+    {kWeirVersion, 2, "nothing more: stands for a later version in tests of upgrades"},
+#endif
+};
+
+struct LevelOf {
+    int32_t operator()(const NodeIdsReserved&) const { return kCluster; }
+    int32_t operator()(const NodeRegistered&) const { return kCluster; }
+    int32_t operator()(const NodeRemoved&) const { return kCluster; }
+    int32_t operator()(const NodeStateChanged&) const { return kCluster; }
+    int32_t operator()(const PartitionReassigned&) const { return kCluster; }
+    int32_t operator()(const PartitionReplicasChanged&) const { return kCluster; }
+    template <class T>
+    int32_t operator()(const T&) const {
+        return static_cast<int32_t>(WeirLevel::kOneNode);
+    }
+    static constexpr auto kCluster = static_cast<int32_t>(WeirLevel::kCluster);
+};
+
+}  // namespace
+
+std::span<const FeatureLevel> feature_levels() { return kLevels; }
+
+const FeatureRanges& supported_features() {
+    static const FeatureRanges ranges = [] {
+        FeatureRanges all;
+        for (const FeatureLevel& each : kLevels) {
+            const auto [at, is_first] =
+                all.try_emplace(std::string(each.feature), FeatureRange{each.level, each.level});
+            if (!is_first) at->second.max = each.level;
+        }
+        return all;
+    }();
+    return ranges;
+}
+
+int32_t level_needed(const MetadataRecord& record) { return std::visit(LevelOf{}, record); }
+
+Result<void> check_finalize(const MetadataImage& image, std::string_view feature, int32_t level) {
+    const auto known = supported_features().find(feature);
+    if (known == supported_features().end())
+        return fail(ErrorCode::kInvalidArgument, fmt::format("there is no feature '{}'", feature));
+    if (level > known->second.max || level < known->second.min) {
+        return fail(ErrorCode::kInvalidArgument, fmt::format("{} has levels {} to {}", feature,
+                                                             known->second.min, known->second.max));
+    }
+    const int32_t now = image.feature_level(feature);
+    if (level <= now) {
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("{} is at level {} already, and never goes back", feature, now));
+    }
+    std::string behind;
+    for (const auto& [id, node] : image.nodes()) {
+        const auto range = node.info.features.find(feature);
+        if (range != node.info.features.end() && range->second.min <= level &&
+            level <= range->second.max)
+            continue;
+        behind += fmt::format("{}{}", behind.empty() ? "" : ", ", id);
+    }
+    if (!behind.empty()) {
+        return fail(
+            ErrorCode::kInvalidArgument,
+            fmt::format("these nodes do not know level {} of {}: {}", level, feature, behind));
+    }
+    return {};
+}
+
+}  // namespace weir::cluster

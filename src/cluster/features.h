@@ -1,0 +1,43 @@
+// Features: what a cluster may do that older binaries can't read or answer. Each has levels; a
+// binary supports a range of them, and the metadata log says which level is finalized. Nothing
+// above the finalized level is written, so that nodes are upgraded one by one, and downgraded until
+// an administrator finalizes. A finalized level never goes back. Plain code.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "cluster/records.h"
+
+namespace weir::cluster {
+
+class MetadataImage;
+
+// The one feature that gates the metadata log's own records and what nodes say to each other.
+inline constexpr std::string_view kWeirVersion = "weir.version";
+
+enum class WeirLevel : int32_t {
+    kOneNode = 0,  // records 1 to 9
+    kCluster = 1,  // nodes, reassignments
+};
+
+struct FeatureLevel {
+    std::string_view feature;
+    int32_t level = 0;
+    std::string_view what;
+};
+// Every level that this binary knows, by feature and level.
+std::span<const FeatureLevel> feature_levels();
+
+// What this binary registers with.
+const FeatureRanges& supported_features();
+
+// The level of weir.version below which such a record is not written.
+int32_t level_needed(const MetadataRecord& record);
+
+// Whether FeatureFinalized of this level would follow. kInvalidArgument says why not, naming nodes.
+Result<void> check_finalize(const MetadataImage& image, std::string_view feature, int32_t level);
+
+}  // namespace weir::cluster
