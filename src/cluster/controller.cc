@@ -155,6 +155,23 @@ Task<Result<void>> Controller::create_logs(std::vector<NewLog> logs) {
     co_return result;
 }
 
+std::vector<PlacementNode> Controller::placement_nodes() const {
+    std::vector<PlacementNode> nodes;
+    const auto add = [&](int32_t id, std::string rack, bool accepts) {
+        nodes.push_back({.id = id,
+                         .rack = std::move(rack),
+                         .accepts = accepts,
+                         .replicas = image_.replica_count(id),
+                         .leaders = image_.preferred_count(id)});
+    };
+    for (const auto& [id, node] : image_.nodes()) {
+        add(id, node.info.rack.value_or(""),
+            node.state == NodeState::kActive && (!is_alive_ || is_alive_(id)));
+    }
+    if (nodes.empty()) add(shards_[0]->node_id(), "", true);
+    return nodes;
+}
+
 Task<Result<int64_t>> Controller::take_producer_ids(int64_t count) {
     const runtime::Units units = co_await runtime::try_(lock({}));
     const int64_t first = image_.producer_ids_end();

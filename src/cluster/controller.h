@@ -7,11 +7,13 @@
 // whole.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "base/result.h"
 #include "cluster/image.h"
 #include "cluster/metadata_shard.h"
+#include "cluster/placement.h"
 #include "runtime/task.h"
 #include "runtime/wait.h"
 #include "storage/log.h"
@@ -28,6 +30,12 @@ class Controller {
     runtime::Task<Result<void>> open();
     // Lets go of the log. No change may be under way.
     void close();
+
+    // Which nodes answer, of those in the image; without it, all do.
+    void set_liveness(std::function<bool(int32_t)> is_alive) { is_alive_ = std::move(is_alive); }
+    // The nodes that partitions can be on, with what they hold. In a cluster of one node that never
+    // registered, that one.
+    std::vector<PlacementNode> placement_nodes() const;
 
     const MetadataImage& image() const { return image_; }
     MetadataShard& local() { return *shards_[0]; }
@@ -51,6 +59,7 @@ class Controller {
     storage::Log& log_;
     MetadataImage image_;  // with all that was appended, durable or not
     uint64_t next_log_id_ = 0;
+    std::function<bool(int32_t)> is_alive_;
     runtime::Semaphore lock_{1};
 };
 

@@ -89,16 +89,24 @@ size_t MetadataImage::replica_count(int32_t node) const {
     return found == replica_counts_.end() ? 0 : found->second;
 }
 
+size_t MetadataImage::preferred_count(int32_t node) const {
+    const auto found = preferred_counts_.find(node);
+    return found == preferred_counts_.end() ? 0 : found->second;
+}
+
 void MetadataImage::count_replicas(const PartitionAssignment& partition, int difference) {
-    const auto count = [&](int32_t node) {
-        size_t& count = replica_counts_[node];
+    const auto count = [&](std::map<int32_t, size_t>& counts, int32_t node) {
+        size_t& count = counts[node];
         count += static_cast<size_t>(difference);
-        if (count == 0) replica_counts_.erase(node);
+        if (count == 0) counts.erase(node);
     };
-    for (const int32_t node : partition.replicas) count(node);
+    for (const int32_t node : partition.replicas) count(replica_counts_, node);
     for (const int32_t node : partition.target) {
-        if (std::ranges::find(partition.replicas, node) == partition.replicas.end()) count(node);
+        if (std::ranges::find(partition.replicas, node) == partition.replicas.end())
+            count(replica_counts_, node);
     }
+    count(preferred_counts_,
+          partition.target.empty() ? partition.replicas.front() : partition.target.front());
 }
 
 const TopicImage* MetadataImage::find(std::string_view name) const {

@@ -58,6 +58,8 @@ class MetadataImage {
     int32_t node_ids_end() const { return node_ids_end_; }
     // How many partitions have the node among their replicas or their target.
     size_t replica_count(int32_t node) const;
+    // How many partitions prefer it as their leader, or will when their reassignment is done.
+    size_t preferred_count(int32_t node) const;
 
     // nullptr if there is none. Valid until the next apply().
     const TopicImage* find(std::string_view name) const;
@@ -103,7 +105,8 @@ class MetadataImage {
     int32_t node_ids_end_ = 0;
     std::map<std::string, int32_t, std::less<>> features_;
     std::map<int32_t, NodeImage> nodes_;
-    std::map<int32_t, size_t> replica_counts_;  // no zeros
+    std::map<int32_t, size_t> replica_counts_;    // no zeros
+    std::map<int32_t, size_t> preferred_counts_;  // no zeros
     std::map<std::string, TopicImage, std::less<>> topics_;
     std::map<Uuid, std::string> names_;
     std::map<std::string, std::string, std::less<>>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <span>
 
 #include "runtime/driver.h"
 #include "runtime/shard.h"
@@ -35,22 +36,43 @@ Uuid random_topic_id(const MetadataImage& image) {
     }
 }
 
-// One node: it is the only one that a replica can be on.
-AdminError check_replicas(const std::vector<int32_t>& replicas, int32_t node_id) {
-    if (replicas.empty())
-        return fault(AdminFault::kInvalidReplicaAssignment,
-                     "A partition needs at least one replica.");
-    if (std::set<int32_t>(replicas.begin(), replicas.end()).size() != replicas.size()) {
-        return fault(AdminFault::kInvalidReplicaAssignment,
-                     "A partition has two replicas on one broker.");
+AdminError check_replicas(const Controller& controller, const std::vector<int32_t>& replicas) {
+    std::set<int32_t> known;
+    std::set<int32_t> decommissioning;
+    for (const PlacementNode& node : controller.placement_nodes()) known.insert(node.id);
+    for (const auto& [id, node] : controller.image().nodes()) {
+        if (node.state == NodeState::kDecommissioning) decommissioning.insert(id);
     }
-    for (const int32_t node : replicas) {
-        if (node != node_id) {
-            return fault(AdminFault::kInvalidReplicaAssignment,
-                         "Broker " + std::to_string(node) + " is not in the cluster.");
-        }
-    }
+    if (const auto checked = check_assignment(replicas, known, decommissioning); !checked)
+        return fault(AdminFault::kInvalidReplicaAssignment, checked.error().message);
     return {};
+}
+
+// Where partitions go that nobody said it of. Where ties fall is another each time, and the same in
+// each run of the same changes.
+AdminError place_replicas(const Controller& controller, size_t replication_factor,
+                          std::span<PartitionAssignment> partitions) {
+    Placement placement(controller.placement_nodes(), {}, controller.image().partition_count());
+    auto placed = placement.place(partitions.size(), replication_factor);
+    if (!placed) return fault(AdminFault::kInvalidReplicationFactor, placed.error().message);
+    for (size_t i = 0; i < partitions.size(); ++i) partitions[i].replicas = std::move((*placed)[i]);
+    return {};
+}
+
+// Gives each partition its log, and makes those that this node has replicas of.
+Task<Result<void>> make_logs(Controller& controller, const ConfigMap& configs,
+                             std::vector<PartitionAssignment>& partitions) {
+    const std::vector<storage::LogId> ids =
+        co_await runtime::try_(controller.take_log_ids(partitions.size()));
+    const storage::LogConfig config = topic_settings(controller.local().configs(), configs).log;
+    std::vector<NewLog> logs;
+    for (size_t i = 0; i < ids.size(); ++i) {
+        partitions[i].log = ids[i];
+        const auto& replicas = partitions[i].replicas;
+        if (std::ranges::find(replicas, controller.local().node_id()) != replicas.end())
+            logs.push_back({ids[i], config});
+    }
+    co_return co_await controller.create_logs(std::move(logs));
 }
 
 AdminError check_configs(
@@ -98,8 +120,7 @@ AdminError plan_topic(Controller& controller, const NewTopic& wanted, TopicImage
                 return fault(AdminFault::kInvalidReplicaAssignment,
                              "Partitions are numbered from 0 without gaps.");
             }
-            if (AdminError error = check_replicas(replicas, shard.node_id()); !error.ok())
-                return error;
+            if (AdminError error = check_replicas(controller, replicas); !error.ok()) return error;
             if (replicas.size() != wanted.assignments.front().second.size()) {
                 return fault(AdminFault::kInvalidReplicaAssignment,
                              "All partitions of a topic have equally many replicas.");
@@ -126,14 +147,10 @@ AdminError plan_topic(Controller& controller, const NewTopic& wanted, TopicImage
                 AdminFault::kInvalidReplicationFactor,
                 "Replication factor must be larger than 0, or -1 to use the default value.");
         }
-        if (replication_factor > 1) {
-            return fault(AdminFault::kInvalidReplicationFactor,
-                         "Replication factor: " + std::to_string(replication_factor) +
-                             " larger than available brokers: 1.");
-        }
         topic.partitions.resize(static_cast<size_t>(count));
-        for (PartitionAssignment& partition : topic.partitions)
-            partition.replicas = {shard.node_id()};
+        AdminError error =
+            place_replicas(controller, static_cast<size_t>(replication_factor), topic.partitions);
+        if (!error.ok()) return error;
     }
     if (image.partition_count() + topic.partitions.size() >
         static_cast<size_t>(settings.partitions_max)) {
@@ -146,16 +163,7 @@ AdminError plan_topic(Controller& controller, const NewTopic& wanted, TopicImage
 
 Task<Result<void>> make_topic(Controller& controller, TopicImage& topic) {
     topic.id = random_topic_id(controller.image());
-    const std::vector<storage::LogId> ids =
-        co_await runtime::try_(controller.take_log_ids(topic.partitions.size()));
-    const storage::LogConfig config =
-        topic_settings(controller.local().configs(), topic.configs).log;
-    std::vector<NewLog> logs;
-    for (size_t i = 0; i < ids.size(); ++i) {
-        topic.partitions[i].log = ids[i];
-        logs.push_back({ids[i], config});
-    }
-    co_await runtime::try_(controller.create_logs(std::move(logs)));
+    co_await runtime::try_(make_logs(controller, topic.configs, topic.partitions));
     std::vector<MetadataRecord> records;
     records.emplace_back(TopicCreated{topic.name, topic.id, topic.partitions, topic.configs});
     co_return co_await controller.commit(std::move(records));
@@ -306,7 +314,6 @@ Task<std::vector<TopicOutcome>> create_partitions(Controller& controller,
             continue;
         }
         std::vector<PartitionAssignment> partitions(added);
-        for (PartitionAssignment& partition : partitions) partition.replicas = {shard.node_id()};
         if (more.assignments) {
             if (more.assignments->size() != added) {
                 outcome.error = fault(AdminFault::kInvalidReplicaAssignment,
@@ -316,24 +323,18 @@ Task<std::vector<TopicOutcome>> create_partitions(Controller& controller,
                 continue;
             }
             for (size_t i = 0; i < added && outcome.error.ok(); ++i) {
-                outcome.error = check_replicas((*more.assignments)[i], shard.node_id());
+                outcome.error = check_replicas(controller, (*more.assignments)[i]);
                 partitions[i].replicas = (*more.assignments)[i];
             }
-            if (!outcome.error.ok()) continue;
+        } else {
+            outcome.error = place_replicas(
+                controller, topic->partitions.empty() ? 1 : topic->partitions[0].replicas.size(),
+                partitions);
         }
-        if (validate_only) continue;
+        if (!outcome.error.ok() || validate_only) continue;
         const auto make = [](Controller& c, TopicImage& topic,
                              std::vector<PartitionAssignment> partitions) -> Task<Result<void>> {
-            const std::vector<storage::LogId> ids =
-                co_await runtime::try_(c.take_log_ids(partitions.size()));
-            const storage::LogConfig config =
-                topic_settings(c.local().configs(), topic.configs).log;
-            std::vector<NewLog> logs;
-            for (size_t i = 0; i < ids.size(); ++i) {
-                partitions[i].log = ids[i];
-                logs.push_back({ids[i], config});
-            }
-            co_await runtime::try_(c.create_logs(std::move(logs)));
+            co_await runtime::try_(make_logs(c, topic.configs, partitions));
             topic.partitions.insert(topic.partitions.end(), partitions.begin(), partitions.end());
             std::vector<MetadataRecord> records;
             records.emplace_back(PartitionsAdded{topic.id, std::move(partitions)});

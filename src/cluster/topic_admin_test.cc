@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "cluster/features.h"
 #include "runtime/remote.h"
 #include "runtime/test_loop.h"
 #include "storage/memory/memory_store.h"
@@ -114,6 +115,46 @@ TEST_F(TopicAdmin, each_rule_has_its_own_fault) {
               AdminFault::kInvalidReplicaAssignment);
     EXPECT_EQ(create_one({.name = "b", .assignments = {{0, {0}}, {1, {0}}}}), AdminFault::kNone);
     EXPECT_EQ(image().find("b")->partitions.size(), 2u);
+}
+
+// The second node is another process; what it would do is not here.
+TEST_F(TopicAdmin, partitions_go_to_all_nodes_and_this_one_makes_the_logs_of_its_own) {
+    std::vector<MetadataRecord> records;
+    records.emplace_back(FeatureFinalized{std::string(kWeirVersion), 1});
+    for (int32_t id = 0; id < 3; ++id) {
+        records.emplace_back(NodeRegistered{.id = id,
+                                            .uuid = Uuid::random(static_cast<uint64_t>(id), 1),
+                                            .epoch = 1,
+                                            .rpc = {"r", 1},
+                                            .kafka = {"k", 2},
+                                            .features = supported_features()});
+    }
+    records.emplace_back(NodeStateChanged{2, NodeState::kDecommissioning});
+    ASSERT_TRUE(loop.run(node->controller->commit(std::move(records))));
+    const auto topic = create({{.name = "a", .partitions = 8, .replication_factor = 1}})[0].topic;
+    size_t here = 0;
+    for (const auto& partition : topic.partitions) {
+        const bool is_here = partition.replicas == std::vector<int32_t>{0};
+        if (!is_here) EXPECT_EQ(partition.replicas, std::vector<int32_t>{1});
+        here += is_here ? 1 : 0;
+        EXPECT_EQ(
+            stores.store(storage::owner_of(partition.log, Node::kShards)).find(partition.log) !=
+                nullptr,
+            is_here);
+    }
+    EXPECT_EQ(here, 4u);
+    EXPECT_EQ(create_one({.name = "b", .replication_factor = 2}), AdminFault::kNone);
+    EXPECT_EQ(create_one({.name = "c", .replication_factor = 3}),
+              AdminFault::kInvalidReplicationFactor);
+    EXPECT_EQ(create_one({.name = "c", .assignments = {{0, {1, 0}}}}), AdminFault::kNone);
+    EXPECT_EQ(create_one({.name = "d", .assignments = {{0, {2, 0}}}}),
+              AdminFault::kInvalidReplicaAssignment);
+    const auto grown =
+        loop.run(create_partitions(*node->controller, {{"b", 5, {}}}, false, {}))[0].topic;
+    for (const auto& partition : grown.partitions) EXPECT_EQ(partition.replicas.size(), 2u);
+    node->controller->set_liveness([](int32_t id) { return id == 0; });
+    EXPECT_EQ(create_one({.name = "e", .replication_factor = 2}),
+              AdminFault::kInvalidReplicationFactor);
 }
 
 TEST_F(TopicAdmin, one_bad_topic_does_not_fail_the_others) {

@@ -1,0 +1,57 @@
+// Which partitions should change their leader: back to the preferred one (the first replica) after
+// a node returned, and away from nodes that go into maintenance. Transfers cost no data; what is
+// planned is for the driver to carry out a few at a time, and to ask again. Pure.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+namespace weir::cluster {
+
+struct LedPartition {
+    std::vector<int32_t> replicas;  // the first is the preferred leader
+    int32_t leader = -1;            // -1: none
+    std::vector<int32_t> in_sync;
+};
+
+struct LeaderTransfer {
+    size_t partition = 0;  // by its place in what was given
+    int32_t from = 0;
+    int32_t to = 0;
+    bool operator==(const LeaderTransfer&) const = default;
+};
+
+// Whether a node may be made leader: alive and active.
+using CanLead = std::function<bool(int32_t)>;
+
+class LeaderBalancer {
+  public:
+    struct Options {
+        // Of the partitions that prefer one node, the part that others lead: transfers begin when
+        // it is above the first for some node, and end when it is not above the second for any. As
+        // Kafka's leader.imbalance.per.broker.percentage.
+        double start = 0.10;
+        double stop = 0.0;
+        size_t transfers_max = 50;  // of one plan
+    };
+    explicit LeaderBalancer(Options options) : options_(options) {}
+
+    // What to transfer now. Only to preferred leaders that can lead and are in sync.
+    std::vector<LeaderTransfer> plan(const std::vector<LedPartition>& partitions,
+                                     const CanLead& can_lead);
+    bool is_active() const { return active_; }
+
+  private:
+    Options options_;
+    bool active_ = false;
+};
+
+// Everything that `leaving` leads goes to another replica that is in sync and can lead: to the
+// preferred one, else to the one that leads least. Those that have none are counted in *stuck.
+std::vector<LeaderTransfer> plan_leader_drain(const std::vector<LedPartition>& partitions,
+                                              int32_t leaving, const CanLead& can_lead,
+                                              size_t transfers_max, size_t* stuck);
+
+}  // namespace weir::cluster
