@@ -11,6 +11,7 @@
 #include <ctime>
 
 #include "runtime/host/clock.h"
+#include "runtime/real/frames.h"
 #include "runtime/real/symbolize.h"
 
 namespace weir::runtime {
@@ -244,28 +245,14 @@ std::string Watchdog::stack_of(Seat& seat) {
     return text;
 }
 
-// Follows frame pointers (all of Weir is compiled with them): no allocation, no lock, nothing that
-// is not safe in a signal handler. In a library without them the chain is checked to stay in the
-// stack and to go up, and ends otherwise.
 __attribute__((no_sanitize("address", "thread"))) void Watchdog::handle_signal(int, siginfo_t*,
                                                                                void* context) {
     Seat* seat = this_seat;
     if (seat == nullptr || !seat->trace.wanted.exchange(false, std::memory_order_acquire)) return;
     const Registers registers = registers_of(context);
     Trace& trace = seat->trace;
-    size_t count = 0;
-    trace.frames[count++] = registers.pc;
-    uintptr_t frame = registers.frame;
-    uintptr_t low = seat->stack_low;
-    while (count < kFramesMax && frame >= low &&
-           frame + 2 * sizeof(uintptr_t) <= seat->stack_high && frame % sizeof(uintptr_t) == 0) {
-        const auto* words = reinterpret_cast<const uintptr_t*>(frame);
-        if (words[1] == 0) break;
-        trace.frames[count++] = words[1] - 1;  // in the call, not behind it
-        low = frame + 1;
-        frame = words[0];
-    }
-    trace.count = count;
+    trace.count = follow_frames(registers.pc, registers.frame, {seat->stack_low, seat->stack_high},
+                                trace.frames);
     trace.ready.store(true, std::memory_order_release);
 }
 
