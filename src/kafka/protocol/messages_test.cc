@@ -7,6 +7,10 @@
 #include "kafka/protocol/codec.h"
 #include "kafka/protocol/message_kinds.h"
 
+#if !defined(WEIR_TSAN)
+#define WEIR_OWN_HEAP 1  // ThreadSanitizer brings its own, and does not allow another
+#endif
+
 namespace {
 
 // Bytes that operator new has handed out and not got back, and the most that they ever were since
@@ -16,6 +20,7 @@ size_t live_bytes_max = 0;
 
 }  // namespace
 
+#ifdef WEIR_OWN_HEAP
 // Each allocation is counted with the overhead that the decoder's budget states for it.
 void* operator new(size_t size) {
     auto* const block = static_cast<size_t*>(std::malloc(size + 16));
@@ -34,6 +39,7 @@ void operator delete(void* at) noexcept {
 }
 
 void operator delete(void* at, size_t) noexcept { operator delete(at); }
+#endif
 
 namespace weir::kafka {
 namespace {
