@@ -115,6 +115,20 @@ class Fetch(FetchTest):
         self.assertEqual([3, 2, 1], [p["index"] for p in answer["topics"][0]["partitions"]])
         self.assertEqual([1, 0, 0], [len(records.records(p["records"])) for p in answer["topics"][0]["partitions"]])
 
+    def test_item_37_the_partitions_of_a_session_take_turns(self):
+        for _ in range(3):
+            for p in range(4):
+                self.put(bytes(50_000), partition=p)
+        answer = self.ask({p: 0 for p in range(4)}, session_epoch=0, max_bytes=1)
+        session, read, turns = answer["session_id"], dict.fromkeys(range(4), 0), []
+        for epoch in range(1, 12):
+            moved = [p["index"] for t in answer["topics"] for p in t["partitions"] if p["records"]]
+            self.assertEqual(1, len(moved), "room for one batch")
+            turns += moved
+            read[moved[0]] += 1
+            answer = self.ask({moved[0]: read[moved[0]]}, session_id=session, session_epoch=epoch, max_bytes=1)
+        self.assertEqual([0, 1, 2, 3] * 2, turns[:8])
+
     def test_item_37_limits_hold_from_the_second_batch_on(self):
         for i in range(20):
             self.put(bytes(10_000))
