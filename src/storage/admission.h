@@ -33,6 +33,11 @@ class Admission {
         admitted_ -= admitted_ < charge(bytes, 1) ? admitted_ : charge(bytes, 1);
         pending_ += charge(bytes, 1);
     }
+    // What was admitted will not be appended.
+    void withdrawn(uint64_t bytes) {
+        admitted_ -= admitted_ < charge(bytes, 1) ? admitted_ : charge(bytes, 1);
+        changed();
+    }
     // It is in a durable block. What was admitted and never appended (a refused batch) must not
     // count for ever: it ends with the next commit.
     void committed(uint64_t bytes, uint64_t entries) {

@@ -113,6 +113,8 @@ class Log {
     // back-pressure, not failure. kDiskFull while the disk is full, kUnavailable when the store is
     // stopping or failed.
     virtual runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop) = 0;
+    // What was admitted will not be appended after all: others need not wait for it.
+    virtual void withdraw(uint64_t bytes) = 0;
     // Takes the entry, at once and in the order of calls; entry.info.first == end(). It joins the
     // next group commit.
     virtual Result<void> append(Entry entry) = 0;

@@ -70,6 +70,8 @@ Task<Result<void>> PartitionLog::admit(uint64_t bytes, StopToken stop) {
     co_return co_await store_.handover().admit_large(this, bytes);
 }
 
+void PartitionLog::withdraw(uint64_t bytes) { store_.admission().withdrawn(bytes); }
+
 Result<void> PartitionLog::append(Entry entry) {
     TRY(store_.usable());
     if (removing_) return fail(ErrorCode::kUnavailable, "the log is being removed");

@@ -14,7 +14,7 @@
 #include "storage/checkpoint_format.h"
 #include "storage/log.h"
 #include "storage/log_state.h"
-#include "storage/milestones.h"
+#include "runtime/milestones.h"
 
 namespace weir::storage {
 
@@ -45,6 +45,7 @@ class PartitionLog final : public Log {
     std::optional<TermEnd> end_of_term(int32_t term) const override;
     uint64_t size_bytes() const override { return state_.segment_bytes() + state_.memory_bytes; }
     runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop) override;
+    void withdraw(uint64_t bytes) override;
     Result<void> append(Entry entry) override;
     runtime::Task<Result<void>> wait_durable(Position position) override;
     void on_durable(std::function<void()> listener) override { listener_ = std::move(listener); }
@@ -172,8 +173,8 @@ class PartitionLog final : public Log {
     int64_t unflushed_since_ms_ = 0;
     int64_t keep_from_ = INT64_MAX;
     runtime::WaitQueue quiet_;
-    Milestones<Position> durable_waiters_;
-    Milestones<uint64_t> record_waiters_;
+    runtime::Milestones<Position> durable_waiters_;
+    runtime::Milestones<uint64_t> record_waiters_;
     std::function<void()> listener_;
     std::function<CapturedState()> provider_;
     // What a checkpoint holds when the provider can't be asked: the state, and the end that it

@@ -446,6 +446,20 @@ TEST_F(StoreTest, retention_keeps_what_the_owner_asks_to_keep) {
     });
 }
 
+// 1. What is admitted is found to be a duplicate, again and again.  2. Nothing is committed meanwhile.
+// 3. The next append must not wait for ever.
+TEST_F(StoreTest, what_was_admitted_and_withdrawn_keeps_nobody_waiting) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        for (int i = 0; i < 1000; ++i) {
+            must(co_await log->admit(10'000, {}));
+            log->withdraw(10'000);
+        }
+        must(co_await log->admit(10'000, {}));
+        must(co_await append_durably(log, make_entry(*log, 10'000)));
+    });
+}
+
 TEST_F(StoreTest, timestamps_are_found_in_segments_and_in_memory) {
     with_store([&](Store& store) -> Task<void> {
         Log* log = must(co_await store.create_log({7}, {.segment_bytes = 256_KiB}));

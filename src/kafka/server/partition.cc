@@ -88,6 +88,7 @@ Task<AppendOutcome> Partition::append(CheckedBatch batch, bool log_append_time,
     outcome.log_start_offset = log_start_offset();
     if (header.has_producer_id()) {
         const ProducerStates::Answer answer = producers_.check(header);
+        if (answer.verdict != ProducerStates::Verdict::kAppend) log_.withdraw(size);
         switch (answer.verdict) {
             case ProducerStates::Verdict::kAppend:
                 break;

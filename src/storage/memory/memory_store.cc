@@ -55,6 +55,7 @@ class MemoryLog final : public Log {
         if (store_.failure_) co_return fail(*store_.failure_);
         co_return Result<void>{};
     }
+    void withdraw(uint64_t) override {}
     Result<void> append(Entry entry) override {
         if (store_.failure_) return fail(*store_.failure_);
         CHECK(entry.info.first == end_);

@@ -6,12 +6,12 @@
 
 #include "runtime/wait.h"
 
-namespace weir::storage {
+namespace weir::runtime {
 
 template <class Key>
 class Milestones {
   public:
-    class Awaiter final : public runtime::ParkedWaiter, public ListHook {
+    class Awaiter final : public ParkedWaiter, public ListHook {
       public:
         Awaiter(Milestones& owner, Key target) : ParkedWaiter({}), owner_(owner), target_(target) {}
         ~Awaiter() = default;
@@ -57,4 +57,4 @@ class Milestones {
     IntrusiveList<Awaiter> waiters_;
 };
 
-}  // namespace weir::storage
+}  // namespace weir::runtime
