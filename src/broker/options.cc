@@ -128,8 +128,13 @@ Result<ConfigMap> parse_options_file(std::string_view text) {
         const toml::table table = toml::parse(text);
         TRY(flatten(table, "", &options));
     } catch (const toml::parse_error& error) {
+        // What TOML makes of max.connections beside max.connections.per.ip.
+        const bool redefines = error.description().find("redefine") != std::string_view::npos;
         return fail(ErrorCode::kInvalidArgument,
-                    fmt::format("line {}: {}", error.source().begin.line, error.description()));
+                    fmt::format("line {}: {}{}", error.source().begin.line, error.description(),
+                                redefines ? "; where one option's name is the beginning of "
+                                            "another's, both need quotes"
+                                          : ""));
     }
     return options;
 }

@@ -30,6 +30,17 @@ TEST(Options, a_broken_file_is_refused_with_its_line) {
     EXPECT_NE(options.error().message.find("line 2"), std::string::npos) << options.error().message;
 }
 
+TEST(Options, names_that_begin_other_names_need_quotes_and_the_error_says_so) {
+    const auto plain = parse_options_file("max.connections = 30\nmax.connections.per.ip = 3\n");
+    ASSERT_FALSE(plain);
+    EXPECT_NE(plain.error().message.find("line 2"), std::string::npos) << plain.error().message;
+    EXPECT_NE(plain.error().message.find("quotes"), std::string::npos) << plain.error().message;
+    const auto quoted =
+        parse_options_file("\"max.connections\" = 30\n\"max.connections.per.ip\" = 3\n");
+    ASSERT_TRUE(quoted);
+    EXPECT_EQ(quoted->at("max.connections.per.ip"), "3");
+}
+
 TEST(Options, flags_win_over_the_file) {
     const auto options = make_options({{"shards", "3"}, {"data", "/a"}}, {{"shards", "2"}}, 1_GiB);
     ASSERT_TRUE(options) << options.error().message;
