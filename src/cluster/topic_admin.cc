@@ -422,6 +422,14 @@ ConfigMap changed_configs(const ConfigChange& change, const ConfigMap& before,
     return after;
 }
 
+// In the cluster, or the one that answers, which need not be registered if it is alone.
+bool is_node(Controller& controller, const std::string& name) {
+    const auto is_named = [&](int32_t id) { return name == std::to_string(id); };
+    return is_named(controller.local().node_id()) ||
+           std::ranges::any_of(controller.image().nodes(),
+                               [&](const auto& each) { return is_named(each.first); });
+}
+
 AdminError plan_change(Controller& controller, const ConfigChange& change,
                        std::vector<MetadataRecord>& records) {
     const TopicImage* topic = nullptr;
@@ -437,8 +445,7 @@ AdminError plan_change(Controller& controller, const ConfigChange& change,
             }
             break;
         case ConfigResource::kBroker:
-            if (!change.name.empty() &&
-                change.name != std::to_string(controller.local().node_id())) {
+            if (!change.name.empty() && !is_node(controller, change.name)) {
                 return fault(AdminFault::kInvalidRequest,
                              "Unexpected broker id " + change.name + ".");
             }

@@ -152,6 +152,14 @@ TEST_F(TopicAdmin, partitions_go_to_all_nodes_and_this_one_makes_the_logs_of_its
     const auto grown =
         loop.run(create_partitions(*node->controller, {{"b", 5, {}}}, false, {}))[0].topic;
     for (const auto& partition : grown.partitions) EXPECT_EQ(partition.replicas.size(), 2u);
+    const auto configure = [&](std::string name) {
+        return alter({.resource = ConfigResource::kBroker,
+                      .name = std::move(name),
+                      .items = {{"num.partitions", ConfigOp::kSet, "4"}}})[0]
+            .fault;
+    };
+    EXPECT_EQ(configure("1"), AdminFault::kNone);
+    EXPECT_EQ(configure("3"), AdminFault::kInvalidRequest);
     node->controller->set_liveness([](int32_t id) { return id == 0; });
     EXPECT_EQ(create_one({.name = "e", .replication_factor = 2}),
               AdminFault::kInvalidReplicationFactor);
