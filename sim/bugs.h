@@ -26,6 +26,7 @@ inline constexpr std::array kBugs{
              &storage::StorageBugs::truncate_suffix_in_memory_only},
     NamedBug{"forget_hard_state", &storage::StorageBugs::forget_hard_state},
     NamedBug{"stale_state_blob", &storage::StorageBugs::stale_state_blob},
+    NamedBug{"leave_stray_segments", &storage::StorageBugs::leave_stray_segments},
 };
 // A flag that nobody can switch on would never be tested.
 static_assert(kBugs.size() == sizeof(storage::StorageBugs));

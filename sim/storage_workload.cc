@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "runtime/remote.h"
 #include "runtime/scope.h"
 #include "runtime/sim/world.h"
 #include "runtime/wait.h"
+#include "storage/layout.h"
+#include "storage/shard_store.h"
 #include "storage/store.h"
 #include "storage_model.h"
 
@@ -35,6 +38,8 @@ struct Knobs {
     StoreOptions store;
     uint64_t segment_bytes_max;
     bool retention;
+    bool brief;             // ... that strikes often
+    uint64_t memory_bytes;  // the node's budget
     double graceful_share;  // of the lives that end by themselves: in good order
     uint64_t capacity_bytes;
     Duration pause_max;  // between a client's operations
@@ -42,15 +47,15 @@ struct Knobs {
     std::string to_string() const {
         return fmt::format(
             "knobs: lives={} shards<={} clients={} operations={} payload<={} large={:.3f}<={} "
-            "segment<={} retention={} capacity={} pause<={}us\n"
+            "segment<={} retention={} memory={} capacity={} pause<={}us\n"
             "  store: journal_file={}/{} journal={} unflushed={} commit={} bypass={} cache={} "
-            "read_ahead={} open_segments={} retention_check={}ms\n",
+            "read_ahead={} open_segments={} retention_check={}ms sweep_delay={}ms\n",
             lives, shards_max, clients, operations, payload_max, large_chance, large_max,
-            segment_bytes_max, retention, capacity_bytes, pause_max.count() / 1000,
+            segment_bytes_max, retention, memory_bytes, capacity_bytes, pause_max.count() / 1000,
             store.journal_first_file_bytes, store.journal_file_bytes, store.journal_bytes_max,
             store.unflushed_bytes_max, store.commit_bytes_max, store.bypass_bytes_min,
             store.cache_bytes_max, store.read_ahead_bytes, store.open_segments_max,
-            store.retention_check_ms);
+            store.retention_check_ms, store.sweep_delay_ms);
     }
 };
 
@@ -78,9 +83,24 @@ Knobs draw_knobs(uint64_t seed) {
     store.retention_check_ms = static_cast<int64_t>(prng.between(5, 500));
     knobs.segment_bytes_max = uint64_t{64 << 10} << prng.below(4);
     knobs.retention = prng.chance(0.5);
+    store.sweep_delay_ms = static_cast<int64_t>(prng.chance(0.5) ? 0 : prng.below(100));
     knobs.graceful_share = prng.unit();
     knobs.capacity_bytes = prng.chance(0.25) ? prng.between(1 << 20, 6 << 20) : uint64_t{256} << 20;
     knobs.pause_max = Duration(static_cast<int64_t>(prng.chance(0.3) ? 0 : prng.below(5'000'000)));
+    // Segments that end soon and are kept for a moment: else few lives see retention.
+    knobs.brief = knobs.retention && prng.chance(0.6);
+    if (knobs.brief) {
+        store.retention_check_ms = static_cast<int64_t>(prng.between(1, 30));
+        knobs.segment_bytes_max = uint64_t{16 << 10} << prng.below(3);
+        knobs.operations += 60;
+        knobs.pause_max = std::max<Duration>(knobs.pause_max, 2ms);
+    }
+    // A budget that runs short: one run of a segment fits, and not much beside it.
+    store.memory = nullptr;
+    const uint64_t run_bytes =
+        std::max(store.unflushed_bytes_max / 4, knobs.large_max) + (64 << 10);
+    knobs.memory_bytes =
+        prng.chance(0.3) ? run_bytes + prng.below(3 * run_bytes) : uint64_t{64} << 20;
     return knobs;
 }
 
@@ -89,13 +109,14 @@ class StorageRun;
 // What one life of the node has, besides what the node keeps to itself. Outlives the node's
 // coroutines.
 struct Life {
-    Life(StorageRun& r, uint64_t n, bool h, uint32_t s) : run(r), number(n), healed(h), shards(s) {}
+    Life(StorageRun& r, uint64_t n, bool h, uint32_t s, uint64_t memory_bytes)
+        : run(r), number(n), healed(h), shards(s), memory(memory_bytes) {}
 
     StorageRun& run;
     const uint64_t number;
     const bool healed;
     const uint32_t shards;
-    MemoryBudget memory{64 << 20};
+    MemoryBudget memory;
     StoreSet* set = nullptr;  // lies in the main task's frame
     bool opened = false;
     std::optional<Error> open_error;
@@ -106,7 +127,7 @@ struct Life {
     // By log: who uses it now, and what is known of it in this life.
     struct Use {
         Log* log = nullptr;
-        uint32_t appending = 0;
+        uint32_t appending = 0;  // and whatever else it must not be removed under
         bool cutting = false;
         Position durable_seen;
         int64_t start_seen = 0;
@@ -184,6 +205,8 @@ class StorageRun {
     static Task<void> open_and_serve(StorageRun* run, Life* life);
     static Task<void> check_recovered(StorageRun* run, Life* life);
     static Task<void> check_log(StorageRun* run, Life* life, LogModel* model, Log* log);
+    static Task<void> check_files(StorageRun* run, Life* life);
+    std::string stray_file(ShardStore& store) const;
     static Task<void> read_all(StorageRun* run, Life* life, LogModel* model, Log* log);
     static Task<void> serve_shard(StorageRun* run, Life* life, ShardId shard);
     static Task<void> on_shard(StorageRun* run, Life* life, ShardId shard);
@@ -338,8 +361,9 @@ World::Main StorageRun::main_of(Life* life) {
 
 void StorageRun::live(bool healed) {
     ++result_.seen.lives;
+    if (knobs_.memory_bytes < (64 << 20)) ++result_.seen.memory_short;
     const auto shards = static_cast<uint32_t>(prng_.between(1, knobs_.shards_max));
-    Life life(*this, node_.lives() + 1, healed, shards);
+    Life life(*this, node_.lives() + 1, healed, shards, knobs_.memory_bytes);
     const CrashFaults& crash = plan_.crash;
     const bool killed = !healed && crash.life_mean > 0s && prng_.chance(0.9);
     const bool in_recovery = killed && prng_.chance(crash.recovery_share);
@@ -407,6 +431,7 @@ void StorageRun::count(Life& life) {
         result_.seen.bypass_bytes += metrics->bypass_bytes;
         result_.seen.handed_over_bytes += metrics->handed_over_bytes;
         result_.seen.checkpoints += metrics->checkpoints;
+        result_.seen.swept += metrics->swept_files;
     }
 }
 
@@ -467,6 +492,11 @@ Task<void> StorageRun::open_and_serve(StorageRun* run, Life* life) {
         for (ShardId shard = 0; shard < life->shards; ++shard)
             scope.spawn(on_shard(run, life, shard));
         co_await scope.join();
+    }
+    if (life->healed && !run->over()) {
+        life->phase = "looking for stray files";
+        for (ShardId shard = 0; shard < life->shards && !run->over(); ++shard)
+            co_await on(shard, [run, life]() { return check_files(run, life); });
     }
     life->stopping = true;
     life->phase = "closing";
@@ -590,6 +620,51 @@ Task<void> StorageRun::read_all(StorageRun* run, Life* life, LogModel* model, Lo
     }
 }
 
+// Under logs/ lies what a log knows and nothing else: crashes cut deletions short, and the next
+// life has to end them.
+Task<void> StorageRun::check_files(StorageRun* run, Life* life) {
+    constexpr Duration kPatience = 30s;
+    auto& store = static_cast<ShardStore&>(life->set->local());
+    const Instant deadline = Shard::current().now() + kPatience;
+    while (!run->over() && !life->fatal) {
+        const std::string stray = run->stray_file(store);
+        if (store.sweeper().done() && stray.empty()) co_return;
+        if (Shard::current().now() >= deadline) {
+            run->fail(stray.empty() ? "the sweep does not end"
+                                    : fmt::format("nobody deletes {}", stray));
+        }
+        (void)co_await sleep_for(20ms);
+    }
+}
+
+// A file or a directory of this shard's that no log knows at this moment; empty: none.
+std::string StorageRun::stray_file(ShardStore& store) const {
+    const std::string root = logs_directory(kDirectory);
+    std::vector<std::string> fans;
+    (void)node_.disk().list(root, &fans);
+    for (const std::string& fan : fans) {
+        std::vector<std::string> directories;
+        (void)node_.disk().list(root + "/" + fan, &directories);
+        for (const std::string& name : directories) {
+            LogId id;
+            if (!parse_log_directory_name(name, &id)) return root + "/" + fan + "/" + name;
+            if (owner_of(id, store.layout().shards) != store.shard()) continue;
+            PartitionLog* log = store.find_log(id);
+            if (log == nullptr) return log_directory(kDirectory, id);
+            std::set<std::string> known;
+            for (const Segment& segment : log->state().segments)
+                known.insert(segment_path(kDirectory, id, segment.base.offset, segment.id));
+            std::vector<std::string> files;
+            (void)node_.disk().list(log_directory(kDirectory, id), &files);
+            for (const std::string& file : files) {
+                std::string path = log_directory(kDirectory, id) + "/" + file;
+                if (!known.contains(path)) return path;
+            }
+        }
+    }
+    return {};
+}
+
 // ---------------------------------------------------------------- clients
 
 LogConfig StorageRun::draw_config(Prng& prng) const {
@@ -599,9 +674,12 @@ LogConfig StorageRun::draw_config(Prng& prng) const {
                                          : static_cast<int64_t>(prng.between(1, 2000));
     config.retention_ms = -1;
     if (knobs_.retention) {
+        if (knobs_.brief) config.segment_ms = static_cast<int64_t>(prng.between(1, 100));
         if (prng.chance(0.4))
-            config.retention_bytes = static_cast<int64_t>(prng.below(4 * knobs_.segment_bytes_max));
-        if (prng.chance(0.4)) config.retention_ms = static_cast<int64_t>(prng.between(1, 5000));
+            config.retention_bytes =
+                static_cast<int64_t>(prng.below((knobs_.brief ? 1 : 4) * knobs_.segment_bytes_max));
+        if (prng.chance(0.4))
+            config.retention_ms = static_cast<int64_t>(prng.between(1, knobs_.brief ? 2500 : 5000));
         config.delete_by_retention = prng.chance(0.9);
     }
     return config;
@@ -854,12 +932,16 @@ Task<void> StorageRun::read_some(StorageRun* run, Life* life, LogModel* model, P
     const uint32_t truncations = model->truncations;
     const bool was_cutting = use.cutting;
     ++run->result_.seen.reads;
-    ++use.appending;  // nobody may remove it meanwhile
     const Result<ReadResult> result = co_await log->read(offset, limits, {});
-    --use.appending;
+    // It may have been removed meanwhile: then the log is gone, and what was read was right.
+    const bool removed = use.log == nullptr;
+    if (removed) ++run->result_.seen.reads_of_removed;
     // What it looked for was cut off meanwhile, or is being cut off perhaps since before it began.
     const bool cut = was_cutting || use.cutting || truncations != model->truncations;
     if (!result) {
+        if (removed && (result.error().code == ErrorCode::kUnavailable ||
+                        result.error().code == ErrorCode::kOutOfRange))
+            co_return;
         if (result.error().code == ErrorCode::kOutOfRange &&
             (outside || log->start_offset() > offset || cut))
             co_return;
@@ -872,6 +954,8 @@ Task<void> StorageRun::read_some(StorageRun* run, Life* life, LogModel* model, P
         co_return;
     }
     // It may give what was there when it began, or what came since.
+    const bool memory_short = run->knobs_.memory_bytes < (64u << 20);
+    if (memory_short && result->size == 0 && !limits.at_least_one) co_return;
     const Complaint early = LogModel::check_read(before, offset, limits, *result);
     if (early.empty()) co_return;
     if (cut && result->size == 0) co_return;
@@ -1006,6 +1090,9 @@ void StorageRunResult::Seen::add(const Seen& other) {
     waits_for_room += other.waits_for_room;
     appended += other.appended;
     reads += other.reads;
+    reads_of_removed += other.reads_of_removed;
+    memory_short += other.memory_short;
+    swept += other.swept;
     suffix_truncations += other.suffix_truncations;
     prefix_truncations += other.prefix_truncations;
     retentions += other.retentions;
@@ -1020,12 +1107,13 @@ std::string StorageRunResult::Seen::to_string() const {
     return fmt::format(
         "lives={} power_cuts={} kills_in_recovery={} failed_opens={} fatal={} disk_full={} "
         "waits_for_room={} "
-        "appended={} reads={} suffix_cuts={} "
+        "memory_short={} appended={} reads={} of_removed={} suffix_cuts={} "
         "prefix_cuts={} retentions={} bypassed={} handed_over={} checkpoints={} corruptions={} "
-        "told={}",
+        "told={} swept={}",
         lives, power_cuts, kills_in_recovery, failed_opens, fatal_errors, disk_full, waits_for_room,
-        appended, reads, suffix_truncations, prefix_truncations, retentions, bypass_bytes,
-        handed_over_bytes, checkpoints, corruptions_made, corruptions_told);
+        memory_short, appended, reads, reads_of_removed, suffix_truncations, prefix_truncations,
+        retentions, bypass_bytes, handed_over_bytes, checkpoints, corruptions_made,
+        corruptions_told, swept);
 }
 
 StorageRunResult run_storage(const StorageRunOptions& options) {

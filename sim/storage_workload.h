@@ -47,6 +47,9 @@ struct StorageRunResult {
         uint64_t waits_for_room = 0;
         uint64_t appended = 0;
         uint64_t reads = 0;
+        uint64_t reads_of_removed = 0;  // that ended after the removal of their log began
+        uint64_t memory_short = 0;      // lives on a budget that runs short
+        uint64_t swept = 0;             // stray files that a life deleted
         uint64_t suffix_truncations = 0;
         uint64_t prefix_truncations = 0;
         uint64_t retentions = 0;

@@ -1,5 +1,6 @@
 #include "runtime/memory.h"
 
+#include "runtime/remote.h"
 #include "runtime/wait.h"
 
 namespace weir::runtime {
@@ -18,11 +19,35 @@ std::optional<Reservation> MemoryBudget::try_reserve(uint64_t bytes) {
 
 Task<Result<Reservation>> MemoryBudget::reserve(uint64_t bytes, StopToken stop) {
     if (bytes > total_) co_return fail(ErrorCode::kResourceExhausted, "larger than the whole memory budget");
-    while (true) {
-        if (auto reservation = try_reserve(bytes)) co_return std::move(*reservation);
-        const Reclaimer& reclaim = reclaimers_[Shard::current().id()];
-        if (reclaim && reclaim(bytes) > 0) continue;
+    // A pause is long enough for most shortages; then the caches of other shards give way too.
+    constexpr int kLooksPerAsk = 8;
+    for (int looks = 1;; ++looks) {
+        if (auto reservation = reserve_now(bytes)) co_return std::move(*reservation);
+        if (looks % kLooksPerAsk == 2 && !asking_.exchange(true, std::memory_order_relaxed)) {
+            co_await ask_other_shards(bytes);
+            asking_.store(false, std::memory_order_relaxed);
+            continue;
+        }
         co_await try_(sleep_for(1ms, stop));
+    }
+}
+
+std::optional<Reservation> MemoryBudget::reserve_now(uint64_t bytes) {
+    while (true) {
+        if (auto reservation = try_reserve(bytes)) return reservation;
+        const Reclaimer& reclaim = reclaimers_[Shard::current().id()];
+        if (bytes > total_ || !reclaim || reclaim(bytes) == 0) return std::nullopt;
+    }
+}
+
+// What other shards' caches hold they can give on their own shard alone.
+Task<void> MemoryBudget::ask_other_shards(uint64_t bytes) {
+    for (ShardId shard = 0; shard < Shard::current().count(); ++shard) {
+        if (shard == Shard::current().id()) continue;
+        co_await on(shard, [this, shard, bytes]() -> Task<void> {
+            if (reclaimers_[shard]) (void)reclaimers_[shard](bytes);
+            co_return;
+        });
     }
 }
 

@@ -44,8 +44,11 @@ class MemoryBudget {
 
     // Nothing when it does not fit. Any shard.
     std::optional<Reservation> try_reserve(uint64_t bytes);
-    // Waits until it fits; asks this shard's reclaimers first, then looks again every millisecond (the bytes may come back on another
-    // shard). bytes <= total, else kResourceExhausted at once.
+    // As try_reserve, after this shard's reclaimer gave way.
+    std::optional<Reservation> reserve_now(uint64_t bytes);
+    // Waits until it fits; asks this shard's reclaimer first, then the other shards', and looks again every millisecond (the bytes may
+    // come back on another shard). bytes <= total, else kResourceExhausted at once. Who holds memory already and waits here for more may
+    // wait for itself, or for another such one: take reserve_now() there.
     Task<Result<Reservation>> reserve(uint64_t bytes, StopToken stop = {});
 
     uint64_t total() const { return total_; }
@@ -58,12 +61,14 @@ class MemoryBudget {
 
   private:
     friend class Reservation;
+    Task<void> ask_other_shards(uint64_t bytes);
     void give_back(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
 
     uint64_t total_;
     std::atomic<uint64_t> used_;
     static constexpr uint32_t kShardsMax = 256;
     std::vector<Reclaimer> reclaimers_ = std::vector<Reclaimer>(kShardsMax);
+    std::atomic<bool> asking_{false};  // one shard at a time asks the others
 };
 
 }  // namespace weir::runtime

@@ -9,10 +9,14 @@
 namespace weir::storage {
 namespace {
 
-bool parse_hex(std::string_view text, uint64_t* value) {
-    if (text.size() != 16) return false;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value, 16);
+template <class Integer>
+bool parse_whole(std::string_view text, int base, Integer* value) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value, base);
     return error == std::errc() && end == text.data() + text.size();
+}
+
+bool parse_hex(std::string_view text, uint64_t* value) {
+    return text.size() == 16 && parse_whole(text, 16, value);
 }
 
 constexpr std::string_view kJournalPrefix = "journal-";
@@ -48,6 +52,16 @@ bool parse_journal_name(const std::string& name, uint64_t* sequence) {
 
 bool parse_log_directory_name(const std::string& name, LogId* id) {
     return parse_hex(name, &id->v);
+}
+
+bool parse_segment_name(const std::string& name, int64_t* base_offset, uint32_t* segment) {
+    constexpr size_t kOffsetDigits = 20, kSegmentDigits = 8;
+    constexpr std::string_view kSuffix = ".segment";
+    const std::string_view text(name);
+    return text.size() == kOffsetDigits + 1 + kSegmentDigits + kSuffix.size() &&
+           text[kOffsetDigits] == '-' && text.ends_with(kSuffix) &&
+           parse_whole(text.substr(0, kOffsetDigits), 10, base_offset) &&
+           parse_whole(text.substr(kOffsetDigits + 1, kSegmentDigits), 16, segment);
 }
 
 runtime::Task<Result<void>> make_durable_directory(std::string path, int levels) {

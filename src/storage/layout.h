@@ -33,6 +33,8 @@ std::string journal_path(const std::string& shard_directory, uint64_t sequence);
 // "journal-000000000000002a" -> 42; false for other names.
 bool parse_journal_name(const std::string& name, uint64_t* sequence);
 bool parse_log_directory_name(const std::string& name, LogId* id);
+// The name of a segment_path() in its directory; false for other names.
+bool parse_segment_name(const std::string& name, int64_t* base_offset, uint32_t* segment);
 
 // Makes the directory and its parents, and syncs the last `levels` names of its path even if they
 // are there already: a process that was killed may have made them without coming to that.

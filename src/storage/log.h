@@ -40,7 +40,9 @@ struct ReadLimits {
     int64_t end_offset =
         INT64_MAX;  // give entries that lie wholly below this offset (the high watermark)
     uint64_t bytes_max = 1 << 20;  // give no more than this ...
-    bool at_least_one = true;      // ... but the first entry in any case
+    // ... but the first entry in any case, and for that the read waits for memory. Without it, and
+    // for all that comes after the first, it gives less where memory is short.
+    bool at_least_one = true;
 };
 
 struct FoundEntry {

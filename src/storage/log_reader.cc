@@ -93,7 +93,11 @@ Task<Result<ReadResult>> LogReader::read(int64_t offset, ReadLimits limits, Stop
             take_memory(limits, &at, &result);
             break;
         }
-        Run run = co_await try_(run_at(at, stop));
+        // Who holds memory must not wait for more: the others may do the same.
+        const bool waits = limits.at_least_one && result.parts.empty();
+        Result<Run> got = co_await run_at(at, waits ? Memory::kWait : Memory::kNow, stop);
+        if (!got && !waits && got.error().code == ErrorCode::kResourceExhausted) break;
+        const Run run = co_await try_(std::move(got));
         if (run.bytes.empty()) {
             // Retention or a truncation went by. What is gathered is still right.
             if (!result.parts.empty()) break;
@@ -111,7 +115,7 @@ Task<Result<ReadResult>> LogReader::read(int64_t offset, ReadLimits limits, Stop
     co_return result;
 }
 
-Task<Result<LogReader::Run>> LogReader::run_beyond(Position past, StopToken stop) {
+Task<Result<LogReader::Run>> LogReader::run_beyond(Position past, Memory memory, StopToken stop) {
     const int64_t offset = past.offset;
     LogState& state = log_.state();
     const auto after =
@@ -143,17 +147,27 @@ Task<Result<LogReader::Run>> LogReader::run_beyond(Position past, StopToken stop
         bytes += next->length;
         ahead.push_back(*next);
     }
-    co_return co_await load(id, *place, std::move(ahead), stop);
+    co_return co_await load(id, *place, std::move(ahead), memory, stop);
 }
 
 Task<Result<LogReader::Run>> LogReader::load(uint32_t id, RunPlace place,
-                                             std::vector<RunPlace> ahead, StopToken stop) {
+                                             std::vector<RunPlace> ahead, Memory memory,
+                                             StopToken stop) {
     const Segment* segment = log_.state().find_segment(id);
     const std::string path =
         segment_path(store_.options().directory, log_.id(), segment->base.offset, id);
-    const uint64_t length = (ahead.empty() ? place.next() : ahead.back().next()) - place.position;
-    runtime::Reservation reservation =
-        co_await try_(store_.options().memory->reserve(length, stop));
+    uint64_t length = (ahead.empty() ? place.next() : ahead.back().next()) - place.position;
+    runtime::MemoryBudget& budget = *store_.options().memory;
+    std::optional<runtime::Reservation> reserved = budget.reserve_now(length);
+    if (!reserved && !ahead.empty()) {
+        ahead.clear();
+        length = place.length;
+        reserved = budget.reserve_now(length);
+    }
+    if (!reserved && memory == Memory::kNow)
+        co_return fail(ErrorCode::kResourceExhausted, "no memory for a run of a segment just now");
+    if (!reserved) reserved = co_await try_(budget.reserve(length, stop));
+    runtime::Reservation reservation = std::move(*reserved);
     auto pin = co_await store_.files().pin({log_.id(), id}, path,
                                            runtime::kOpenRead | runtime::kOpenWrite);
     if (!pin) {
@@ -235,7 +249,10 @@ Task<Result<std::vector<FoundEntry>>> LogReader::read_entries(Position from,
             }
             break;
         }
-        Run run = co_await try_(run_beyond(at, stop));
+        Result<Run> got =
+            co_await run_beyond(at, entries.empty() ? Memory::kWait : Memory::kNow, stop);
+        if (!got && !entries.empty() && got.error().code == ErrorCode::kResourceExhausted) break;
+        const Run run = co_await try_(std::move(got));
         if (run.bytes.empty()) {
             if (++looks == kLooksMax)
                 co_return fail(ErrorCode::kCorrupt,
@@ -269,7 +286,7 @@ Task<Result<void>> LogReader::replay_from(Position from,
         const std::vector<RunPlace> index = *state.segments[s].index;
         for (const RunPlace& place : index) {
             if (place.end <= from) continue;
-            const Run run = co_await try_(load(id, place, {}, {}));
+            const Run run = co_await try_(load(id, place, {}, Memory::kWait, {}));
             auto view = RunView::parse(run.bytes.bytes(), false);
             CHECK(view.has_value());
             for (uint32_t i = 0; i < view->count(); ++i) {
@@ -342,7 +359,7 @@ Task<Result<std::optional<FoundEntry>>> LogReader::find_timestamp(int64_t timest
         }
         at = std::max(at, run->first.offset);
         const int64_t run_end = run->end.offset;
-        Run loaded_run = co_await try_(run_at(at, {}));
+        Run loaded_run = co_await try_(run_at(at, Memory::kWait, {}));
         if (loaded_run.bytes.empty()) {
             at = std::max(at, state.start_offset);
             continue;
@@ -411,7 +428,7 @@ Task<Result<std::optional<FoundEntry>>> LogReader::search_max_timestamp(int64_t 
             break;
         }
         if (next >= state.start_offset || base < state.start_offset) {
-            Run run = co_await try_(run_at(std::max(next, state.start_offset), {}));
+            Run run = co_await try_(run_at(std::max(next, state.start_offset), Memory::kWait, {}));
             if (!run.bytes.empty()) {
                 int64_t in_run = -1;
                 auto found = search_run(run, end_offset, [&](const EntryInfo& info) {
@@ -421,7 +438,8 @@ Task<Result<std::optional<FoundEntry>>> LogReader::search_max_timestamp(int64_t 
                 });
                 if (found && found->info.max_timestamp_ms >= largest) {
                     largest = found->info.max_timestamp_ms;
-                    best = std::move(found);
+                    // A copy: the run's memory must not be held while the next one is waited for.
+                    best = FoundEntry{found->info, SharedBytes::copy_of(found->payload.bytes())};
                 }
             }
         }

@@ -33,14 +33,16 @@ class LogReader {
         runtime::SharedBytes bytes;
     };
     // The first run that ends beyond `past`, if it begins there or before; past < flushed_end. No
-    // bytes if it went away (truncation, retention) meanwhile.
-    runtime::Task<Result<Run>> run_beyond(Position past, runtime::StopToken stop);
+    // bytes if it went away (truncation, retention) meanwhile. kResourceExhausted: there is no
+    // memory for it, and it must not wait.
+    enum class Memory : uint8_t { kWait, kNow };
+    runtime::Task<Result<Run>> run_beyond(Position past, Memory memory, runtime::StopToken stop);
     // The run that holds the offset.
-    runtime::Task<Result<Run>> run_at(int64_t offset, runtime::StopToken stop) {
-        return run_beyond({offset, UINT32_MAX}, stop);
+    runtime::Task<Result<Run>> run_at(int64_t offset, Memory memory, runtime::StopToken stop) {
+        return run_beyond({offset, UINT32_MAX}, memory, stop);
     }
     runtime::Task<Result<Run>> load(uint32_t segment, RunPlace place, std::vector<RunPlace> ahead,
-                                    runtime::StopToken stop);
+                                    Memory memory, runtime::StopToken stop);
     // Adds entries to the result; false when a limit was reached.
     bool take_run(const Run& run, const ReadLimits& limits, int64_t* at, ReadResult* result);
     bool take_memory(const ReadLimits& limits, int64_t* at, ReadResult* result);

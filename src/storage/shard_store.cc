@@ -59,7 +59,8 @@ ShardStore::ShardStore(StoreOptions options, Layout layout, uint32_t shard)
       committer_(*this),
       handover_(*this),
       checkpointer_(*this),
-      retention_(*this) {}
+      retention_(*this),
+      sweeper_(*this) {}
 
 ShardStore::~ShardStore() = default;
 
@@ -82,6 +83,8 @@ Task<Result<void>> ShardStore::open() {
     checkpointer_.start(recovered.header.journal_id);
     committer_.start(durable_block);
     opened_ = true;
+    options_.memory->set_reclaimer(Shard::current().id(),
+                                   [this](uint64_t bytes) { return cache_.reclaim(bytes); });
     std::vector<LogId> rebuild;
     for (auto& [id, log] : recovered.logs) {
         auto replay = std::make_unique<RecoveredState>();
@@ -104,13 +107,11 @@ Task<Result<void>> ShardStore::open() {
         ++metrics_.logs;
     }
     for (const LogId id : rebuild) co_await try_(find_log(id)->rebuild_replay());
-    options_.memory->set_reclaimer(Shard::current().id(),
-                                   [this](uint64_t bytes) { return cache_.reclaim(bytes); });
     commit_scope_.spawn(committer_.run(commit_scope_.stop_token()), WorkClass::kProduce);
     spawn_background(prepare_journal());
     spawn_background(maintain());
     spawn_background(retention_.run());
-    spawn_background(sweep());
+    spawn_background(sweeper_.run());
     Shard::current().log().info("storage", "shard open",
                                 "shard={} logs={} blocks_replayed={} ms={}", shard_, logs_.size(),
                                 blocks, (Shard::current().now() - begin).count() / 1'000'000);
@@ -341,7 +342,6 @@ Task<void> ShardStore::delete_segments(LogId id, std::vector<Segment> segments,
 }
 
 Task<void> ShardStore::delete_segment_file(LogId id, const Segment* segment) {
-    // Few at a time: deleting frees blocks in the file system's journal, which the commits share.
     auto units = co_await deletes_.acquire(1);
     co_await files_.forget({id, segment->id});
     (void)co_await runtime::unlink_file(
@@ -360,28 +360,6 @@ Task<void> ShardStore::delete_log_directory(LogId id) {
     for (const std::string& name : *names)
         (void)co_await runtime::unlink_file(directory + "/" + name);
     (void)co_await runtime::remove_directory(directory);
-}
-
-// Directories of logs that are not there any more: their removal was cut short by a crash.
-Task<void> ShardStore::sweep() {
-    const std::string root = logs_directory(options_.directory);
-    auto fans = co_await runtime::list_directory(root);
-    if (!fans) co_return;
-    for (const std::string& fan : *fans) {
-        auto names = co_await runtime::list_directory(root + "/" + fan);
-        if (!names) continue;
-        for (const std::string& name : *names) {
-            LogId id;
-            if (stopping_ || failed()) co_return;
-            if (!parse_log_directory_name(name, &id) || owner_of(id, layout_.shards) != shard_ ||
-                find_log(id) != nullptr)
-                continue;
-            auto units = co_await deletes_.acquire(1);
-            // A log may have been made since the names were read; an id is never used again, so one
-            // that is gone stays gone.
-            if (find_log(id) == nullptr) co_await delete_log_directory(id);
-        }
-    }
 }
 
 }  // namespace weir::storage

@@ -24,6 +24,7 @@
 #include "storage/retention.h"
 #include "storage/segment_files.h"
 #include "storage/store.h"
+#include "storage/sweeper.h"
 
 namespace weir::storage {
 
@@ -82,6 +83,9 @@ class ShardStore final : public Store {
     Handover& handover() { return handover_; }
     Admission& admission() { return admission_; }
     Checkpointer& checkpoints() { return checkpointer_; }
+    const Sweeper& sweeper() const { return sweeper_; }
+    // Few at a time: deleting frees blocks in the file system's journal, which the commits share.
+    runtime::Semaphore& deletes() { return deletes_; }
     PartitionLog* find_log(LogId id);
     std::map<LogId, std::unique_ptr<PartitionLog>>& all_logs() { return logs_; }
 
@@ -108,7 +112,6 @@ class ShardStore final : public Store {
 
   private:
     runtime::Task<void> maintain();
-    runtime::Task<void> sweep();
     runtime::Task<void> prepare_journal();
     runtime::Task<void> delete_segments(LogId log, std::vector<Segment> segments,
                                         uint64_t after_records);
@@ -133,6 +136,7 @@ class ShardStore final : public Store {
     Handover handover_;
     Checkpointer checkpointer_;
     Retention retention_;
+    Sweeper sweeper_;
     std::map<LogId, std::unique_ptr<PartitionLog>> logs_;
     runtime::WaitQueue maintenance_wake_;
     bool maintenance_due_ = false;

@@ -14,8 +14,9 @@ struct StorageBugs {
     bool skip_directory_sync = false;  // new segment and checkpoint names are not synced
     bool acknowledge_bypass_before_segment_flush = false;
     bool truncate_suffix_in_memory_only = false;
-    bool forget_hard_state = false;  // a vote is not written
-    bool stale_state_blob = false;   // a checkpoint's state covers less than it says
+    bool forget_hard_state = false;     // a vote is not written
+    bool stale_state_blob = false;      // a checkpoint's state covers less than it says
+    bool leave_stray_segments = false;  // segment files that no log knows stay for ever
 
     bool operator==(const StorageBugs&) const = default;
 };

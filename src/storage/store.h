@@ -35,6 +35,7 @@ struct StoreOptions {
     uint64_t read_ahead_bytes = 1u << 20;
     uint32_t open_segments_max = 256;  // of one shard, beside those in use
     int64_t retention_check_ms = 30'000;
+    int64_t sweep_delay_ms = 2'000;  // after the start: what a crash left behind is no hurry
     // A failed flush or journal write: the node must stop (its data may be gone already). Called
     // once, on the shard.
     std::function<void(const Error&)> on_fatal;
@@ -55,6 +56,7 @@ struct StoreMetrics {
     uint64_t cache_misses = 0;
     uint64_t checkpoints = 0;
     uint64_t corruptions = 0;
+    uint64_t swept_files = 0;  // left behind by a crash
     uint64_t unflushed_bytes = 0;
     uint64_t cache_bytes = 0;
     uint64_t logs = 0;

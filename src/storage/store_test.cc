@@ -932,5 +932,100 @@ TEST_F(StoreTest, a_failed_flush_stops_the_store_and_is_told_once) {
     EXPECT_EQ(told, 1);
 }
 
+TEST_F(StoreTest, what_a_crash_left_behind_is_deleted_after_the_next_start) {
+    options.sweep_delay_ms = 1000;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 64_KiB}));
+        co_await append_many(log, 200, 2000);
+        (void)must(co_await store.create_log({8}, {}));
+    });
+    const std::string directory = log_directory("/data", {7});
+    const auto names = [&] {
+        std::vector<std::string> found;
+        EXPECT_EQ(node.disk().list(directory, &found), 0);
+        return found;
+    };
+    const std::vector<std::string> right = names();
+    ASSERT_GT(right.size(), 2u);
+    int64_t base = -1;
+    uint32_t segment = 0;
+    EXPECT_TRUE(parse_segment_name(right[1], &base, &segment));
+    EXPECT_EQ(segment_path("/data", {7}, base, segment), directory + "/" + right[1]);
+    // A truncated segment whose deletion was cut short, one that was made and never noted, the
+    // directory of a log that was removed; and a file that is not ours to judge.
+    const std::string foreign = directory + "/notes.txt";
+    const std::string removed_log = segment_path("/data", {9}, 0, 1);
+    sim::run_on(world, node, [&](Shard&) -> Task<void> {
+        must(co_await runtime::make_directories(log_directory("/data", {9})));
+        for (const std::string& path :
+             {segment_path("/data", {7}, base + 1, segment), segment_path("/data", {7}, 200, 1000),
+              foreign, removed_log}) {
+            runtime::File file = must(co_await runtime::File::open(
+                path, {.flags = runtime::kOpenWrite | runtime::kOpenCreate}));
+            must(co_await file.close());
+        }
+    });
+    ASSERT_EQ(names().size(), right.size() + 3);
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        CHECK(log != nullptr);
+        EXPECT_EQ(names().size(), right.size() + 3);
+        (void)co_await runtime::sleep_for(5s);
+        std::vector<std::string> expected = right;
+        expected.emplace_back("notes.txt");
+        EXPECT_EQ(names(), expected);
+        std::vector<std::string> none;
+        EXPECT_NE(node.disk().list(log_directory("/data", {9}), &none), 0);
+        EXPECT_EQ(must(co_await read_and_check(log, 0, 200)), 200);
+    });
+}
+
+TEST_F(StoreTest, a_read_gives_what_it_has_rather_than_wait_for_memory_that_it_holds) {
+    options.unflushed_bytes_max = 256_KiB;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        co_await append_many(log, 400, 2000);
+    });
+    // One run has room, two have not.
+    runtime::MemoryBudget little(100_KiB);
+    options.memory = &little;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        CHECK(log != nullptr);
+        EXPECT_EQ(must(co_await read_and_check(log, 0, 400, 10_MiB)), 400);
+        const ReadResult held = must(co_await log->read(0, {.bytes_max = 10_MiB}, {}));
+        EXPECT_FALSE(held.parts.empty());
+        const ReadResult more =
+            must(co_await log->read(200, {.bytes_max = 10_MiB, .at_least_one = false}, {}));
+        EXPECT_EQ(more.size, 0u);
+        EXPECT_EQ(more.next_offset, 200);
+    });
+    EXPECT_EQ(little.used(), 0u);
+}
+
+TEST_F(ManyShards, memory_that_another_shards_cache_holds_comes_back) {
+    options.unflushed_bytes_max = 256_KiB;
+    run_on_shards(2, [&](StoreSet& set) -> Task<void> {
+        for (const uint64_t id : {2, 3}) {
+            co_await runtime::on(owner_of({id}, 2), [&set, id]() -> Task<void> {
+                co_await append_many(must(co_await set.local().create_log({id}, {})), 400, 2000);
+            });
+        }
+    });
+    runtime::MemoryBudget little(200_KiB);
+    options.memory = &little;
+    run_on_shards(2, [&](StoreSet& set) -> Task<void> {
+        for (const uint64_t id : {2, 3, 2}) {
+            co_await runtime::on(owner_of({id}, 2), [&set, id]() -> Task<void> {
+                Log* log = set.local().find({id});
+                CHECK(log != nullptr);
+                EXPECT_EQ(must(co_await read_and_check(log, 0, 400)), 400);
+                EXPECT_GT(set.local().metrics().cache_bytes, 0u);
+            });
+        }
+    });
+}
+
 }  // namespace
+
 }  // namespace weir::storage

@@ -109,6 +109,7 @@ inline StoreOptions small_options(runtime::MemoryBudget* memory) {
     options.cache_bytes_max = 256_KiB;
     options.read_ahead_bytes = 64_KiB;
     options.retention_check_ms = 1000;
+    options.sweep_delay_ms = 0;
     return options;
 }
 

@@ -1,0 +1,131 @@
+#include "storage/sweeper.h"
+
+#include <algorithm>
+
+#include "runtime/file.h"
+#include "runtime/shard.h"
+#include "storage/layout.h"
+#include "storage/shard_store.h"
+
+namespace weir::storage {
+
+using runtime::Task;
+
+namespace {
+
+constexpr Duration kAgain = 1s;  // a log that was busy is looked at again after
+
+struct SegmentName {
+    std::string name;
+    int64_t base_offset = 0;
+    uint32_t segment = 0;
+};
+
+bool knows(const LogState& state, const SegmentName& file) {
+    return std::ranges::any_of(state.segments, [&](const Segment& segment) {
+        return segment.id == file.segment && segment.base.offset == file.base_offset;
+    });
+}
+
+std::vector<SegmentName> strays_among(const std::vector<std::string>& names,
+                                      const LogState& state) {
+    std::vector<SegmentName> strays;
+    for (const std::string& name : names) {
+        SegmentName file{.name = name};
+        if (parse_segment_name(name, &file.base_offset, &file.segment) && !knows(state, file))
+            strays.push_back(std::move(file));
+    }
+    return strays;
+}
+
+}  // namespace
+
+Task<void> Sweeper::run() {
+    const runtime::StopToken stop = store_.stop_token();
+    const std::string root = logs_directory(store_.options().directory);
+    auto slept = co_await runtime::sleep_for(
+        std::chrono::milliseconds(store_.options().sweep_delay_ms), stop);
+    auto fans = co_await runtime::list_directory(root);
+    if (!slept || !fans) co_return;
+    std::vector<LogId> busy;
+    for (const std::string& fan : *fans) {
+        auto names = co_await runtime::list_directory(root + "/" + fan);
+        if (!names) continue;
+        for (const LogId id : logs_in(*names)) {
+            if (stop.stop_requested() || store_.failed()) co_return;
+            if (!co_await sweep_log(id)) busy.push_back(id);
+        }
+    }
+    while (!busy.empty()) {
+        if (!co_await runtime::sleep_for(kAgain, stop) || store_.failed()) co_return;
+        for (const LogId id : std::exchange(busy, {})) {
+            if (!co_await sweep_log(id)) busy.push_back(id);
+        }
+    }
+    done_ = true;
+    if (const uint64_t files = store_.counters().swept_files; files > 0) {
+        runtime::Shard::current().log().info("storage", "what a crash left behind is deleted",
+                                             "shard={} files={}", store_.shard(), files);
+    }
+}
+
+std::vector<LogId> Sweeper::logs_in(const std::vector<std::string>& names) const {
+    std::vector<LogId> ids;
+    for (const std::string& name : names) {
+        LogId id;
+        if (parse_log_directory_name(name, &id) &&
+            owner_of(id, store_.layout().shards) == store_.shard())
+            ids.push_back(id);
+    }
+    return ids;
+}
+
+Task<bool> Sweeper::sweep_log(LogId id) {
+    PartitionLog* log = store_.find_log(id);
+    if (log == nullptr) {
+        auto units = co_await store_.deletes().acquire(1);
+        // It may have been made since the names were read; an id is never used again, so one that
+        // is gone stays gone.
+        if (store_.find_log(id) == nullptr) co_await remove_directory(id);
+        co_return true;
+    }
+    auto inside = log->gate().try_enter();
+    if (!inside || store_.bugs().leave_stray_segments) co_return true;  // removal takes all of it
+    const std::string directory = log_directory(store_.options().directory, id);
+    const auto names = co_await runtime::list_directory(directory);
+    if (!names) co_return true;  // there is none yet
+    const LogState& state = log->state();
+    const std::vector<SegmentName> strays = strays_among(*names, state);
+    if (strays.empty()) co_return true;
+    // A file that was let go of a moment ago is needed until the record of that is durable.
+    if (!co_await log->wait_records(log->records_queued())) co_return true;
+    bool all = true;
+    for (const SegmentName& stray : strays) {
+        auto units = co_await store_.deletes().acquire(1);
+        if (knows(state, stray)) continue;
+        // Numbers are used once, so a file of an old number is nobody's. One of a number to come
+        // may be in the making, or may be made while it is deleted.
+        const bool to_come = stray.segment >= state.next_segment;
+        if (to_come && (log->moving() || log->held())) {
+            all = false;
+            continue;
+        }
+        if (to_come) log->set_moving(true);
+        const auto removed = co_await runtime::unlink_file(directory + "/" + stray.name);
+        if (to_come) log->set_moving(false);
+        if (removed) ++store_.counters().swept_files;
+    }
+    co_return all;
+}
+
+Task<void> Sweeper::remove_directory(LogId id) {
+    const std::string directory = log_directory(store_.options().directory, id);
+    auto names = co_await runtime::list_directory(directory);
+    if (!names) co_return;
+    for (const std::string& name : *names) {
+        if (co_await runtime::unlink_file(directory + "/" + name)) ++store_.counters().swept_files;
+    }
+    (void)co_await runtime::remove_directory(directory);
+}
+
+}  // namespace weir::storage
