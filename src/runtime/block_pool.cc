@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdlib>
@@ -18,6 +19,11 @@ constexpr size_t kPage = 4096;
 // time.
 constexpr size_t kClasses = 8;
 
+size_t class_of(size_t size) {
+    return static_cast<size_t>(std::bit_width((size - 1) / kBlockBytesMin));
+}
+size_t class_bytes(size_t size_class) { return kBlockBytesMin << size_class; }
+
 struct FreeBlock {
     FreeBlock* next;
 };
@@ -25,7 +31,11 @@ struct FreeBlock {
 struct Pool {
     std::mutex mutex;
     std::array<FreeBlock*, kClasses> free{};
+    std::array<size_t, kClasses> idle{};  // bytes of each class
     size_t idle_bytes = 0;
+
+    uint8_t* take(size_t size_class);
+    void put(size_t size_class, uint8_t* block);
 };
 
 Pool& pool() {
@@ -33,10 +43,22 @@ Pool& pool() {
     return instance;
 }
 
-size_t class_of(size_t size) {
-    return static_cast<size_t>(std::bit_width((size - 1) / kBlockBytesMin));
+uint8_t* Pool::take(size_t size_class) {
+    FreeBlock* block = free[size_class];
+    if (block == nullptr) return nullptr;
+    free[size_class] = block->next;
+    idle[size_class] -= class_bytes(size_class);
+    idle_bytes -= class_bytes(size_class);
+    return reinterpret_cast<uint8_t*>(block);
 }
-size_t class_bytes(size_t size_class) { return kBlockBytesMin << size_class; }
+
+void Pool::put(size_t size_class, uint8_t* block) {
+    auto* freed = reinterpret_cast<FreeBlock*>(block);
+    freed->next = free[size_class];
+    free[size_class] = freed;
+    idle[size_class] += class_bytes(size_class);
+    idle_bytes += class_bytes(size_class);
+}
 
 uint8_t* map(size_t size) {
     void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -55,11 +77,7 @@ uint8_t* allocate(size_t size) {
     Pool& shared = pool();
     {
         const std::lock_guard lock(shared.mutex);
-        if (FreeBlock* block = shared.free[size_class]) {
-            shared.free[size_class] = block->next;
-            shared.idle_bytes -= class_bytes(size_class);
-            return reinterpret_cast<uint8_t*>(block);
-        }
+        if (uint8_t* block = shared.take(size_class)) return block;
     }
     return map(class_bytes(size_class));
 }
@@ -68,17 +86,25 @@ void free(uint8_t* block, size_t size) {
     const size_t size_class = class_of(size);
     if (size_class >= kClasses) return unmap(block, round_up(size, kPage));
     Pool& shared = pool();
+    size_t unmap_bytes = class_bytes(size_class);
     {
         const std::lock_guard lock(shared.mutex);
         if (shared.idle_bytes + class_bytes(size_class) <= kIdleBytesMax) {
-            auto* freed = reinterpret_cast<FreeBlock*>(block);
-            freed->next = shared.free[size_class];
-            shared.free[size_class] = freed;
-            shared.idle_bytes += class_bytes(size_class);
+            shared.put(size_class, block);
             return;
         }
+        // The class with the most gives way, so that blocks of a size that nobody wants any more
+        // do not keep out those that come and go.
+        const auto most =
+            static_cast<size_t>(std::ranges::max_element(shared.idle) - shared.idle.begin());
+        if (most != size_class && class_bytes(most) >= class_bytes(size_class)) {
+            uint8_t* other = shared.take(most);
+            shared.put(size_class, block);
+            block = other;
+            unmap_bytes = class_bytes(most);
+        }
     }
-    unmap(block, class_bytes(size_class));
+    unmap(block, unmap_bytes);
 }
 
 size_t idle_bytes() {

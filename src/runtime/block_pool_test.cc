@@ -47,6 +47,20 @@ TEST(BlockPool, a_freed_block_is_used_again) {
     block_pool::free(again, 120'000);
 }
 
+TEST(BlockPool, blocks_that_come_and_go_are_kept_before_larger_ones_that_nobody_wants) {
+    constexpr size_t kLarge = 1 << 20;
+    constexpr size_t kSmall = 100'000;
+    std::vector<uint8_t*> large;
+    for (size_t bytes = 0; bytes <= block_pool::kIdleBytesMax; bytes += kLarge)
+        large.push_back(block_pool::allocate(kLarge));
+    uint8_t* small = block_pool::allocate(kSmall);
+    for (uint8_t* block : large) block_pool::free(block, kLarge);
+    block_pool::free(small, kSmall);
+    EXPECT_EQ(block_pool::allocate(kSmall), small);
+    block_pool::free(small, kSmall);
+    EXPECT_LE(block_pool::idle_bytes(), block_pool::kIdleBytesMax);
+}
+
 TEST(BlockPool, a_block_may_be_freed_on_another_thread) {
     std::vector<std::thread> threads;
     for (int t = 0; t < 4; ++t) {
