@@ -12,8 +12,6 @@ namespace weir::storage {
 using runtime::Task;
 using runtime::try_;
 
-namespace {}  // namespace
-
 void Committer::start(uint64_t durable_block) {
     durable_block_ = durable_block;
     memory_ = runtime::IoBuffer::allocate(store_.limits().block_bytes_max);
@@ -21,7 +19,11 @@ void Committer::start(uint64_t durable_block) {
 
 void Committer::enqueue(PartitionLog& log) {
     if (!log.commit_hook.linked()) queue_.push_back(log.commit_hook);
-    work_.notify_one();
+    if (busy_) {
+        stage(log);
+    } else {
+        work_.notify_one();
+    }
 }
 
 Task<void> Committer::run(runtime::StopToken stop) {
@@ -84,11 +86,14 @@ bool Committer::collect_from(PartitionLog& log) {
     size_t taken = 0;
     if (log.pending_entries() > 0) {
         const bool large =
-            log.pending_bytes() >= store_.limits().bypass_bytes_min ||
+            log.pending_bytes() >= store_.limits().bypass_bytes_min || !log.staged.runs.empty() ||
             !store_.limits().fits_inline(log.state().memory[log.first_pending()].payload.size());
         log.streaming = large;
         const Bypass bypass = large ? try_bypass(log, &item, &taken) : Bypass::kInline;
-        if (bypass == Bypass::kInline) taken = add_entries(log, &item);
+        if (bypass == Bypass::kInline) {
+            log.staged = {};
+            taken = add_entries(log, &item);
+        }
     }
     builder_.end_group();
     if (taken == 0 && record_count == 0)
@@ -99,6 +104,32 @@ bool Committer::collect_from(PartitionLog& log) {
     items_.push_back(std::move(item));
     return bypassing || log.pending_entries() == 0 ||
            builder_.room() > store_.limits().inline_bytes_max;
+}
+
+// A run costs a copy and a checksum of its bytes: time that the disk would otherwise stand still
+// between two commits. Only behind a bypass: then it is known where the next one goes, and that it
+// begins with the first entry that waits.
+void Committer::stage(PartitionLog& log) {
+    StagedRuns& staged = log.staged;
+    if (!log.bypassing() || log.held() ||
+        log.pending_bytes() - staged.payload_bytes < store_.limits().stage_bytes ||
+        log.pending_bytes() > store_.options().commit_bytes_max / 2)
+        return;
+    const LogState& state = log.state();
+    const Segment& segment = state.segments.back();
+    const RunPlan plan =
+        plan_runs(state.memory, log.first_pending() + staged.entries, state.memory.size(),
+                  store_.limits().run_bytes, staged.next_position);
+    if (segment.id != staged.segment || staged.next_position + plan.length > segment.allocated)
+        return;
+    for (const PlannedRun& planned : plan.runs) {
+        staged.runs.push_back(
+            build_planned_run(*store_.options().memory, state, staged.segment, planned, true));
+    }
+    staged.next_position += plan.length;
+    staged.length += plan.length;
+    staged.entries = log.pending_entries();
+    staged.payload_bytes = log.pending_bytes();
 }
 
 size_t Committer::add_entries(PartitionLog& log, Item* item) {
@@ -140,19 +171,25 @@ Committer::Bypass Committer::try_bypass(PartitionLog& log, Item* item, size_t* t
             break;
         pending_bytes += size;
     }
-    RunPlan plan = plan_runs(state.memory, entries, store_.limits().run_bytes,
-                             segment == nullptr ? 0 : segment->data_end);
+    if (!log.staged.fit(state, entries)) log.staged = {};
+    const uint64_t position = segment == nullptr ? 0 : segment->data_end + log.staged.length;
+    RunPlan plan;
+    if (log.staged.entries < entries) {
+        plan = plan_runs(state.memory, log.staged.entries, entries, store_.limits().run_bytes,
+                         position);
+    }
+    const uint64_t length = log.staged.length + plan.length;
     // An open segment, with room in its file and below its largest size.
     uint64_t room = 0;
     const bool has_place =
         segment != nullptr &&
-        (segment->data_end == 0 || segment->data_end + plan.length <= log.config().segment_bytes);
+        (segment->data_end == 0 || segment->data_end + length <= log.config().segment_bytes);
     if (has_place && segment->allocated > segment->data_end) {
         item->segment = store_.files().try_pin({log.id(), segment->id});
         if (item->segment) room = segment->allocated - segment->data_end;
     }
-    store_.handover().bypass_needs(log, room, plan.length);
-    if (room < plan.length) {
+    store_.handover().bypass_needs(log, room, length);
+    if (room < length) {
         item->segment.release();
         return Bypass::kInline;
     }
@@ -163,14 +200,19 @@ Committer::Bypass Committer::try_bypass(PartitionLog& log, Item* item, size_t* t
                               entry.payload.bytes().first(entry.summary_bytes));
     }
     if (!store_.bugs().lose_run_record)
-        item->notes_at = builder_.reserve_runs(static_cast<uint32_t>(plan.runs.size()));
+        item->notes_at =
+            builder_.reserve_runs(static_cast<uint32_t>(log.staged.runs.size() + plan.runs.size()));
     item->segment_id = segment->id;
+    item->runs = std::move(log.staged.runs);
+    const uint64_t staged_bytes = log.staged.payload_bytes;
     item->plan = std::move(plan);
+    log.staged = {.segment = segment->id, .next_position = segment->data_end + length};
     item->bytes = pending_bytes;
     item->end = state.memory[entries - 1].info.end();
     *taken = entries - first_pending;
     bypass_budget_ -= std::min(bypass_budget_, pending_bytes);
     store_.counters().bypass_bytes += pending_bytes;
+    store_.counters().staged_bytes += staged_bytes;
     return Bypass::kTaken;
 }
 
@@ -214,17 +256,23 @@ Task<void> write_part(runtime::File* file, uint64_t position, Bytes bytes,
 Task<Result<void>> Committer::write_beside_runs() {
     Result<void> result;
     runtime::Scope writes;
+    bool busy = false;
     for (Item& item : items_) {
-        item.runs.reserve(item.plan.runs.size());
+        item.runs.reserve(item.runs.size() + item.plan.runs.size());
+        const auto write = [&](const BuiltRun& run) {
+            const auto index = static_cast<size_t>(&run - item.runs.data());
+            if (item.notes_at != 0)
+                builder_.set_run(item.notes_at + index * kRunNoteBytes, run.note);
+            writes.spawn(
+                write_part(&item.segment.file(), run.note.position, run.buffer.filled(), &result));
+        };
+        for (const BuiltRun& run : item.runs) write(run);
+        busy |= !item.runs.empty();
         for (const PlannedRun& planned : item.plan.runs) {
+            if (std::exchange(busy, true)) co_await runtime::yield();
             item.runs.push_back(build_planned_run(*store_.options().memory, item.log->state(),
                                                   item.segment_id, planned, true));
-            const BuiltRun& run = item.runs.back();
-            if (item.notes_at != 0)
-                builder_.set_run(item.notes_at + (item.runs.size() - 1) * kRunNoteBytes, run.note);
-            writes.spawn(
-                write_part(&item.segment.file(), planned.position, run.buffer.filled(), &result));
-            co_await runtime::yield();
+            write(item.runs.back());
         }
     }
     JournalWriter& journal = store_.journal();

@@ -1,8 +1,9 @@
 // Group commit. One loop a shard: it collects what waits in all logs into one block of the journal,
 // writes it, flushes, tells the logs; what arrives meanwhile is the next block. A log with much to
-// write goes straight to its segment in the same commit, and the block holds a reference. A commit
-// is durable as a whole: nothing of it is acknowledged before the block, and every run that it
-// refers to, are flushed. Recovery relies on it.
+// write goes straight to its segment in the same commit, and the block holds a reference; while
+// that is in flight, what comes next of the stream is laid out as runs already. A commit is durable
+// as a whole: nothing of it is acknowledged before the block, and every run that it refers to, are
+// flushed. Recovery relies on it.
 #pragma once
 
 #include <vector>
@@ -53,10 +54,10 @@ class Committer {
         // What bypasses the journal.
         SegmentFiles::Pin segment;
         uint32_t segment_id = 0;
-        RunPlan plan;
-        size_t notes_at = 0;  // in the block
-        std::vector<BuiltRun> runs;
-        bool bypasses() const { return !plan.runs.empty(); }
+        std::vector<BuiltRun> runs;  // those that were laid out ahead; the others follow them
+        RunPlan plan;                // ... of the others
+        size_t notes_at = 0;         // in the block
+        bool bypasses() const { return !runs.empty() || !plan.runs.empty(); }
     };
 
     void collect();
@@ -66,6 +67,8 @@ class Committer {
     // Lays the log's entries out as runs of its active segment; gives how many of those that wait
     // were taken.
     Bypass try_bypass(PartitionLog& log, Item* item, size_t* taken);
+    // Lays out what waits in a stream while its last commit is on its way.
+    void stage(PartitionLog& log);
     size_t add_entries(PartitionLog& log, Item* item);
     runtime::Task<Result<void>> write_and_flush();
     runtime::Task<Result<void>> write_beside_runs();

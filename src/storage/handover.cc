@@ -137,11 +137,11 @@ Task<Result<void>> Handover::move_durable(PartitionLog* log) {
             state.memory, target, std::min(kWriteBytesMax, space), store_.limits().run_bytes);
         CHECK(entries > 0);
         // The position is known when the segment is; the plan only needs it then.
-        uint64_t length = plan_runs(state.memory, entries, store_.limits().run_bytes, 0).length;
+        uint64_t length = plan_runs(state.memory, 0, entries, store_.limits().run_bytes, 0).length;
         SegmentFiles::Pin pin = co_await try_(prepare_segment(log, length));
         const uint32_t segment = state.active()->id;
-        const RunPlan plan =
-            plan_runs(state.memory, entries, store_.limits().run_bytes, state.active()->data_end);
+        const RunPlan plan = plan_runs(state.memory, 0, entries, store_.limits().run_bytes,
+                                       state.active()->data_end);
         std::vector<BuiltRun> runs;
         for (const PlannedRun& planned : plan.runs) {
             runs.push_back(

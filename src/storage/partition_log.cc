@@ -160,6 +160,7 @@ void PartitionLog::committed(Position durable_end, uint64_t records) {
 }
 
 void PartitionLog::commit_failed(const Error& error) {
+    staged = {};
     in_commit_ = false;
     in_commit_bytes_ = 0;
     if (std::exchange(bypassing_, false)) moving_ = false;
@@ -224,6 +225,7 @@ void PartitionLog::release_hold() {
 }
 
 void PartitionLog::drop_pending_beyond(Position end) {
+    staged = {};
     uint64_t dropped = 0;
     const size_t before = pending_entries_;
     for (size_t i = state_.memory.size();

@@ -9,12 +9,13 @@
 #include <vector>
 
 #include "base/intrusive_list.h"
+#include "runtime/milestones.h"
 #include "runtime/scope.h"
 #include "runtime/wait.h"
 #include "storage/checkpoint_format.h"
 #include "storage/log.h"
 #include "storage/log_state.h"
-#include "runtime/milestones.h"
+#include "storage/run_plan.h"
 
 namespace weir::storage {
 
@@ -110,6 +111,7 @@ class PartitionLog final : public Log {
     void commit_failed(const Error& error);
 
     bool in_commit() const { return in_commit_; }
+    bool bypassing() const { return bypassing_; }
     // Until it is in no commit and nobody writes to its segment.
     runtime::Task<void> wait_quiet();
     // Reads what recovery has to tell from the segments, where the journal does not reach back to
@@ -145,6 +147,7 @@ class PartitionLog final : public Log {
     // Its last commit was as large as a bypass: the next one will be too, and takes what is in
     // memory along. A hand-over would only stand in its way.
     bool streaming = false;
+    StagedRuns staged;             // by the commit loop
     int64_t next_sequential = -1;  // where a read would go on that follows the last one
 
   private:

@@ -36,20 +36,20 @@ class Cutter {
 
 }  // namespace
 
-RunPlan plan_runs(const EntryQueue& memory, size_t entries, uint64_t run_bytes, uint64_t position) {
-    CHECK(entries > 0);
+RunPlan plan_runs(const EntryQueue& memory, size_t begin, size_t end, uint64_t run_bytes,
+                  uint64_t position) {
+    CHECK(begin < end);
     RunPlan plan;
     Cutter cutter(run_bytes);
-    size_t begin = 0;
-    const auto close = [&](size_t end, uint64_t length) {
-        plan.runs.push_back({begin, end, position + plan.length, length});
+    const auto close = [&](size_t next, uint64_t length) {
+        plan.runs.push_back({begin, next, position + plan.length, length});
         plan.length += length;
-        begin = end;
+        begin = next;
     };
-    for (size_t i = 0; i < entries; ++i) {
+    for (size_t i = begin; i < end; ++i) {
         if (cutter.add(memory[i].payload.size())) close(i, cutter.closed());
     }
-    close(entries, cutter.open());
+    close(end, cutter.open());
     CHECK(plan.length == cutter.length());
     return plan;
 }
@@ -63,6 +63,14 @@ size_t entries_that_fit(const EntryQueue& memory, Position end, uint64_t length_
         if (entries > 0 && cutter.length() > length_max) break;
     }
     return entries;
+}
+
+bool StagedRuns::fit(const LogState& log, size_t entries_max) const {
+    if (runs.empty() || entries > entries_max || log.segments.empty()) return false;
+    const Segment& last = log.segments.back();
+    return !last.full && last.id == segment && last.data_end == runs.front().note.position &&
+           log.memory.front().info.first == runs.front().note.first &&
+           log.memory[entries - 1].info.end() == runs.back().note.end;
 }
 
 BuiltRun build_planned_run(runtime::MemoryBudget& budget, const LogState& log, uint32_t segment,

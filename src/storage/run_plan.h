@@ -17,13 +17,14 @@ struct PlannedRun {
     uint64_t length = 0;
 };
 
-// The first entries of a log's memory as runs back to back.
+// Entries of a log's memory as runs back to back.
 struct RunPlan {
     std::vector<PlannedRun> runs;
     uint64_t length = 0;
 };
 // A run is closed when its payloads reach `run_bytes`: what a cold read loads and verifies at once.
-RunPlan plan_runs(const EntryQueue& memory, size_t entries, uint64_t run_bytes, uint64_t position);
+RunPlan plan_runs(const EntryQueue& memory, size_t begin, size_t end, uint64_t run_bytes,
+                  uint64_t position);
 // As many entries below `end` as fit `length_max`, one at least.
 size_t entries_that_fit(const EntryQueue& memory, Position end, uint64_t length_max,
                         uint64_t run_bytes);
@@ -38,6 +39,22 @@ struct BuiltRun {
         return keep ? std::move(buffer).share() : runtime::SharedBytes();
     }
 };
+
+// Runs of a stream that are laid out before the commit that writes them: while the commit before is
+// on its way to the disk. They follow that one's in the segment, and hold the first of the entries
+// that wait. Nothing of it is on the disk: it may be dropped at any time.
+struct StagedRuns {
+    uint32_t segment = 0;
+    uint64_t next_position = 0;
+    std::vector<BuiltRun> runs;
+    size_t entries = 0;
+    uint64_t payload_bytes = 0;
+    uint64_t length = 0;
+    // What the runs hold are the first entries in memory, and they would go where they were laid
+    // out for.
+    bool fit(const LogState& log, size_t entries_max) const;
+};
+
 BuiltRun build_planned_run(runtime::MemoryBudget& budget, const LogState& log, uint32_t segment,
                            const PlannedRun& planned, bool bypass);
 

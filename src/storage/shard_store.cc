@@ -37,6 +37,7 @@ StoreLimits limits_of(const StoreOptions& options) {
                                       round_down(options.journal_file_bytes / 2, kPage));
     limits.inline_bytes_max = limits.block_bytes_max / 2;
     limits.bypass_bytes_min = std::min(options.bypass_bytes_min, limits.inline_bytes_max);
+    limits.stage_bytes = limits.bypass_bytes_min / 2;
     limits.run_bytes = std::min(kRunBytes, std::max(options.unflushed_bytes_max / 4, kPage));
     limits.handover_bytes =
         std::max(limits.run_bytes, std::min(kHandoverBytes, options.unflushed_bytes_max / 8));

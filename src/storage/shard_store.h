@@ -36,6 +36,7 @@ struct StoreLimits {
     uint64_t block_bytes_max;   // of one journal block
     uint64_t inline_bytes_max;  // of one entry with its header in a block
     uint64_t bypass_bytes_min;
+    uint64_t stage_bytes;       // a stream that has so much waiting lays it out ahead of its commit
     uint64_t run_bytes;         // a run is closed when its payloads reach this
     uint64_t handover_bytes;    // a log that has so much in memory hands it over: a flush each
     uint64_t checkpoint_bytes;  // of journal between two checkpoints

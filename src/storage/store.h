@@ -49,6 +49,7 @@ struct StoreMetrics {
     uint64_t journal_commits = 0;
     uint64_t journal_bytes = 0;
     uint64_t bypass_bytes = 0;
+    uint64_t staged_bytes = 0;  // ... of them: laid out while the commit before was in flight
     uint64_t handed_over_bytes = 0;
     uint64_t segment_reads = 0;
     uint64_t segment_read_bytes = 0;

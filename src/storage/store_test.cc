@@ -120,6 +120,50 @@ TEST_F(StoreTest, a_large_stream_bypasses_the_journal) {
     });
 }
 
+// 1. A commit of a stream is in flight; what comes next is laid out ahead. 2. A truncation takes
+// that away. 3. Other entries of the same size come in its place: those must be in the segment.
+TEST_F(StoreTest, what_was_laid_out_ahead_goes_with_a_truncation) {
+    const auto append = [](Log* log, int count, LogId named) {
+        for (int i = 0; i < count; ++i) {
+            Entry entry = make_entry(*log, 4000);
+            entry.payload = payload_of(named, log->end().offset, 4000);
+            must(log->append(std::move(entry)));
+        }
+    };
+    int64_t end = 0;
+    const auto stream = [&](Store& store, LogId id) -> Task<void> {
+        Log* log = must(co_await store.create_log(id, {.segment_bytes = 1_MiB}));
+        for (int round = 0; round < 40; ++round) {
+            append(log, 6, id);
+            for (int step = 0; step < round % 10; ++step) co_await runtime::yield();
+            const Position right = log->end();
+            append(log, 4, {99});
+            must(co_await log->truncate_suffix(right));
+            append(log, 4, id);
+            must(co_await log->wait_durable(log->end()));
+        }
+        append(log, 6, id);
+        for (int round = 0; round < 40; ++round) {
+            for (int step = 0; step < round % 10; ++step) co_await runtime::yield();
+            append(log, 5, id);
+            must(co_await log->wait_durable({log->end().offset - 5, 0}));
+        }
+        must(co_await log->wait_durable(log->end()));
+        EXPECT_GT(store.metrics().staged_bytes, 0u);
+        end = log->end().offset;
+    };
+    with_store_killed([&](Store& store) -> Task<void> {
+        co_await stream(store, {7});
+        EXPECT_EQ(must(co_await read_and_check(store.find({7}), 0, end)), end);
+    });
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        CHECK(log != nullptr);
+        EXPECT_EQ(log->end(), (Position{end, 0}));
+        EXPECT_EQ(must(co_await read_and_check(log, 0, end)), end);
+    });
+}
+
 TEST_F(StoreTest, an_entry_larger_than_a_block_is_taken) {
     with_store_killed([&](Store& store) -> Task<void> {
         Log* log = must(co_await store.create_log({7}, {}));
@@ -446,7 +490,8 @@ TEST_F(StoreTest, retention_keeps_what_the_owner_asks_to_keep) {
     });
 }
 
-// 1. What is admitted is found to be a duplicate, again and again.  2. Nothing is committed meanwhile.
+// 1. What is admitted is found to be a duplicate, again and again.  2. Nothing is committed
+// meanwhile.
 // 3. The next append must not wait for ever.
 TEST_F(StoreTest, what_was_admitted_and_withdrawn_keeps_nobody_waiting) {
     with_store([&](Store& store) -> Task<void> {
