@@ -9,7 +9,7 @@ namespace {
 thread_local Shard* current_shard = nullptr;
 
 // A turn runs coroutines for at most this long before it looks at messages, timers and the device again.
-constexpr Duration kSlice = 500us;
+constexpr Duration kSlice = 100us;
 // A class keeps the shard for one step at least; the clock is read every few steps.
 constexpr int kStepsPerClockRead = 8;
 constexpr int kMessagesPerTurn = 512;
