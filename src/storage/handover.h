@@ -83,7 +83,7 @@ class Handover {
     ShardStore& store_;
     IntrusiveList<LogHook> due_;        // with a whole run, or asked for
     IntrusiveList<LogHook> lingering_;  // with any entry in memory; those that wait longest first
-    runtime::Semaphore moves_{32_MiB};  // bytes of buffers
+    runtime::Semaphore moves_{8_MiB};   // bytes of buffers: more would only wait for the device
     bool disk_full_ = false;
 };
 
