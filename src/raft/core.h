@@ -131,7 +131,88 @@ class Core {
     void check_invariants() const;
 
   private:
-    struct Leading;  // what only a leader has
+    struct Leading;  // what only a leader has: leading.h
+    struct Install {
+        Term term;
+        SnapshotHead head;
+    };
+    class Turn;  // one call from outside: what changed in it becomes effects at its end
+
+    // core.cc: time, and what comes in
+    void follow(Term term, NodeId leader);
+    void hear(NodeId leader, Term term);
+    Verdict recognize(NodeId from, Term term);
+    void arm_election();
+    void arm_election_soon();
+    Duration handicap() const;
+    uint64_t draw(uint64_t bound);
+    bool term_saved() const;
+    void send(NodeId to, const Message& message);
+    void advance_commit(Position position);
+    void truncate(Position end);
+    void fall_asleep();
+    void wake_up();
+
+    // election.cc
+    void campaign(bool transfer);
+    void pre_campaign();
+    void ask_for_votes(bool pre_vote);
+    void count_votes();
+    void become_leader();
+    bool loyal() const;
+    uint16_t vote_bit(NodeId node) const;
+    bool majority(uint16_t votes) const;
+    bool hopeless(uint16_t votes_against) const;
+    Verdict on(NodeId from, const VoteRequest& request);
+    Verdict on(NodeId from, const VoteReply& reply);
+    Verdict on(NodeId from, const TimeoutNow& request);
+
+    // follower.cc
+    Verdict on(NodeId from, const AppendRequest& request);
+    Verdict on(NodeId from, const Heartbeat& beat);
+    Verdict install(NodeId from, InstallSnapshot snapshot);
+    bool fits(const AppendRequest& request) const;
+    Verdict take_entries(const AppendRequest& request);
+    void append_from(const AppendRequest& request, size_t first);
+    Position match() const;
+    void acknowledge();
+    void reject(const AppendRequest& request);
+
+    // leader.cc
+    Verdict on(NodeId from, const AppendReply& reply);
+    Verdict on(NodeId from, const HeartbeatReply& reply);
+    void tick_leader();
+    void beat(bool quiet);
+    bool could_sleep() const;
+    bool all_sleep() const;
+    void touch();
+    void watch(Peer& peer);
+    void send_to(Peer& peer);
+    void send_to_all();
+    void send_probe(Peer& peer);
+    void take_match(Peer& peer, Position match);
+    Position common_point(const AppendReply& reply) const;
+    void append_control(ControlKind kind, Configuration configuration);
+    void commit_by_count();
+    template <class T, class F>
+    T quorum_value(F value_of) const;
+    Peer* peer_of(NodeId node) const;
+    void confirm_reads();
+    int64_t confirmed_context() const;
+    bool alone() const;
+    bool lease_holds() const;
+    void hand_over();
+
+    // membership.cc
+    void use_configuration(ConfigurationAt configuration);
+    void roll_back_configurations(Position end);
+    void settle_configurations();
+    void configuration_changed();
+    bool may_campaign() const;
+    void match_peers();
+    void advance_change();
+    void resign();
+    bool caught_up(NodeId node) const;
 
     const Options* options_;
     NodeId self_;
@@ -140,9 +221,9 @@ class Core {
     bool started_ = false;
     bool quiet_ = false;
     bool truncating_ = false;
-    bool installing_ = false;
-    bool loyal_ = false;      // the leader was heard at heard_, and is not known to be down
-    bool verified_ = false;   // the log is the leader's up to received_
+    bool loyal_ = false;     // to the leader heard at heard_
+    bool verified_ = false;  // the log is the leader's up to received_
+    bool transfer_campaign_ = false;
     uint16_t votes_for_ = 0;  // bits by the members' places
     uint16_t votes_against_ = 0;
     HardState hard_;
@@ -153,6 +234,7 @@ class Core {
     Position end_;
     Position durable_;
     Position commit_;
+    // Verified: see there. Else: the `prev` of the last append that did not fit.
     Position received_;
     Position acknowledged_;  // the last match told to the leader
     Position term_start_;    // leader: where its term begins
@@ -162,7 +244,12 @@ class Core {
     Instant deadline_ = Instant::never();  // of the election timer or the next heartbeat
     Instant heard_{};
     uint64_t draws_;
+    std::unique_ptr<Install> install_;  // one under way
     std::unique_ptr<Leading> leading_;
+
+    // Of the call under way.
+    Instant now_{};
+    Effects* out_ = nullptr;
 };
 
 }  // namespace weir::raft

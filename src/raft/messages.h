@@ -44,8 +44,10 @@ struct AppendReply {
     bool accepted = false;
     Position match;     // accepted: the same as the leader's and durable, up to here
     Position received;  // accepted: the same as the leader's up to here, durable or not
-    // Not accepted: where the sender's log ends, and its largest term <= prev_term with that
-    // term's end: what OffsetForLeaderEpoch answers. The leader goes on from there.
+    // Not accepted: the `prev` of the request, where the sender's log ends, and its largest term
+    // <= prev_term with that term's end: what OffsetForLeaderEpoch answers. The leader goes on
+    // from there.
+    Position prev;
     Position end;
     Term hint_term = 0;
     Position hint_end;

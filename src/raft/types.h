@@ -61,10 +61,11 @@ struct Configuration {
 // Simple configurations, for tests and the first start.
 Configuration voters(std::initializer_list<int32_t> nodes);
 
-// A configuration and the control entry that holds it. The oldest that a core is given may have no
-// entry in the log any more: then `at` is the log's start or before it.
+// A configuration and where its control entry begins; it is in force from there on. The first that
+// a core is given is never rolled back: the group's first one, which has no entry, or a committed
+// one.
 struct ConfigurationAt {
-    Position at;  // where its entry begins; it is in force from there on
+    Position at;
     Configuration configuration;
 };
 

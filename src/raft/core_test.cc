@@ -1,0 +1,207 @@
+// What no conversation shows: sizes, and messages that no healthy peer sends.
+#include "raft/core.h"
+
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include "base/prng.h"
+
+namespace weir::raft {
+namespace {
+
+constexpr Instant kStart{1'000'000'000};
+
+CoreStart start_of(int32_t self, Configuration configuration) {
+    CoreStart start;
+    start.self = {self};
+    start.configurations = {{{0, 0}, std::move(configuration)}};
+    start.seed = 7;
+    return start;
+}
+
+// A disk that is done at once.
+void carry_out(Core& core, Effects& out, Instant now) {
+    while (!out.empty()) {
+        const Effects asked = out;
+        out.clear();
+        const auto next = [&](auto call) {
+            Effects more;
+            call(more);
+            if (more.save) out.save = more.save;
+        };
+        if (asked.truncate_to) next([&](Effects& more) { core.on_truncated(now, more); });
+        if (asked.install) next([&](Effects& more) { core.on_installed(now, more); });
+        next([&](Effects& more) { core.on_durable(core.end(), now, more); });
+        if (asked.save) next([&](Effects& more) { core.on_saved(*asked.save, now, more); });
+        for (const SendEntries& work : asked.entries) {
+            next([&](Effects& more) { core.on_sent(work, work.until, 100, now, more); });
+        }
+        core.check_invariants();
+    }
+}
+
+Core leader_of_three(const Options& options, Instant& now) {
+    Core core(options, start_of(1, voters({1, 2, 3})));
+    Effects out;
+    core.start(now, out);
+    carry_out(core, out, now);
+    now = core.next_deadline();
+    core.tick(now, out);
+    carry_out(core, out, now);
+    core.step({2}, VoteReply{.term = 1, .granted = true, .pre_vote = true}, now, out);
+    carry_out(core, out, now);
+    core.step({2}, VoteReply{.term = 1, .granted = true}, now, out);
+    carry_out(core, out, now);
+    EXPECT_EQ(core.role(), Role::kLeader);
+    return core;
+}
+
+TEST(RaftCore, AGroupOfThreeFitsInAKibibyte) {
+    const Options options;
+    Instant now = kStart;
+    const Core leader = leader_of_three(options, now);
+    fmt::print("a leader of three: {} bytes, the core's own {}\n", leader.memory_bytes(),
+               sizeof(Core));
+    EXPECT_LE(leader.memory_bytes(), 1'280u);
+    Core follower(options, start_of(1, voters({1, 2, 3})));
+    EXPECT_LE(follower.memory_bytes(), 600u);
+}
+
+TEST(RaftCore, TheSteadyPathGivesOneCommitForARound) {
+    const Options options;
+    Instant now = kStart;
+    Core core = leader_of_three(options, now);
+    Effects out;
+    const Position begin = core.end();
+    for (const int32_t node : {2, 3}) {
+        core.step({node},
+                  AppendReply{.term = 1, .accepted = true, .match = begin, .received = begin}, now,
+                  out);
+        carry_out(core, out, now);
+    }
+    EXPECT_EQ(core.commit(), begin);
+    core.on_proposed({.term = 1, .first = begin, .next_offset = 5}, now, out);
+    ASSERT_EQ(out.entries.size(), 2u);
+    EXPECT_EQ(out.entries[0].until, (Position{5, 0}));
+    const SendEntries work = out.entries[0];
+    out.clear();
+    ASSERT_TRUE(core.on_sent(work, work.until, 100, now, out).has_value());
+    core.step({2}, AppendReply{.term = 1, .accepted = true, .match = {5, 0}, .received = {5, 0}},
+              now, out);
+    // The leader's own disk is one of the two that are needed.
+    EXPECT_FALSE(out.commit.has_value());
+    core.on_durable({5, 0}, now, out);
+    ASSERT_TRUE(out.commit.has_value());
+    EXPECT_EQ(*out.commit, (Position{5, 0}));
+}
+
+// Whatever a broken or hostile peer says, the core neither crashes nor breaks its own rules.
+TEST(RaftCore, NonsenseIsIgnored) {
+    const Options options;
+    for (uint64_t seed = 1; seed <= 300; ++seed) {
+        Prng prng(seed);
+        Instant now = kStart;
+        Core core = leader_of_three(options, now);
+        const auto position = [&] {
+            if (prng.chance(0.05)) return Position{INT64_MAX - 1, UINT32_MAX};
+            if (prng.chance(0.05)) return Position{-5, 0};
+            return Position{static_cast<int64_t>(prng.below(6)),
+                            static_cast<uint32_t>(prng.below(3))};
+        };
+        const auto term = [&] {
+            if (prng.chance(0.02)) return INT32_MAX;
+            if (prng.chance(0.02)) return INT32_MIN;
+            if (prng.chance(0.01)) return kTermMax;
+            return static_cast<Term>(prng.below(8)) + core.term() / 2 * 2 - 2;
+        };
+        for (int i = 0; i < 300; ++i) {
+            now = now + Duration(prng.below(50'000'000));
+            std::vector<EntryView> entries;
+            const Configuration members = voters({1, 2, 3, 4});
+            Message message;
+            switch (prng.below(7)) {
+                case 0:
+                    message =
+                        VoteRequest{term(), term(), position(), prng.chance(0.5), prng.chance(0.5)};
+                    break;
+                case 1:
+                    message = VoteReply{term(), prng.chance(0.5), prng.chance(0.5)};
+                    break;
+                case 2: {
+                    AppendRequest request{term(), term(), position(), position(), {}};
+                    Position at = request.prev;
+                    Term last = request.prev_term;
+                    while (prng.chance(0.6)) {
+                        EntryView entry;
+                        last += static_cast<Term>(prng.below(2));
+                        entry.info.term = prng.chance(0.9) ? last : term();
+                        entry.info.first = prng.chance(0.95) ? at : position();
+                        if (prng.chance(0.3)) {
+                            entry.info.kind = EntryKind::kControl;
+                            entry.info.next_offset = entry.info.first.offset;
+                            if (prng.chance(0.5)) entry.configuration = &members;
+                        } else {
+                            entry.info.next_offset =
+                                entry.info.first.offset + static_cast<int64_t>(prng.below(3));
+                        }
+                        at = entry.info.end();
+                        entries.push_back(entry);
+                    }
+                    request.entries = entries;
+                    message = request;
+                    break;
+                }
+                case 3: {
+                    AppendReply reply{.term = term(), .accepted = prng.chance(0.5)};
+                    reply.match = position();
+                    reply.received = position();
+                    reply.prev = position();
+                    reply.end = position();
+                    reply.hint_term = term();
+                    reply.hint_end = position();
+                    message = reply;
+                    break;
+                }
+                case 4:
+                    message = Heartbeat{term(), prng.chance(0.5), static_cast<int64_t>(prng.next()),
+                                        position(), position()};
+                    break;
+                case 5:
+                    message = HeartbeatReply{term(), prng.chance(0.5),
+                                             static_cast<int64_t>(prng.next()), position()};
+                    break;
+                default:
+                    message = TimeoutNow{term()};
+            }
+            const NodeId from{static_cast<int32_t>(prng.below(6)) - 1};
+            Effects out;
+            if (prng.chance(0.05)) {
+                SnapshotHead head{position(), {{term(), position()}}, members};
+                core.step(from, InstallSnapshot{term(), head}, now, out);
+            } else {
+                core.step(from, message, now, out);
+            }
+            carry_out(core, out, now);
+            if (now >= core.next_deadline()) {
+                core.tick(now, out);
+                carry_out(core, out, now);
+            }
+            if (core.term() >= kTermMax) break;
+        }
+    }
+}
+
+TEST(RaftCore, ATermThatIsTooLargeIsNotBelieved) {
+    const Options options;
+    Core core(options, start_of(1, voters({1, 2, 3})));
+    Effects out;
+    core.start(kStart, out);
+    EXPECT_EQ(core.step({2}, VoteRequest{.term = kTermMax + 1}, kStart, out), Verdict::kInvalid);
+    EXPECT_EQ(core.step({2}, Heartbeat{.term = -1}, kStart, out), Verdict::kInvalid);
+    EXPECT_EQ(core.step({1}, Heartbeat{.term = 1}, kStart, out), Verdict::kInvalid);
+    EXPECT_EQ(core.term(), 0);
+    EXPECT_TRUE(out.empty());
+}
+
+}  // namespace
+}  // namespace weir::raft
