@@ -74,7 +74,7 @@ class Core {
     // The log is durable up to `end`. Ignored while a truncation or an install is under way.
     void on_durable(Position end, Instant now, Effects& out);
     void on_saved(HardState state, Instant now, Effects& out);
-    // Tell on_durable() afterwards, if the log's durable end is beyond the cut.
+    // Tell on_durable() afterwards: what became durable meanwhile was ignored.
     void on_truncated(Instant now, Effects& out);
     void on_installed(Instant now, Effects& out);
     // The log begins at `start` now. start <= commit().

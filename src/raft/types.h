@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/node_id.h"
 #include "storage/entry.h"
 
 namespace weir::raft {
@@ -14,13 +15,10 @@ using storage::EntryInfo;
 using storage::EntryKind;
 using storage::HardState;
 using storage::Position;
+using storage::TermStart;  // its entries end where the next row begins
+using weir::NodeId;
 
-// A node of the cluster, as Kafka's broker id. Never negative but for kNoNode.
-struct NodeId {
-    int32_t v = -1;
-    auto operator<=>(const NodeId&) const = default;
-};
-inline constexpr NodeId kNoNode{-1};
+inline constexpr NodeId kNoNode{};
 
 // A term is Kafka's leader epoch. 0: before the first election.
 using Term = int32_t;
@@ -67,13 +65,6 @@ Configuration voters(std::initializer_list<int32_t> nodes);
 struct ConfigurationAt {
     Position at;
     Configuration configuration;
-};
-
-// Entries of `term` begin at `first`, and end where the next row begins.
-struct TermStart {
-    Term term = 0;
-    Position first;
-    bool operator==(const TermStart&) const = default;
 };
 
 // What a replica needs before the first entry that it gets, when it is too far behind for entries
