@@ -18,11 +18,9 @@ cleanup() {
 trap cleanup EXIT
 
 # begin; report WHAT: the time that passed in between, and the processor time of all that ended in between.
-processor_seconds() {
-    times >"$root.times"
-    awk 'NR == 2 { split($1, u, /[ms]/); split($2, s, /[ms]/)
-                   print int(60 * (u[1] + s[1]) + u[2] + s[2]) }' "$root.times"
-}
+# Fields 14 to 17 of proc(5) stat: this shell's own ticks and those of the children that it has waited for. $$ is this shell in a
+# subshell too, whose own children are none of these.
+processor_seconds() { awk -v hertz="$(getconf CLK_TCK)" '{ print int(($14 + $15 + $16 + $17) / hertz) }' "/proc/$$/stat"; }
 begin() { began=$SECONDS; cpu_began=$(processor_seconds); }
 minutes() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
 report() { echo "$1: $(minutes $((SECONDS - began))), processor time $(minutes $(($(processor_seconds) - cpu_began)))"; }
