@@ -391,8 +391,18 @@ void PartitionLog::capture(std::vector<uint8_t>& checkpoint, uint64_t durable_bl
         return;
     }
     // Nobody will wait until its last entries are durable. A state that covers them could come back
-    // with other entries in their place: an older one then, or none, and recovery reads the log
-    // again.
+    // with other entries in their place: without them then, or an older one, or none, and recovery
+    // reads the log again.
+    if (provider_) {
+        CapturedState state = provider_();
+        Position state_end = state_.end;
+        cut_state(durable_end_, &state_end, state.floor_offset, &state.bytes);
+        if (state_end == durable_end_) {
+            append_section(checkpoint, state_, durable_end_, durable_block,
+                           {state_end, state.floor_offset, state.bytes});
+            return;
+        }
+    }
     if (state_end_ <= durable_end_) {
         append_section(checkpoint, state_, durable_end_, durable_block,
                        {state_end_, state_floor_, saved_state_});

@@ -151,13 +151,19 @@ Result<void> Replay::apply_after_checkpoint(ReplayedLog& log, uint64_t block,
             log.entries_from = std::min(log.entries_from, record.position);
             forget_state_beyond(log, record.position);
             return {};
-        case RecordType::kTruncatePrefix:
+        case RecordType::kTruncatePrefix: {
+            const bool anew = record.position.offset > state.end.offset;
             state.truncate_prefix(record.position.offset, record.term_below, &removed);
-            if (log.entries_from < state.end && state.end == Position{state.start_offset, 0}) {
+            // What was removed below a start within the log still counts for the state machine.
+            if (anew && log.entries_from < state.end) {
                 log.entries.clear();
                 log.entries_from = state.end;
             }
+            // A state that can be taken back so far has what its owner keeps over a new start.
+            if (anew && !log.snapshot.state.empty() && log.snapshot.state_floor >= 0)
+                log.snapshot.state_end = state.end;
             return {};
+        }
         case RecordType::kHardState:
             state.hard_state = record.hard_state;
             return {};

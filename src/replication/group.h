@@ -1,0 +1,184 @@
+// Group: one replica of a replicated log: it drives a raft::Core over a storage::Log and the
+// shard's connections to the other replicas. What a partition or the controller does with its log
+// it does through its group. Owned by the shard's Replicator; used on the shard that owns the log.
+// What survives a crash is the log, the vote and the group's configuration in it, and the state
+// machine's bytes in the store's checkpoints.
+//
+//   leader:   admit(), append() ...  -> wait_committed() or StateMachine::on_commit()
+//   follower: StateMachine::on_append() for each entry that its leader sent
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/result.h"
+#include "raft/core.h"
+#include "replication/wire.h"
+#include "runtime/milestones.h"
+#include "runtime/scope.h"
+#include "runtime/wait.h"
+#include "storage/log.h"
+#include "storage/store.h"
+
+namespace weir::replication {
+
+class Replicator;
+
+// What is kept beside the log by its owner: a fold of the data entries. Called on the group's
+// shard; none of these may wait, or call back into the group's append().
+class StateMachine {
+  public:
+    virtual ~StateMachine() = default;
+    // The first bytes of a payload that on_append() and recover() need; at most kSummaryBytesMax.
+    virtual uint32_t summary_bytes() const = 0;
+    // Once, at the start, or when a snapshot came: the state is `state` (empty: none), less what it
+    // tells of data entries at or after `state_end`; then `entries`, those after it in order.
+    virtual Result<void> recover(Bytes state, storage::Position state_end,
+                                 std::vector<storage::RecoveredState::Replayed> entries) = 0;
+    // The bytes of the state that covers all entries of the log; see storage::CapturedState. The
+    // floor is where what it can't take back ends: after a start that may lie beyond commit().
+    virtual storage::CapturedState capture() = 0;
+    // A follower's log has taken this data entry of the leader's.
+    virtual void on_append(const storage::EntryInfo& info, Bytes summary) = 0;
+    // Entries at and after `end` are gone; none of them was committed.
+    virtual void on_truncate(storage::Position end) = 0;
+    // commit() moved on.
+    virtual void on_commit() = 0;
+    // Role, term or leader changed.
+    virtual void on_role() = 0;
+};
+
+class Group {
+  public:
+    // `machine` and `log` outlive the group's close().
+    Group(Replicator& replicator, storage::Log& log, StateMachine& machine);
+    ~Group();
+    Group(const Group&) = delete;
+    Group& operator=(const Group&) = delete;
+
+    storage::Log& log() { return log_; }
+    const storage::Log& log() const { return log_; }
+    storage::LogId id() const { return log_.id(); }
+    raft::Role role() const { return core_->role(); }
+    // It leads, and knows all that was committed before its term: it may serve.
+    bool leads() const { return core_->leader_ready(); }
+    raft::Term term() const { return core_->term(); }
+    // Of the entries that it appends as leader: Kafka's leader epoch.
+    raft::NodeId leader() const { return core_->leader(); }
+    storage::Position commit() const { return core_->commit(); }
+    int64_t high_watermark() const { return core_->commit().offset; }
+    const raft::Configuration& configuration() const { return core_->configuration(); }
+    const raft::Core& core() const { return *core_; }
+
+    // Room for an entry of so many bytes; see storage::Log::admit(). Also kNotLeader.
+    runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop);
+    void withdraw(uint64_t bytes) { log_.withdraw(bytes); }  // what was admitted is not appended
+    // Takes a data entry at the log's end, if this replica leads: info.term and info.first are set
+    // here. kUnavailable: it does not lead; or the log's own error. Not committed yet.
+    Result<storage::EntryInfo> append(storage::Entry entry);
+    // Until what ends at `end`, appended in `term`, is committed. kUnavailable when it was lost, or
+    // may have been, because this replica leads no more.
+    runtime::Task<Result<void>> wait_committed(storage::Position end, raft::Term term);
+    // Until this replica is known to lead still, with everything committed before the call in
+    // commit(). kUnavailable, kTimedOut.
+    runtime::Task<Result<void>> read_barrier(runtime::WaitOptions options);
+    // Moves the log's start up; at most to the high watermark. Followers follow.
+    runtime::Task<Result<void>> truncate_prefix(int64_t start_offset);
+
+    // kUnavailable: not the leader; kTimedOut and what the core answers.
+    runtime::Task<Result<void>> transfer(raft::NodeId target);
+    runtime::Task<Result<void>> change_configuration(raft::Configuration target);
+
+  private:
+    friend class Replicator;
+    struct InboxItem {
+        raft::NodeId from;
+        runtime::SharedBytes body;
+    };
+
+    // --- by the Replicator
+    runtime::Task<Result<void>> open(raft::Configuration bootstrap);
+    void start();
+    // No new calls; those that wait end with kUnavailable.
+    runtime::Task<void> close();
+    void tick(Instant now);
+    void take(raft::NodeId from, const GroupMessage& message);
+    void take_append(raft::NodeId from, runtime::SharedBytes body);
+    runtime::Task<Result<void>> take_snapshot(raft::NodeId from, Snapshot snapshot);
+    void peer_up(raft::NodeId node);
+    void peer_down(raft::NodeId node);
+
+    // Runs one call of the core and what it wants done. `entries`: of the append that is stepped.
+    template <class Call>
+    auto call_core(Call call, std::vector<storage::Entry>* entries = nullptr);
+    void carry_out(std::vector<storage::Entry>* entries);
+    void append_control(const raft::ControlEntry& control);
+    Result<void> append_to_log(storage::Entry entry);
+    void follow_start();
+    void on_durable();
+    void note_configuration(storage::Position at, raft::Configuration configuration);
+    void drop_configurations_from(storage::Position end);
+    void on_commit_moved();
+    storage::CapturedState capture();
+
+    runtime::Task<void> run_inbox();
+    runtime::Task<void> take_one(InboxItem item);
+    runtime::Task<void> truncate(storage::Position end);
+    runtime::Task<void> save_hard_state();
+    runtime::Task<void> save_configuration();
+    runtime::Task<void> send_entries(raft::SendEntries work);
+    runtime::Task<void> send_snapshot(raft::NodeId to);
+    runtime::Task<void> truncate_start(int64_t start_offset);
+    void fail_waiters(const Error& error);
+    // Of a log or store that can't go on: the group is out until the node starts again.
+    void give_up(std::string_view what, const Error& error);
+
+    Replicator& replicator_;
+    storage::Log& log_;
+    StateMachine& machine_;
+    std::optional<raft::Core> core_;
+    raft::Effects effects_;
+    bool calling_ = false;  // effects_ is in use
+    bool closing_ = false;
+    bool failed_ = false;
+    std::deque<InboxItem> inbox_;  // appends that wait for room in the log
+    uint64_t inbox_bytes_ = 0;
+    bool inbox_running_ = false;
+    bool saving_ = false;
+    std::optional<storage::HardState> to_save_;
+    bool saving_configuration_ = false;
+    bool start_moving_ = false;
+    bool installing_ = false;
+    int64_t start_wanted_ = 0;  // of the leader's log, as far as this replica may follow
+    // What was ever appended of configurations and may still count: the last committed one, and
+    // those after it.
+    std::vector<raft::ConfigurationAt> configurations_;
+    storage::Position saved_configuration_at_{-1, 0};
+    // A snapshot's state covers the entries below, also those that this log did not have yet.
+    storage::Position covered_;
+    const Snapshot* pending_ = nullptr;          // a snapshot that is being installed
+    std::optional<raft::SnapshotHead> install_;  // what the last call of the core asked for
+
+    runtime::Milestones<storage::Position> committed_;
+    raft::Term waiting_term_ = 0;  // of those who wait in committed_
+    uint64_t next_read_ = 1;
+    struct Read;
+    struct Visit;
+    IntrusiveList<Read> reads_;
+    struct Outcome {
+        std::optional<bool> done;
+        runtime::WaitQueue changed;
+    };
+    Outcome transfer_, change_;
+    Instant scheduled_ = Instant::never();  // the Replicator's: when tick() is due
+
+    size_t visits_ = 0;  // requests of other nodes that are inside
+    runtime::WaitQueue visits_over_;
+    runtime::Gate gate_;
+    runtime::Scope scope_;
+};
+
+}  // namespace weir::replication

@@ -1,0 +1,237 @@
+#include "replication/replicator.h"
+
+#include "base/check.h"
+#include "runtime/shard.h"
+
+namespace weir::replication {
+
+using runtime::Shard;
+using runtime::SharedBytes;
+using runtime::Task;
+using runtime::try_;
+
+namespace {
+
+// A frame of small messages leaves when it is this large, or at the end of the turn.
+constexpr size_t kFrameBytes = 64 << 10;
+
+}  // namespace
+
+Replicator::Replicator(ReplicatorOptions options) : options_(std::move(options)) {}
+Replicator::~Replicator() = default;
+
+void Replicator::start(rpc::Endpoint* to) {
+    endpoint_ = to;
+    if (endpoint_ != nullptr) {
+        rpc::Endpoint& endpoint = *endpoint_;
+        endpoint.on_message(kGroupMessages, [this](rpc::Received received) {
+            receive_messages(std::move(received));
+        });
+        endpoint.on_message(
+            kGroupAppend, [this](rpc::Received received) { receive_append(std::move(received)); });
+        endpoint.handle(kGroupSnapshot, [this](rpc::Request request) {
+            return receive_snapshot(std::move(request));
+        });
+        endpoint.on_up(
+            [this](NodeId node, runtime::ShardId shard) { note_peer(node, shard, true); });
+        endpoint.on_down(
+            [this](NodeId node, runtime::ShardId shard) { note_peer(node, shard, false); });
+    }
+    scope_.spawn(run_clock(), runtime::WorkClass::kReplication);
+}
+
+Task<Result<Group*>> Replicator::open(storage::Log& log, StateMachine& machine,
+                                      raft::Configuration bootstrap,
+                                      std::function<void(Group&)> announce) {
+    if (closing_) co_return fail(ErrorCode::kUnavailable, "the node is stopping");
+    CHECK(!groups_.contains(log.id()));
+    auto made = std::make_unique<Group>(*this, log, machine);
+    Group* group = made.get();
+    co_await try_(group->open(std::move(bootstrap)));
+    announce(*group);
+    CHECK(groups_.emplace(log.id(), std::move(made)).second);
+    group->start();
+    co_return group;
+}
+
+Task<void> Replicator::close_group(storage::LogId id) {
+    const auto found = groups_.find(id);
+    if (found == groups_.end()) co_return;
+    const std::unique_ptr<Group> group = std::move(found->second);
+    groups_.erase(found);
+    if (group->scheduled_ != Instant::never()) due_.erase({group->scheduled_, id});
+    group->scheduled_ = Instant::never();
+    co_await group->close();
+}
+
+Group* Replicator::find(storage::LogId id) {
+    const auto found = groups_.find(id);
+    return found == groups_.end() ? nullptr : found->second.get();
+}
+
+void Replicator::for_each(const std::function<void(Group&)>& visit) {
+    for (auto& [id, group] : groups_) visit(*group);
+}
+
+Task<void> Replicator::close() {
+    closing_ = true;
+    due_changed_.notify_all();
+    while (!groups_.empty()) co_await close_group(groups_.begin()->first);
+    co_await scope_.close();
+}
+
+// -------------------------------------------------------------------- time
+
+void Replicator::schedule(Group& group) {
+    const Instant due = group.closing_ ? Instant::never() : group.core_->next_deadline();
+    if (due == group.scheduled_) return;
+    if (group.scheduled_ != Instant::never()) due_.erase({group.scheduled_, group.id()});
+    group.scheduled_ = due;
+    if (due == Instant::never()) return;
+    const auto place = due_.emplace(due, group.id()).first;
+    if (place == due_.begin()) due_changed_.notify_all();
+}
+
+Task<void> Replicator::run_clock() {
+    while (!closing_) {
+        const Instant next = due_.empty() ? Instant::never() : due_.begin()->first;
+        const Instant now = Shard::current().now();
+        if (now < next) {
+            (void)co_await due_changed_.wait({.deadline = next, .stop = scope_.stop_token()});
+            continue;
+        }
+        Group* group = find(due_.begin()->second);
+        CHECK(group != nullptr);
+        due_.erase(due_.begin());
+        group->scheduled_ = Instant::never();
+        group->tick(now);
+        // A core that is due again at once would keep the shard for itself.
+        if (Shard::current().need_preempt()) co_await runtime::yield();
+    }
+}
+
+// ------------------------------------------------------------------- sending
+
+runtime::ShardId Replicator::shard_of(raft::NodeId node, storage::LogId log) {
+    const auto known = peer_shards_.find(node.v);
+    if (known != peer_shards_.end() && known->second > 0)
+        return storage::owner_of(log, known->second);
+    // Its first connection tells.
+    const auto status = endpoint_->status(NodeId{node.v});
+    const uint32_t shards = status ? status->shards : 0;
+    if (shards == 0) return 0;
+    peer_shards_[node.v] = shards;
+    return storage::owner_of(log, shards);
+}
+
+void Replicator::send(raft::NodeId to, GroupMessage message) {
+    if (endpoint_ == nullptr || closing_) return;
+    const runtime::ShardId shard = shard_of(to, message.log);
+    ByteWriter& frame = outgoing_[{to.v, shard}];
+    append_message(frame, message);
+    ++metrics_.messages_sent;
+    if (!std::exchange(flushing_, true)) scope_.spawn(flush(), runtime::WorkClass::kReplication);
+    if (frame.size() < kFrameBytes) return;
+    ++metrics_.frames_sent;
+    if (!endpoint_->send(NodeId{to.v}, shard,
+                         {.kind = kGroupMessages,
+                          .lane = rpc::Lane::kControl,
+                          .body = frame.flatten(),
+                          .parts = {}}))
+        ++metrics_.frames_refused;
+    frame.clear();
+}
+
+Task<void> Replicator::flush() {
+    flushing_ = false;
+    for (auto& [to, frame] : outgoing_) {
+        if (frame.size() == 0) continue;
+        ++metrics_.frames_sent;
+        if (!endpoint_->send(NodeId{to.first}, to.second,
+                             {.kind = kGroupMessages,
+                              .lane = rpc::Lane::kControl,
+                              .body = frame.flatten(),
+                              .parts = {}}))
+            ++metrics_.frames_refused;
+        frame.clear();
+    }
+    co_return;
+}
+
+bool Replicator::send_append(raft::NodeId to, storage::LogId log, rpc::Message message) {
+    if (endpoint_ == nullptr || closing_) return false;
+    ++metrics_.frames_sent;
+    const bool sent = endpoint_->send(NodeId{to.v}, shard_of(to, log), std::move(message));
+    if (!sent) ++metrics_.frames_refused;
+    return sent;
+}
+
+Task<Result<void>> Replicator::call_snapshot(raft::NodeId to, rpc::Message message,
+                                             storage::LogId log) {
+    if (endpoint_ == nullptr || closing_) co_return fail(ErrorCode::kUnavailable);
+    co_await try_(endpoint_->call(NodeId{to.v}, shard_of(to, log), std::move(message),
+                                  {.deadline = Shard::current().now() + options_.snapshot_timeout,
+                                   .stop = scope_.stop_token()}));
+    co_return Result<void>{};
+}
+
+// ------------------------------------------------------------------- receiving
+
+void Replicator::receive_messages(rpc::Received received) {
+    if (closing_) return;
+    const auto messages = decode_messages(received.body.bytes());
+    if (!messages) {
+        ++metrics_.messages_malformed;
+        return;
+    }
+    for (const GroupMessage& message : *messages) {
+        ++metrics_.messages_received;
+        if (Group* group = find(message.log))
+            group->take({received.from.node.v}, message);
+        else
+            ++metrics_.messages_unknown;
+    }
+}
+
+void Replicator::receive_append(rpc::Received received) {
+    if (closing_) return;
+    const auto log = peek_append(received.body.bytes());
+    if (!log) {
+        ++metrics_.messages_malformed;
+        return;
+    }
+    ++metrics_.messages_received;
+    if (Group* group = find(*log))
+        group->take_append({received.from.node.v}, std::move(received.body));
+    else
+        ++metrics_.messages_unknown;
+}
+
+Task<Result<rpc::Message>> Replicator::receive_snapshot(rpc::Request request) {
+    if (closing_) co_return fail(ErrorCode::kUnavailable);
+    Snapshot snapshot = co_await try_(decode_snapshot(request.body.bytes()));
+    Group* group = find(snapshot.log);
+    if (group == nullptr) co_return fail(ErrorCode::kNotFound, "no such group here");
+    co_await try_(group->take_snapshot({request.from.node.v}, std::move(snapshot)));
+    co_return rpc::Message{};
+}
+
+// A connection from here to that shard of the node came or went: of the groups that use it the
+// cores are told.
+void Replicator::note_peer(NodeId node, runtime::ShardId shard, bool up) {
+    if (closing_) return;
+    if (up) {
+        if (const auto status = endpoint_->status(node); status && status->shards > 0)
+            peer_shards_[node.v] = status->shards;
+    }
+    const raft::NodeId peer{node.v};
+    for (auto& [id, group] : groups_) {
+        if (shard_of(peer, id) != shard) continue;
+        if (up)
+            group->peer_up(peer);
+        else
+            group->peer_down(peer);
+    }
+}
+
+}  // namespace weir::replication

@@ -1,0 +1,98 @@
+// Replicator: all groups of one shard, and what they share: the clock that ticks them, the messages
+// to other nodes, which leave together, and the news of nodes that are down. One a shard, owned by
+// the broker, used on its shard alone. Nothing of it survives a crash but what its groups keep.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "replication/group.h"
+#include "rpc/endpoint.h"
+#include "runtime/wait.h"
+
+namespace weir::replication {
+
+struct ReplicatorOptions {
+    raft::NodeId self;
+    raft::Options raft;
+    storage::Store* store = nullptr;       // of this shard; outlives the replicator
+    uint64_t inbox_bytes_max = 16u << 20;  // of one group: appends that wait for room in its log
+    Duration snapshot_timeout = std::chrono::seconds(30);
+};
+
+struct ReplicatorMetrics {
+    uint64_t messages_sent = 0;  // of groups; many in a frame
+    uint64_t frames_sent = 0;
+    uint64_t frames_refused = 0;  // by the endpoint: no connection, a queue that was full
+    uint64_t messages_received = 0;
+    uint64_t messages_unknown = 0;  // of groups that are not here
+    uint64_t messages_malformed = 0;
+    uint64_t appends_dropped = 0;  // an inbox that was full, a log that took no more
+    uint64_t elections_won = 0;
+    uint64_t snapshots_sent = 0;
+    uint64_t snapshots_installed = 0;
+};
+
+class Replicator {
+  public:
+    explicit Replicator(ReplicatorOptions options);
+    ~Replicator();
+
+    // Once, before the endpoint's first message: sets its handlers, starts the clock. nullptr: a
+    // node that is a cluster of its own, whose groups have no other member. The endpoint
+    // outlives the replicator, and is closed after it.
+    void start(rpc::Endpoint* endpoint);
+    // Recovers the group of this log, and takes part in it from then on. `bootstrap`: its members
+    // if it is new everywhere; no member: this replica learns them from its leader. kCorrupt.
+    // The log stays while the group is open.
+    // `made` gets the group before the state machine is told anything but recover().
+    runtime::Task<Result<Group*>> open(storage::Log& log, StateMachine& machine,
+                                       raft::Configuration bootstrap,
+                                       std::function<void(Group&)> made);
+    // Ends this replica's part; the log stays.
+    runtime::Task<void> close_group(storage::LogId id);
+    Group* find(storage::LogId id);
+    void for_each(const std::function<void(Group&)>& visit);
+    size_t size() const { return groups_.size(); }
+    // All groups, then what they share. Before the endpoint's close().
+    runtime::Task<void> close();
+
+    const ReplicatorOptions& options() const { return options_; }
+    const ReplicatorMetrics& metrics() const { return metrics_; }
+
+  private:
+    friend class Group;
+
+    // --- for groups
+    void schedule(Group& group);
+    void send(raft::NodeId to, GroupMessage message);
+    bool send_append(raft::NodeId to, storage::LogId log, rpc::Message message);
+    runtime::Task<Result<void>> call_snapshot(raft::NodeId to, rpc::Message message,
+                                              storage::LogId log);
+    runtime::ShardId shard_of(raft::NodeId node, storage::LogId log);
+    bool closing() const { return closing_; }
+
+    void receive_messages(rpc::Received received);
+    void receive_append(rpc::Received received);
+    runtime::Task<Result<rpc::Message>> receive_snapshot(rpc::Request request);
+    void note_peer(NodeId node, runtime::ShardId shard, bool up);
+    runtime::Task<void> run_clock();
+    runtime::Task<void> flush();
+
+    ReplicatorOptions options_;
+    ReplicatorMetrics metrics_;
+    rpc::Endpoint* endpoint_ = nullptr;
+    std::map<storage::LogId, std::unique_ptr<Group>> groups_;
+    std::set<std::pair<Instant, storage::LogId>> due_;
+    runtime::WaitQueue due_changed_;
+    std::map<int32_t, uint32_t> peer_shards_;  // how many shards a node has
+    std::map<std::pair<int32_t, runtime::ShardId>, ByteWriter> outgoing_;
+    bool flushing_ = false;
+    bool closing_ = false;
+    runtime::Scope scope_;
+};
+
+}  // namespace weir::replication

@@ -1,0 +1,68 @@
+// What replicas of a group send each other, as bytes: the messages of raft/ with the group's log in
+// front and entries' payloads behind. Pure. Grammar and kinds: docs/formats/replication.md.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/byte_reader.h"
+#include "base/byte_writer.h"
+#include "base/result.h"
+#include "raft/effects.h"
+#include "raft/messages.h"
+#include "rpc/message.h"
+#include "storage/log.h"
+
+namespace weir::replication {
+
+inline constexpr rpc::Kind kGroupMessages{0x0101};  // one way: small messages of many groups
+inline constexpr rpc::Kind kGroupAppend{0x0102};    // one way: entries of one group
+inline constexpr rpc::Kind kGroupSnapshot{
+    0x0103};  // a request: what a replica needs before entries
+
+// A message of one group. `start_offset`: where the sender's log starts, so that what DeleteRecords
+// or retention removed on the leader goes on its followers too.
+struct GroupMessage {
+    storage::LogId log;
+    int64_t start_offset = 0;
+    raft::Message message;  // an AppendRequest has no entries: it is a probe
+};
+void append_message(ByteWriter& to, const GroupMessage& message);
+// All of a frame; kMalformed.
+Result<std::vector<GroupMessage>> decode_messages(Bytes body);
+
+// Entries for a follower: the request's own fields, then each entry's, then their payloads.
+rpc::Message encode_append(storage::LogId log, int64_t start_offset,
+                           const raft::AppendRequest& request,
+                           std::span<const storage::FoundEntry> entries);
+struct DecodedAppend {
+    storage::LogId log;
+    int64_t start_offset = 0;
+    raft::AppendRequest request;          // entries: not set
+    std::vector<storage::Entry> entries;  // payloads are slices of the body; no summaries
+};
+// Of which group it is, without the rest. kMalformed.
+Result<storage::LogId> peek_append(Bytes body);
+Result<DecodedAppend> decode_append(const runtime::SharedBytes& body);
+
+// A control entry's payload: what its leader wanted.
+std::vector<uint8_t> encode_control(const raft::ControlEntry& entry);
+// The configuration in it, if it is of that kind. kMalformed.
+Result<std::optional<raft::Configuration>> decode_control(Bytes payload);
+
+void append_configuration(ByteWriter& to, const raft::Configuration& configuration);
+Result<raft::Configuration> read_configuration(ByteReader& from);
+void append_position(ByteWriter& to, storage::Position position);
+storage::Position read_position(ByteReader& from);
+
+struct Snapshot {
+    storage::LogId log;
+    raft::InstallSnapshot install;
+    std::vector<uint8_t> state;   // the state machine's, which covers what is below ...
+    storage::Position state_end;  // ... all of it committed
+};
+rpc::Message encode_snapshot(const Snapshot& snapshot);
+Result<Snapshot> decode_snapshot(Bytes body);
+
+}  // namespace weir::replication
