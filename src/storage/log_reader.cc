@@ -95,7 +95,9 @@ Task<Result<ReadResult>> LogReader::read(int64_t offset, ReadLimits limits, Stop
         }
         // Who holds memory must not wait for more: the others may do the same.
         const bool waits = limits.at_least_one && result.parts.empty();
-        Result<Run> got = co_await run_at(at, waits ? Memory::kWait : Memory::kNow, stop);
+        Result<Run> got =
+            co_await run_at(at, limits.bytes_max - std::min(result.size, limits.bytes_max),
+                            waits ? Memory::kWait : Memory::kNow, stop);
         if (!got && !waits && got.error().code == ErrorCode::kResourceExhausted) break;
         const Run run = co_await try_(std::move(got));
         if (run.bytes.empty()) {
@@ -111,63 +113,83 @@ Task<Result<ReadResult>> LogReader::read(int64_t offset, ReadLimits limits, Stop
         if (!take_run(run, limits, &at, &result)) break;
         if (result.size >= limits.bytes_max) break;
     }
-    log_.next_sequential = result.next_offset;
+    if (offset < state.flushed_end.offset)
+        store_.read_ahead().note_read(log_, offset, result.next_offset);
     co_return result;
 }
 
-Task<Result<LogReader::Run>> LogReader::run_beyond(Position past, Memory memory, StopToken stop) {
-    const int64_t offset = past.offset;
-    LogState& state = log_.state();
-    const auto after =
-        std::partition_point(state.segments.begin(), state.segments.end(),
-                             [&](const Segment& segment) { return segment.end <= past; });
-    if (after == state.segments.end() || after->base.offset > offset) co_return Run{};
-    const uint32_t id = after->id;
-    co_await try_(load_index(&store_, &log_, id));
-    const Segment* segment = state.find_segment(id);
-    if (segment == nullptr || segment->index == nullptr) co_return Run{};
-    const std::vector<RunPlace>& index = *segment->index;
-    const auto place = std::partition_point(index.begin(), index.end(),
-                                            [&](const RunPlace& run) { return run.end <= past; });
-    if (place == index.end() || place->first.offset > offset) co_return Run{};
-    if (SharedBytes cached = store_.cache().find({log_.id(), id, place->position});
-        !cached.empty()) {
-        ++store_.counters().cache_hits;
-        co_return Run{*place, std::move(cached)};
-    }
-    ++store_.counters().cache_misses;
-    // One read brings the runs that follow, if they lie behind it and somebody reads on.
-    std::vector<RunPlace> ahead;
-    uint64_t bytes = place->length;
-    const bool sequential = offset == log_.next_sequential;
-    for (auto next = place + 1; sequential && next != index.end(); ++next) {
-        const uint64_t end = ahead.empty() ? place->next() : ahead.back().next();
-        if (next->position != end || bytes + next->length > store_.options().read_ahead_bytes)
-            break;
+std::vector<RunPlace> runs_in_one_read(const std::vector<RunPlace>& index,
+                                       std::vector<RunPlace>::const_iterator first,
+                                       uint64_t bytes_max) {
+    std::vector<RunPlace> runs{*first};
+    uint64_t bytes = first->length;
+    for (auto next = first + 1; next != index.end(); ++next) {
+        if (next->position != runs.back().next() || bytes + next->length > bytes_max) break;
         bytes += next->length;
-        ahead.push_back(*next);
+        runs.push_back(*next);
     }
-    co_return co_await load(id, *place, std::move(ahead), memory, stop);
+    return runs;
 }
 
-Task<Result<LogReader::Run>> LogReader::load(uint32_t id, RunPlace place,
-                                             std::vector<RunPlace> ahead, Memory memory,
-                                             StopToken stop) {
+Task<Result<LogReader::Run>> LogReader::run_beyond(Position past, uint64_t bytes_wanted,
+                                                   Memory memory, StopToken stop) {
+    const int64_t offset = past.offset;
+    LogState& state = log_.state();
+    bool waited = false;
+    while (true) {
+        const Segment* segment = state.segment_beyond(past);
+        if (segment == nullptr) co_return Run{};
+        const uint32_t id = segment->id;
+        if (segment->index == nullptr) {
+            co_await try_(load_index(&store_, &log_, id));
+            segment = state.find_segment(id);
+            if (segment == nullptr || segment->index == nullptr) co_return Run{};
+        }
+        const std::vector<RunPlace>& index = *segment->index;
+        const auto place = std::partition_point(
+            index.begin(), index.end(), [&](const RunPlace& run) { return run.end <= past; });
+        if (place == index.end() || place->first.offset > offset) co_return Run{};
+        const RunKey key{log_.id(), id, place->position};
+        if (SharedBytes cached = store_.cache().find(key); !cached.empty()) {
+            ++store_.counters().cache_hits;
+            co_return Run{*place, std::move(cached)};
+        }
+        RunsOnTheWay& on_the_way = store_.read_ahead().on_the_way();
+        // Once: what came may have had to leave the cache again at once.
+        if (on_the_way.contains(key) && !std::exchange(waited, true)) {
+            co_await try_(on_the_way.wait(key, stop));
+            continue;
+        }
+        ++store_.counters().cache_misses;
+        // One read brings the runs that follow, if they lie behind it and somebody reads on.
+        const bool reads_on = store_.read_ahead().is_sequential(log_.id(), offset);
+        std::vector<RunPlace> runs = runs_in_one_read(
+            index, place, reads_on ? kReadBytes : std::min(bytes_wanted, kReadBytes));
+        runtime::MemoryBudget& budget = *store_.options().memory;
+        auto reservation = budget.reserve_now(runs.back().next() - runs.front().position);
+        if (!reservation && runs.size() > 1) {
+            // While memory is short: what was asked for, and nothing besides.
+            runs.erase(runs.begin() + 1, runs.end());
+            reservation = budget.reserve_now(runs.front().length);
+        }
+        if (!reservation && memory == Memory::kNow)
+            co_return fail(ErrorCode::kResourceExhausted,
+                           "no memory for a run of a segment just now");
+        if (!reservation) reservation = co_await try_(budget.reserve(runs.front().length, stop));
+        // Not before there is memory: nobody waits for a run whose reader waits for memory.
+        const auto claims = on_the_way.claim(log_.id(), id, runs);
+        co_return co_await load(id, std::move(runs), std::move(*reservation), Errors::kTold);
+    }
+}
+
+Task<Result<LogReader::Run>> LogReader::load(uint32_t id, std::vector<RunPlace> runs,
+                                             runtime::Reservation reservation, Errors errors) {
     const Segment* segment = log_.state().find_segment(id);
+    if (segment == nullptr) co_return Run{};
     const std::string path =
         segment_path(store_.options().directory, log_.id(), segment->base.offset, id);
-    uint64_t length = (ahead.empty() ? place.next() : ahead.back().next()) - place.position;
-    runtime::MemoryBudget& budget = *store_.options().memory;
-    std::optional<runtime::Reservation> reserved = budget.reserve_now(length);
-    if (!reserved && !ahead.empty()) {
-        ahead.clear();
-        length = place.length;
-        reserved = budget.reserve_now(length);
-    }
-    if (!reserved && memory == Memory::kNow)
-        co_return fail(ErrorCode::kResourceExhausted, "no memory for a run of a segment just now");
-    if (!reserved) reserved = co_await try_(budget.reserve(length, stop));
-    runtime::Reservation reservation = std::move(*reserved);
+    const uint64_t position = runs.front().position;
+    const uint64_t length = runs.back().next() - position;
     auto pin = co_await store_.files().pin({log_.id(), id}, path,
                                            runtime::kOpenRead | runtime::kOpenWrite);
     if (!pin) {
@@ -175,15 +197,17 @@ Task<Result<LogReader::Run>> LogReader::load(uint32_t id, RunPlace place,
         co_return fail(std::move(pin).error());
     }
     runtime::IoBuffer buffer = runtime::IoBuffer::allocate(length, std::move(reservation));
-    const size_t filled = co_await try_(pin->file().read(place.position, buffer.all()));
+    const size_t filled = co_await try_(pin->file().read(position, buffer.all()));
     buffer.set_size(filled);
     ++store_.counters().segment_reads;
     store_.counters().segment_read_bytes += filled;
     const SharedBytes all = std::move(buffer).share();
+    // It may have been removed while it was read: what is read of it now has nowhere to go.
+    segment = log_.state().find_segment(id);
+    if (segment == nullptr) co_return Run{};
     Run wanted;
-    ahead.insert(ahead.begin(), place);
-    for (const RunPlace& run : ahead) {
-        const uint64_t at = run.position - place.position;
+    for (const RunPlace& run : runs) {
+        const uint64_t at = run.position - position;
         const bool here = at + run.length <= all.size();
         auto view =
             here ? RunView::parse(all.bytes().subspan(at, run.length),
@@ -193,24 +217,25 @@ Task<Result<LogReader::Run>> LogReader::load(uint32_t id, RunPlace place,
             view && view->header().log == log_.id() && view->header().segment == id &&
             view->header().position == run.position && view->header().length == run.length;
         if (!right) {
-            if (run.position != place.position) break;  // told when somebody asks for it
-            ++store_.counters().corruptions;
+            if (run.position != position) break;  // told when somebody asks for it
             Error error = view ? Error{ErrorCode::kCorrupt, "the run of another place", 0}
                                : std::move(view).error();
             error = std::move(error).with(fmt::format("{} at {}", path, run.position));
-            runtime::Shard::current().log().error("storage", "damaged run", "{}", error.message);
+            if (errors == Errors::kTold) {
+                ++store_.counters().corruptions;
+                runtime::Shard::current().log().error("storage", "damaged run", "{}",
+                                                      error.message);
+            }
             co_return fail(std::move(error));
         }
         SharedBytes bytes = all.slice(at, run.length);
-        if (run.position == place.position) wanted = {place, bytes};
+        if (run.position == position) wanted = {run, bytes};
         store_.cache().insert({log_.id(), id, run.position}, std::move(bytes));
     }
-    // It may have been truncated or removed while it was read.
-    segment = log_.state().find_segment(id);
-    if (segment == nullptr || segment->index == nullptr) co_return Run{};
-    const auto still =
-        std::find_if(segment->index->begin(), segment->index->end(),
-                     [&](const RunPlace& run) { return run.position == place.position; });
+    // It may have been truncated while it was read.
+    if (segment->index == nullptr) co_return Run{};
+    const auto still = std::find_if(segment->index->begin(), segment->index->end(),
+                                    [&](const RunPlace& run) { return run.position == position; });
     if (still == segment->index->end()) co_return Run{};
     wanted.place = *still;
     co_return wanted;
@@ -250,7 +275,8 @@ Task<Result<std::vector<FoundEntry>>> LogReader::read_entries(Position from,
             break;
         }
         Result<Run> got =
-            co_await run_beyond(at, entries.empty() ? Memory::kWait : Memory::kNow, stop);
+            co_await run_beyond(at, limits.bytes_max - std::min(size, limits.bytes_max),
+                                entries.empty() ? Memory::kWait : Memory::kNow, stop);
         if (!got && !entries.empty() && got.error().code == ErrorCode::kResourceExhausted) break;
         const Run run = co_await try_(std::move(got));
         if (run.bytes.empty()) {
@@ -273,6 +299,7 @@ Task<Result<std::vector<FoundEntry>>> LogReader::read_entries(Position from,
         if (!more || size >= limits.bytes_max) break;
         at = std::max(at, run.place.end);
     }
+    if (from < state.flushed_end) store_.read_ahead().note_read(log_, from.offset, at.offset);
     co_return entries;
 }
 
@@ -286,7 +313,9 @@ Task<Result<void>> LogReader::replay_from(Position from,
         const std::vector<RunPlace> index = *state.segments[s].index;
         for (const RunPlace& place : index) {
             if (place.end <= from) continue;
-            const Run run = co_await try_(load(id, place, {}, Memory::kWait, {}));
+            runtime::Reservation reservation =
+                co_await try_(store_.options().memory->reserve(place.length));
+            const Run run = co_await try_(load(id, {place}, std::move(reservation), Errors::kTold));
             auto view = RunView::parse(run.bytes.bytes(), false);
             CHECK(view.has_value());
             for (uint32_t i = 0; i < view->count(); ++i) {
@@ -359,7 +388,7 @@ Task<Result<std::optional<FoundEntry>>> LogReader::find_timestamp(int64_t timest
         }
         at = std::max(at, run->first.offset);
         const int64_t run_end = run->end.offset;
-        Run loaded_run = co_await try_(run_at(at, Memory::kWait, {}));
+        Run loaded_run = co_await try_(run_at(at, 0, Memory::kWait, {}));
         if (loaded_run.bytes.empty()) {
             at = std::max(at, state.start_offset);
             continue;
@@ -428,7 +457,8 @@ Task<Result<std::optional<FoundEntry>>> LogReader::search_max_timestamp(int64_t 
             break;
         }
         if (next >= state.start_offset || base < state.start_offset) {
-            Run run = co_await try_(run_at(std::max(next, state.start_offset), Memory::kWait, {}));
+            Run run =
+                co_await try_(run_at(std::max(next, state.start_offset), 0, Memory::kWait, {}));
             if (!run.bytes.empty()) {
                 int64_t in_run = -1;
                 auto found = search_run(run, end_offset, [&](const EntryInfo& info) {

@@ -1,6 +1,7 @@
 // Reads of one log: from its memory, from the cache, from its segments. Lives for one read.
 #pragma once
 
+#include "base/units.h"
 #include "runtime/stop_token.h"
 #include "runtime/task.h"
 #include "storage/partition_log.h"
@@ -8,6 +9,15 @@
 namespace weir::storage {
 
 class ShardStore;
+
+// Small runs are read from a segment together, up to so many bytes.
+inline constexpr uint64_t kReadBytes = 1_MiB;
+
+// From `first` on, those that one read of at most `bytes_max` brings: at least the first, and what
+// lies behind it without a gap.
+std::vector<RunPlace> runs_in_one_read(const std::vector<RunPlace>& index,
+                                       std::vector<RunPlace>::const_iterator first,
+                                       uint64_t bytes_max);
 
 class LogReader {
   public:
@@ -25,24 +35,31 @@ class LogReader {
     runtime::Task<Result<void>> replay_from(Position from,
                                             std::vector<RecoveredState::Replayed>* into);
 
-  private:
-    runtime::Task<Result<std::optional<FoundEntry>>> search_max_timestamp(int64_t end_offset);
     // A run in memory, verified.
     struct Run {
         RunPlace place;
         runtime::SharedBytes bytes;
     };
+    // Whether damage is counted and logged, or left to whoever reads the run because he needs it.
+    enum class Errors : uint8_t { kTold, kLeft };
+    // Reads runs that lie one behind the other into the cache, in one go; gives the first. No bytes
+    // if it went away meanwhile. `reservation` is for their bytes.
+    runtime::Task<Result<Run>> load(uint32_t segment, std::vector<RunPlace> runs,
+                                    runtime::Reservation reservation, Errors errors);
+
+  private:
+    runtime::Task<Result<std::optional<FoundEntry>>> search_max_timestamp(int64_t end_offset);
     // The first run that ends beyond `past`, if it begins there or before; past < flushed_end. No
-    // bytes if it went away (truncation, retention) meanwhile. kResourceExhausted: there is no
-    // memory for it, and it must not wait.
+    // bytes if it went away (truncation, retention) meanwhile. Those behind it are read with it up
+    // to `bytes_wanted`. kResourceExhausted: there is no memory for it, and it must not wait.
     enum class Memory : uint8_t { kWait, kNow };
-    runtime::Task<Result<Run>> run_beyond(Position past, Memory memory, runtime::StopToken stop);
+    runtime::Task<Result<Run>> run_beyond(Position past, uint64_t bytes_wanted, Memory memory,
+                                          runtime::StopToken stop);
     // The run that holds the offset.
-    runtime::Task<Result<Run>> run_at(int64_t offset, Memory memory, runtime::StopToken stop) {
-        return run_beyond({offset, UINT32_MAX}, memory, stop);
+    runtime::Task<Result<Run>> run_at(int64_t offset, uint64_t bytes_wanted, Memory memory,
+                                      runtime::StopToken stop) {
+        return run_beyond({offset, UINT32_MAX}, bytes_wanted, memory, stop);
     }
-    runtime::Task<Result<Run>> load(uint32_t segment, RunPlace place, std::vector<RunPlace> ahead,
-                                    Memory memory, runtime::StopToken stop);
     // Adds entries to the result; false when a limit was reached.
     bool take_run(const Run& run, const ReadLimits& limits, int64_t* at, ReadResult* result);
     bool take_memory(const ReadLimits& limits, int64_t* at, ReadResult* result);

@@ -147,6 +147,13 @@ Segment* LogState::find_segment(uint32_t segment_id) {
     return nullptr;
 }
 
+const Segment* LogState::segment_beyond(Position past) const {
+    const auto at =
+        std::partition_point(segments.begin(), segments.end(),
+                             [&](const Segment& segment) { return segment.end <= past; });
+    return at == segments.end() || at->base.offset > past.offset ? nullptr : &*at;
+}
+
 uint64_t LogState::segment_bytes() const {
     uint64_t bytes = 0;
     for (const Segment& segment : segments) bytes += segment.data_end;

@@ -98,6 +98,8 @@ struct LogState {
         return segments.empty() || segments.back().full ? nullptr : &segments.back();
     }
     Segment* find_segment(uint32_t id);
+    // The first that ends beyond `past`, if it begins there or before; else nullptr.
+    const Segment* segment_beyond(Position past) const;
     int32_t last_term() const { return terms.empty() ? 0 : terms.back().term; }
     uint64_t segment_bytes() const;
     uint64_t payload_bytes() const;

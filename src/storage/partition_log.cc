@@ -203,7 +203,7 @@ Task<Result<void>> PartitionLog::truncate_suffix(Position end) {
         state_.truncate_suffix(end, &removed);
         store_.add_unflushed(-static_cast<int64_t>(before - state_.memory_bytes));
         durable_end_ = std::min(durable_end_, end);
-        next_sequential = -1;
+        store_.read_ahead().forget(id());
         durable_waiters_.fail_beyond(end,
                                      Error{ErrorCode::kOutOfRange, "the log was truncated", 0});
         cut_state(end, &state_end_, state_floor_, &saved_state_);
@@ -311,7 +311,7 @@ Task<Result<void>> PartitionLog::start_anew(int64_t start_offset, int32_t term_b
         state_.truncate_prefix(start_offset, term_below, &removed);
         store_.add_unflushed(-static_cast<int64_t>(before - state_.memory_bytes));
         durable_end_ = state_.end;
-        next_sequential = -1;
+        store_.read_ahead().forget(id());
         durable_waiters_.fail_beyond({0, 0},
                                      Error{ErrorCode::kOutOfRange, "the log began anew", 0});
         state_end_ = {};

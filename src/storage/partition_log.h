@@ -147,8 +147,7 @@ class PartitionLog final : public Log {
     // Its last commit was as large as a bypass: the next one will be too, and takes what is in
     // memory along. A hand-over would only stand in its way.
     bool streaming = false;
-    StagedRuns staged;             // by the commit loop
-    int64_t next_sequential = -1;  // where a read would go on that follows the last one
+    StagedRuns staged;  // by the commit loop
 
   private:
     friend class LogReader;

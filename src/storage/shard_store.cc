@@ -56,6 +56,7 @@ ShardStore::ShardStore(StoreOptions options, Layout layout, uint32_t shard)
       directory_(shard_directory(options_.directory, layout.generation, shard)),
       files_(options_.open_segments_max),
       cache_(options_.cache_bytes_max),
+      read_ahead_(*this),
       admission_(*this),
       committer_(*this),
       handover_(*this),
@@ -195,6 +196,7 @@ Task<Result<void>> ShardStore::remove_log(LogId id) {
     log->commit_failed({ErrorCode::kUnavailable, "the log was removed", 0});
     std::vector<Segment> segments = std::move(log->state().segments);
     cache_.erase_log(id);
+    read_ahead_.forget(id);
     logs_.erase(id);
     --metrics_.logs;
     spawn_background(delete_log_files(id, std::move(segments)));
@@ -261,6 +263,10 @@ void ShardStore::add_unflushed(int64_t bytes) {
 
 bool ShardStore::spawn_background(Task<void> task) {
     return scope_.spawn(std::move(task), WorkClass::kBackground);
+}
+
+bool ShardStore::spawn_read(Task<void> task) {
+    return scope_.spawn(std::move(task), WorkClass::kFetch);
 }
 
 Task<Result<void>> ShardStore::sync_names(std::string directory) {

@@ -20,6 +20,7 @@
 #include "storage/handover.h"
 #include "storage/journal_writer.h"
 #include "storage/partition_log.h"
+#include "storage/read_ahead.h"
 #include "storage/read_cache.h"
 #include "storage/retention.h"
 #include "storage/segment_files.h"
@@ -80,6 +81,7 @@ class ShardStore final : public Store {
     JournalWriter& journal() { return journal_; }
     SegmentFiles& files() { return files_; }
     ReadCache& cache() { return cache_; }
+    ReadAhead& read_ahead() { return read_ahead_; }
     Committer& commits() { return committer_; }
     Handover& handover() { return handover_; }
     Admission& admission() { return admission_; }
@@ -100,6 +102,8 @@ class ShardStore final : public Store {
     void add_unflushed(int64_t bytes);
     // Background work: on the store's scope, in its class.
     bool spawn_background(runtime::Task<void> task);
+    // Reads that a fetch will want: in its class.
+    bool spawn_read(runtime::Task<void> task);
     runtime::StopToken stop_token() { return scope_.stop_token(); }
     void wake_maintenance() {
         maintenance_wake_.notify_all();
@@ -132,6 +136,7 @@ class ShardStore final : public Store {
     JournalWriter journal_;
     SegmentFiles files_;
     ReadCache cache_;
+    ReadAhead read_ahead_;
     Admission admission_;
     Committer committer_;
     Handover handover_;

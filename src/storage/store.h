@@ -32,7 +32,8 @@ struct StoreOptions {
     uint64_t bypass_bytes_min =
         256u << 10;  // a log with at least this much in one commit goes straight to its segment
     uint64_t cache_bytes_max = 64u << 20;  // of one shard's read cache; gives way to the budget
-    uint64_t read_ahead_bytes = 1u << 20;
+    uint64_t read_ahead_bytes =
+        4u << 20;  // kept in the cache ahead of a sequential reader; 0: nothing is read ahead
     uint32_t open_segments_max = 256;  // of one shard, beside those in use
     int64_t retention_check_ms = 30'000;
     int64_t sweep_delay_ms = 2'000;  // after the start: what a crash left behind is no hurry
