@@ -12,6 +12,7 @@
 #include "broker/broker.h"
 #include "cli/client_command.h"
 #include "cluster/config_table.h"
+#include "runtime/heap.h"
 #include "runtime/real/real_node.h"
 #include "runtime/wait.h"
 
@@ -87,6 +88,7 @@ Task<int> serve(RealNode* node, const broker::BrokerOptions* options) {
                           });
     Result<void> started = co_await broker.start();
     if (started) {
+        runtime::give_back_free_memory();  // of recovery
         fmt::print("ready kafka={} admin={} shards={} driver={}\n", broker.kafka_address(),
                    broker.admin_address(), node->shard_count(), node->driver_name());
         std::fflush(stdout);

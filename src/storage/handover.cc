@@ -90,6 +90,19 @@ Task<void> Handover::move_and_report(PartitionLog* log, runtime::Gate::Holder, r
     consider(*log);
 }
 
+Task<void> Handover::move_idle(PartitionLog* log) {
+    auto units = co_await moves_.acquire(
+        std::clamp(log->unflushed_durable_bytes(), kMoveUnitsMin, kWriteBytesMax),
+        {.stop = store_.stop_token()});
+    if (!units || disk_full_ || log->moving() || log->held() || log->removing()) co_return;
+    log->handover_hook.unlink();
+    log->memory_hook.unlink();
+    // Nobody reads it just now.
+    Result<void> moved = co_await move(log, Cached::kNo);
+    if (!moved) report(moved.error());
+    consider(*log);
+}
+
 void Handover::report(const Error& error) {
     switch (error.code) {
         case ErrorCode::kDiskFull:
@@ -114,17 +127,17 @@ Task<void> Handover::go_on_after_a_while() {
     store_.wake_maintenance();
 }
 
-Task<Result<void>> Handover::move(PartitionLog* log) {
+Task<Result<void>> Handover::move(PartitionLog* log, Cached cached) {
     auto inside = log->gate().try_enter();
     if (!inside) co_return fail(ErrorCode::kUnavailable);
     if (log->moving() || log->held() || !log->has_unflushed_durable()) co_return Result<void>{};
     log->set_moving(true);
-    Result<void> moved = co_await move_durable(log);
+    Result<void> moved = co_await move_durable(log, cached);
     log->set_moving(false);
     co_return moved;
 }
 
-Task<Result<void>> Handover::move_durable(PartitionLog* log) {
+Task<Result<void>> Handover::move_durable(PartitionLog* log, Cached cached) {
     LogState& state = log->state();
     const Position target = log->durable_end();
     while (state.flushed_end < target) {
@@ -151,7 +164,8 @@ Task<Result<void>> Handover::move_durable(PartitionLog* log) {
         co_await try_(pin.file().sync());
         store_.counters().handed_over_bytes += plan.length;
         for (BuiltRun& run : runs) {
-            log->run_added(run.note, std::move(run).share());
+            log->run_added(
+                run.note, cached == Cached::kYes ? std::move(run).share() : runtime::SharedBytes());
             if (store_.bugs().lose_run_record) continue;
             log->queue_record([&run](std::vector<uint8_t>& to) { append_run(to, run.note); });
         }

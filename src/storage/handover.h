@@ -48,7 +48,12 @@ class Handover {
     runtime::Task<void> run(uint64_t old_block);
     bool due(uint64_t old_block) { return next(old_block) != nullptr; }
 
-    runtime::Task<Result<void>> move(PartitionLog* log);
+    // The runs are in the read cache afterwards, or not.
+    enum class Cached : uint8_t { kYes, kNo };
+    runtime::Task<Result<void>> move(PartitionLog* log, Cached cached = Cached::kYes);
+    // The same for a log that is idle, within the bounds of what is moved at a time; errors are
+    // reported.
+    runtime::Task<void> move_idle(PartitionLog* log);
     // Rolls the active segment if it is older than its log's segment_ms.
     runtime::Task<Result<void>> roll_if_expired(PartitionLog* log);
 
@@ -60,7 +65,7 @@ class Handover {
     runtime::Task<Result<bool>> extend_or_open(PartitionLog* log, uint64_t length);
     runtime::Task<void> move_and_report(PartitionLog* log, runtime::Gate::Holder inside,
                                         runtime::Units units);
-    runtime::Task<Result<void>> move_durable(PartitionLog* log);
+    runtime::Task<Result<void>> move_durable(PartitionLog* log, Cached cached);
     // Moving is set by the caller. After it the active segment is open and has room for `length`,
     // or is new.
     runtime::Task<Result<SegmentFiles::Pin>> prepare_segment(PartitionLog* log, uint64_t length);

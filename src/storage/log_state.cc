@@ -147,6 +147,15 @@ Segment* LogState::find_segment(uint32_t segment_id) {
     return nullptr;
 }
 
+void LogState::give_back(size_t index_runs_max) {
+    memory.shrink();
+    for (Segment& segment : segments) {
+        if (segment.index == nullptr) continue;
+        if (segment.footer_length > 0 || segment.index->size() <= index_runs_max)
+            segment.index.reset();
+    }
+}
+
 const Segment* LogState::segment_beyond(Position past) const {
     const auto at =
         std::partition_point(segments.begin(), segments.end(),

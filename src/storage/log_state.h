@@ -36,6 +36,8 @@ class EntryQueue {
     void pop_front();
     void pop_back();
     void clear();
+    void shrink() { entries_.shrink_to_fit(); }
+    size_t capacity() const { return entries_.capacity(); }
     // The first entry whose end is beyond `offset`; size() if none.
     size_t find(int64_t offset) const;
 
@@ -93,6 +95,9 @@ struct LogState {
     // that was known already.
     bool add_run(const RunNote& note);
     void drop_flushed();
+    // What it takes to be used and is found again: indexes of segments that have a footer, or of at
+    // most so many runs, and room for entries that are not there.
+    void give_back(size_t index_runs_max);
 
     Segment* active() {
         return segments.empty() || segments.back().full ? nullptr : &segments.back();

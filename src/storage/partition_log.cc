@@ -90,6 +90,7 @@ Result<void> PartitionLog::append(Entry entry) {
         return fail(ErrorCode::kInvalidArgument, "an entry of the wrong width");
     }
     const uint64_t size = entry.payload.size();
+    used_ = true;
     if (state_.memory.empty()) unflushed_since_ms_ = runtime::Shard::current().wall_now().ms;
     if (wastes_its_block(entry.payload))
         entry.payload = runtime::SharedBytes::copy_of(entry.payload.bytes());
@@ -414,6 +415,7 @@ void PartitionLog::capture(std::vector<uint8_t>& checkpoint, uint64_t durable_bl
 Task<Result<ReadResult>> PartitionLog::read(int64_t offset, ReadLimits limits, StopToken stop) {
     auto inside = gate_.try_enter();
     if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    used_ = true;
     LogReader reader(store_, *this);
     co_return co_await reader.read(offset, limits, stop);
 }
@@ -423,6 +425,7 @@ Task<Result<std::vector<FoundEntry>>> PartitionLog::read_entries(Position from,
                                                                  StopToken stop) {
     auto inside = gate_.try_enter();
     if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    used_ = true;
     LogReader reader(store_, *this);
     co_return co_await reader.read_entries(from, limits, stop);
 }
@@ -431,6 +434,7 @@ Task<Result<std::optional<FoundEntry>>> PartitionLog::find_timestamp(int64_t tim
                                                                      int64_t end_offset) {
     auto inside = gate_.try_enter();
     if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    used_ = true;
     LogReader reader(store_, *this);
     co_return co_await reader.find_timestamp(timestamp_ms, end_offset);
 }
@@ -438,6 +442,7 @@ Task<Result<std::optional<FoundEntry>>> PartitionLog::find_timestamp(int64_t tim
 Task<Result<std::optional<FoundEntry>>> PartitionLog::find_max_timestamp(int64_t end_offset) {
     auto inside = gate_.try_enter();
     if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    used_ = true;
     LogReader reader(store_, *this);
     co_return co_await reader.find_max_timestamp(end_offset);
 }

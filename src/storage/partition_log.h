@@ -134,6 +134,9 @@ class PartitionLog final : public Log {
     runtime::Gate& gate() { return gate_; }
     int64_t unflushed_since_ms() const { return unflushed_since_ms_; }
 
+    // Whether it was appended to or read since the last call.
+    bool take_used() { return std::exchange(used_, false); }
+
     LogHook commit_hook{*this};
     LogHook memory_hook{*this};    // logs with entries in memory, those that wait longest first
     LogHook handover_hook{*this};  // logs with a whole run in memory
@@ -160,6 +163,7 @@ class PartitionLog final : public Log {
     LogConfig config_;
     bool configured_ = false;
     bool removing_ = false;
+    bool used_ = true;
     Position durable_end_;
     size_t pending_entries_ = 0;  // the last ones of state_.memory
     uint64_t pending_bytes_ = 0;

@@ -62,7 +62,8 @@ ShardStore::ShardStore(StoreOptions options, Layout layout, uint32_t shard)
       handover_(*this),
       checkpointer_(*this),
       retention_(*this),
-      sweeper_(*this) {}
+      sweeper_(*this),
+      idle_sweep_(*this) {}
 
 ShardStore::~ShardStore() = default;
 
@@ -114,6 +115,7 @@ Task<Result<void>> ShardStore::open() {
     spawn_background(maintain());
     spawn_background(retention_.run());
     spawn_background(sweeper_.run());
+    spawn_background(idle_sweep_.run());
     Shard::current().log().info("storage", "shard open",
                                 "shard={} logs={} blocks_replayed={} ms={}", shard_, logs_.size(),
                                 blocks, (Shard::current().now() - begin).count() / 1'000'000);

@@ -18,6 +18,7 @@
 #include "storage/checkpoint.h"
 #include "storage/commit.h"
 #include "storage/handover.h"
+#include "storage/idle_sweep.h"
 #include "storage/journal_writer.h"
 #include "storage/partition_log.h"
 #include "storage/read_ahead.h"
@@ -143,6 +144,7 @@ class ShardStore final : public Store {
     Checkpointer checkpointer_;
     Retention retention_;
     Sweeper sweeper_;
+    IdleSweep idle_sweep_;
     std::map<LogId, std::unique_ptr<PartitionLog>> logs_;
     runtime::WaitQueue maintenance_wake_;
     bool maintenance_due_ = false;
