@@ -90,7 +90,9 @@ Plan draw_plan(uint64_t seed) {
             plan.read_every = 4ms;
             if (prng.chance(0.5)) {
                 plan.loss = 0.3;
-                plan.transfer_every = 300ms;
+                plan.transfer_every = 150ms;
+            } else {
+                plan.transfer_every = 0ns;  // each voids the lease of its term
             }
         }
     }
@@ -385,6 +387,7 @@ class Cluster {
                     break;
                 case ModelDisk::Op::Kind::kCut:
                     node.core->on_truncated(clock(node), out);
+                    appended = true;  // perhaps before the cut, when on_durable() was ignored
                     break;
                 case ModelDisk::Op::Kind::kInstall:
                     node.log = *op.log;
