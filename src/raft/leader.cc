@@ -274,7 +274,8 @@ Verdict Core::on(NodeId from, const AppendReply& reply) {
 // follower of Kafka finds it. Each round goes at least one of the leader's terms further back.
 Position Core::common_point(const AppendReply& reply) const {
     const TermTable::TermEnd mine = terms_.end_of(reply.hint_term, end_);
-    if (reply.hint_term == 0 || mine.term == 0) return std::min(reply.hint_end, start_);
+    // None of this log's terms is as old: what they share lies at 0, or below this log's start.
+    if (reply.hint_term == 0 || mine.term == 0) return {};
     if (mine.term < reply.hint_term) return mine.end;
     return std::min(mine.end, reply.hint_end);
 }
