@@ -183,9 +183,8 @@ class Cluster {
             Node& node = nodes_[i];
             node.id = {static_cast<int32_t>(i)};
             if (i < plan_.voters) node.disk.log.base_configuration = first;
-            node.clock_rate = 1 + plan_.drift * (prng_.chance(0.5)   ? prng_.unit()
-                                                 : prng_.chance(0.5) ? 1.0
-                                                                     : 0.0);
+            // As far apart as the options allow.
+            node.clock_rate = prng_.chance(0.5) ? 1 : 1 + plan_.drift;
             node.clock_offset = static_cast<int64_t>(prng_.below(1'000'000'000'000));
         }
     }
