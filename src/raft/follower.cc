@@ -181,7 +181,7 @@ Verdict Core::install(NodeId from, InstallSnapshot snapshot) {
     const bool valid = head.start >= Position{} && TermTable::valid(head.terms) &&
                        (head.terms.empty() || (head.terms.back().first < head.start &&
                                                head.terms.back().term <= snapshot.term)) &&
-                       head.configuration.valid();
+                       (head.configuration.members.empty() || head.configuration.valid());
     if (!valid) return Verdict::kInvalid;
     const Verdict leads = recognize(from, snapshot.term);
     if (leads == Verdict::kStale && term_saved()) send(from, AppendReply{.term = hard_.term});

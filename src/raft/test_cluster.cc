@@ -914,15 +914,16 @@ class Cluster {
         if (!fresh && known->second != node.id)
             return fail(fmt::format("two leaders of term {}: {} and {}", change.term,
                                     known->second.v, node.id.v));
-        // Leader completeness; log matching says the rest.
-        if (!history_.empty()) {
-            const LogEntry& last = history_.back();
-            if (last.info.first >= node.log.start) {
-                const LogEntry* own = node.log.find(last.info.first);
-                if (own == nullptr || !own->same(last))
-                    return fail(fmt::format("leader {} of term {} lacks what is committed at {}",
-                                            node.id.v, change.term, text(last.info.first)));
-            }
+        // Leader completeness: of what older terms committed (a leader that woke up late may be
+        // behind newer ones). Log matching says the rest.
+        size_t older = history_.size();
+        while (older > 0 && committed_in_[older - 1] >= change.term) --older;
+        if (older > 0 && history_[older - 1].info.first >= node.log.start) {
+            const LogEntry& last = history_[older - 1];
+            const LogEntry* own = node.log.find(last.info.first);
+            if (own == nullptr || !own->same(last))
+                return fail(fmt::format("leader {} of term {} lacks what is committed at {}",
+                                        node.id.v, change.term, text(last.info.first)));
         }
         check_logs();
     }
@@ -963,6 +964,7 @@ class Cluster {
             return false;
         }
         history_.push_back(entry);
+        committed_in_.push_back(node.core->term());
         hashes_.push_back(chain(hashes_.empty() ? 0 : hashes_.back(), entry));
         ++stats_.committed;
         return check_quorum(node, entry);
@@ -1102,10 +1104,11 @@ class Cluster {
     size_t committed_at_heal_ = 0;
 
     std::map<Term, NodeId> leaders_;
-    std::vector<LogEntry> history_;  // what is committed, for ever
-    std::vector<uint64_t> hashes_;   // of it, up to and with each entry
-    Position acknowledged_;          // by any leader
-    std::vector<Position> reads_;    // what each must see
+    std::vector<LogEntry> history_;   // what is committed, for ever
+    std::vector<Term> committed_in_;  // by the leader of this term
+    std::vector<uint64_t> hashes_;    // of it, up to and with each entry
+    Position acknowledged_;           // by any leader
+    std::vector<Position> reads_;     // what each must see
     std::string violation_;
     ClusterStats stats_;
 };

@@ -73,7 +73,9 @@ struct ConfigurationAt {
 struct SnapshotHead {
     Position start;
     std::vector<TermStart> terms;  // rows that begin before `start`, ascending; the last counts
-    Configuration configuration;   // committed; in force at `start` or later
+    // Committed; in force at `start` or later. Empty if the sender never knew the group's first
+    // one: then the one that counts is in an entry behind `start`.
+    Configuration configuration;
 };
 
 // How a core's log, vote and members are found at a start; all of it is durable.
