@@ -88,8 +88,13 @@ Task<Result<runtime::SharedBytes>> FrameReader::read_next(const FrameLimits& lim
         co_return fail(ErrorCode::kMalformed, "a request of " + std::to_string(claimed) + " bytes");
     }
     const auto size = static_cast<size_t>(claimed);
-    if (size > memory_.total())
-        co_return fail(ErrorCode::kResourceExhausted, "a request larger than the node's memory");
+    // While its buffer grows the old one is held beside the new: a larger frame would wait for
+    // memory that it holds itself, until its time is up.
+    if (size > memory_.total() / 2) {
+        co_return fail(
+            ErrorCode::kResourceExhausted,
+            "a request of " + std::to_string(size) + " bytes, more than half of the node's memory");
+    }
 
     // A client that is ahead of us by more than the small buffer: the next frames come in pieces.
     const bool ahead_of_us = !piece_.empty() || end_ == small_.size();

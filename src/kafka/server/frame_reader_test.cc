@@ -154,13 +154,27 @@ TEST_F(FrameReaderTest, a_frame_that_the_node_could_never_hold_is_refused) {
     EXPECT_EQ(read().error().code, ErrorCode::kResourceExhausted);
 }
 
+TEST_F(FrameReaderTest, the_largest_frame_comes_and_a_larger_one_is_refused_at_once) {
+    const auto bytes = random_bytes(memory.total() / 2);
+    feed_size(static_cast<int32_t>(bytes.size()));
+    feed(bytes);
+    {
+        const auto frame = read();
+        ASSERT_TRUE(frame);
+        EXPECT_TRUE(std::ranges::equal(frame->bytes(), bytes));
+    }
+    feed_size(static_cast<int32_t>(memory.total() / 2 + 1));
+    EXPECT_EQ(read().error().code, ErrorCode::kResourceExhausted);
+    EXPECT_EQ(memory.used(), 0u);
+}
+
 TEST_F(FrameReaderTest, a_claim_takes_no_memory_that_bytes_did_not_fill) {
-    feed_size(static_cast<int32_t>(60_MiB));
+    feed_size(static_cast<int32_t>(30_MiB));
     EXPECT_LE(memory_after_beginning(), kFrameChunk);
     pipe = std::make_shared<MemoryPipe>(256_MiB);
     MemoryStream other(pipe, std::make_shared<MemoryPipe>(1));
     stream = std::move(other);
-    feed_size(static_cast<int32_t>(60_MiB));
+    feed_size(static_cast<int32_t>(30_MiB));
     feed(random_bytes(1_MiB));
     EXPECT_LE(memory_after_beginning(), kFrameGrowth * 1_MiB + 1_MiB);
 }
