@@ -120,7 +120,8 @@ Expected expect(const Stream& stream, size_t at, size_t size_max) {
     if (claimed < 8 || static_cast<size_t>(claimed) > size_max)
         return {.error = ErrorCode::kMalformed};
     const auto size = static_cast<size_t>(claimed);
-    if (size > kBudget) return {.error = ErrorCode::kResourceExhausted};
+    // Half of the budget: see FrameReader::next.
+    if (size > kBudget / 2) return {.error = ErrorCode::kResourceExhausted};
     if (stream.size() - at - 4 < size) return {};
     return {.whole = true, .begin = at + 4, .size = size};
 }
