@@ -76,11 +76,55 @@ Task<void> Broker::tell_fatal(Error error) {
 
 Task<Result<void>> Broker::start() {
     stores_ = co_await try_(storage::StoreSet::open(store_options()));
+    co_await make_shards();
     co_await try_(open_controller());
     co_await try_(start_servers());
     co_await try_(listen());
     ready_ = true;
     co_return Result<void>{};
+}
+
+Task<void> Broker::make_shards() {
+    for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
+        co_await runtime::on(i, [this, i]() -> Task<void> {
+            Parts& parts = parts_[i];
+            parts.metadata =
+                std::make_unique<cluster::MetadataShard>(options_.node_id, options_.given);
+            parts.metadata->set_announce(
+                [this, i](cluster::LeaderState state) { announce(i, std::move(state)); });
+            replication::ReplicatorOptions options;
+            options.self = NodeId{options_.node_id};
+            options.store = &stores_->local();
+            parts.replicator = std::make_unique<replication::Replicator>(std::move(options));
+            parts.replicator->start(nullptr);
+            co_return;
+        });
+    }
+}
+
+void Broker::announce(runtime::ShardId shard, cluster::LeaderState state) {
+    Parts& parts = parts_[shard];
+    if (!parts.metadata->leaders().learn(state)) return;
+    parts.leader_news.push_back(std::move(state));
+    if (std::exchange(parts.telling_news, true)) return;
+    Shard::current().remote_scope().spawn(tell_news(shard));
+}
+
+// What one turn of the shard brought goes to the others as one message.
+Task<void> Broker::tell_news(runtime::ShardId shard) {
+    Parts& parts = parts_[shard];
+    while (!parts.leader_news.empty()) {
+        const auto news = std::exchange(parts.leader_news, {});
+        for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
+            if (i == shard) continue;
+            co_await runtime::on(i, [this, i, &news]() -> Task<void> {
+                if (!parts_[i].metadata) co_return;
+                for (const cluster::LeaderState& state : news)
+                    parts_[i].metadata->leaders().learn(state);
+            });
+        }
+    }
+    parts.telling_news = false;
 }
 
 Task<Result<void>> Broker::open_controller() {
@@ -89,14 +133,7 @@ Task<Result<void>> Broker::open_controller() {
     if (log == nullptr)
         log = co_await try_(store.create_log(storage::kMetadataLog, metadata_log_config()));
     std::vector<cluster::MetadataShard*> shards;
-    for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
-        co_await runtime::on(i, [this, i]() -> Task<void> {
-            parts_[i].metadata =
-                std::make_unique<cluster::MetadataShard>(options_.node_id, options_.given);
-            co_return;
-        });
-        shards.push_back(parts_[i].metadata.get());
-    }
+    for (const Parts& parts : parts_) shards.push_back(parts.metadata.get());
     controller_ = std::make_unique<cluster::Controller>(std::move(shards), *log);
     co_return co_await controller_->open();
 }
@@ -115,6 +152,7 @@ Task<Result<void>> Broker::start_servers() {
                 .memory = &memory_,
                 .store = &stores_->local(),
                 .metadata = parts_[i].metadata.get(),
+                .replicator = parts_[i].replicator.get(),
                 .controller = i == 0 ? controller_.get() : nullptr,
             });
             co_return;
@@ -215,6 +253,16 @@ Task<void> Broker::stop() {
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {
             parts_[i].server.reset();
+            if (parts_[i].replicator) co_await parts_[i].replicator->close();
+            parts_[i].replicator.reset();
+            co_return;
+        });
+    }
+    // After all replicas, whose last words may still be on their way to each.
+    for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
+        co_await runtime::on(i, [this, i]() -> Task<void> {
+            while (parts_[i].telling_news)
+                co_await runtime::sleep_for(std::chrono::milliseconds(1));
             parts_[i].metadata.reset();
             co_return;
         });

@@ -20,6 +20,7 @@
 #include "http/server.h"
 #include "kafka/server/listener.h"
 #include "kafka/server/server.h"
+#include "replication/replicator.h"
 #include "runtime/memory.h"
 #include "storage/store.h"
 
@@ -48,11 +49,18 @@ class Broker {
     // One shard's parts: made, used and destroyed there.
     struct Parts {
         std::unique_ptr<cluster::MetadataShard> metadata;
+        std::unique_ptr<replication::Replicator> replicator;
+        // What this shard's replicas said of their leaders and the other shards do not know yet.
+        std::vector<cluster::LeaderState> leader_news;
+        bool telling_news = false;
         std::unique_ptr<kafka::Server> server;
         bool server_started = false;
     };
 
     storage::StoreOptions store_options();
+    runtime::Task<void> make_shards();
+    void announce(runtime::ShardId shard, cluster::LeaderState state);
+    runtime::Task<void> tell_news(runtime::ShardId shard);
     runtime::Task<Result<void>> open_controller();
     runtime::Task<Result<void>> start_servers();
     runtime::Task<Result<void>> start_server(runtime::ShardId shard);

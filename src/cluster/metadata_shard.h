@@ -9,10 +9,14 @@
 
 #include "cluster/config_view.h"
 #include "cluster/image.h"
+#include "cluster/leader_table.h"
 #include "runtime/task.h"
 #include "storage/log.h"
 
 namespace weir::cluster {
+
+// Partitions of the largest cluster; what is heard of further ones is dropped.
+inline constexpr size_t kLeadersMax = 1'000'000;
 
 struct NewLog {
     storage::LogId id;
@@ -43,6 +47,31 @@ class MetadataShard {
     void set_hooks(Hooks hooks) { hooks_ = std::move(hooks); }
     const Hooks& hooks() const { return hooks_; }
 
+    // Who leads each partition, as far as this shard heard; fed by the broker.
+    LeaderTable& leaders() { return leaders_; }
+    const LeaderTable& leaders() const { return leaders_; }
+    // A replica on this shard says who leads its partition now, and who is in sync. The broker
+    // carries it to the other shards, and to the other nodes. Returns at once.
+    void announce(LeaderState state) {
+        if (announce_) announce_(std::move(state));
+    }
+    void set_announce(std::function<void(LeaderState)> announce) {
+        announce_ = std::move(announce);
+    }
+    // The leader of a partition says that its group has exactly the target of that revision for its
+    // voters. The broker carries it to the controller; it may be lost, and be said again.
+    struct ReplicasReport {
+        Uuid topic;
+        uint32_t partition = 0;
+        uint32_t revision = 0;
+    };
+    void report(const ReplicasReport& report) {
+        if (report_) report_(report);
+    }
+    void set_report(std::function<void(const ReplicasReport&)> report) {
+        report_ = std::move(report);
+    }
+
     // Start-up: takes a whole image.
     void adopt(MetadataImage image);
     runtime::Task<void> apply(MetadataChange change);
@@ -61,6 +90,9 @@ class MetadataShard {
     MetadataImage image_;
     BrokerSettings broker_;
     std::map<Uuid, TopicSettings> topic_settings_;
+    LeaderTable leaders_{kLeadersMax};
+    std::function<void(LeaderState)> announce_;
+    std::function<void(const ReplicasReport&)> report_;
     Hooks hooks_;
 };
 

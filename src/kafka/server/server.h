@@ -20,6 +20,7 @@
 #include "kafka/server/metrics.h"
 #include "kafka/server/partition_table.h"
 #include "kafka/server/turns.h"
+#include "replication/replicator.h"
 #include "runtime/memory.h"
 #include "runtime/scope.h"
 #include "runtime/socket.h"
@@ -47,6 +48,7 @@ class Server {
         runtime::MemoryBudget* memory = nullptr;
         storage::Store* store = nullptr;
         cluster::MetadataShard* metadata = nullptr;
+        replication::Replicator* replicator = nullptr;
         cluster::Controller* controller = nullptr;  // of shard 0, reached from there alone
     };
 
@@ -71,6 +73,7 @@ class Server {
     void set_advertised(std::string host, int32_t port);
     runtime::MemoryBudget& memory() { return *options_.memory; }
     storage::Store& store() { return *options_.store; }
+    replication::Replicator& replicator() { return *options_.replicator; }
     cluster::MetadataShard& metadata() { return *options_.metadata; }
     const cluster::MetadataImage& image() const { return options_.metadata->image(); }
     const cluster::BrokerSettings& settings() const { return options_.metadata->broker(); }

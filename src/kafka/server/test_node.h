@@ -186,6 +186,14 @@ class TestNode {
         for (uint32_t i = 0; i < kShards; ++i) {
             metadata_.push_back(std::make_unique<cluster::MetadataShard>(0, given));
             metadata.push_back(metadata_.back().get());
+            // One thread stands for all shards here, so news reaches them at once.
+            metadata_[i]->set_announce([this](const cluster::LeaderState& state) {
+                for (auto& shard : metadata_) shard->leaders().learn(state);
+            });
+            replication::ReplicatorOptions options;
+            options.self = NodeId{0};
+            options.store = &stores_.store(i);
+            replicators_.push_back(std::make_unique<replication::Replicator>(std::move(options)));
         }
         storage::Log* log = stores_.store(0).find(storage::kMetadataLog);
         if (log == nullptr)
@@ -193,6 +201,7 @@ class TestNode {
         controller_ = std::make_unique<cluster::Controller>(metadata, *log);
         for (uint32_t i = 0; i < kShards; ++i) {
             co_await runtime::on(i, [this, i]() -> runtime::Task<void> {
+                replicators_[i]->start(nullptr);
                 servers_.push_back(std::make_unique<Server>(
                     Server::Options{.node = {.id = 0,
                                              .host = "node.test",
@@ -203,6 +212,7 @@ class TestNode {
                                     .memory = &memory_,
                                     .store = &stores_.store(i),
                                     .metadata = metadata_[i].get(),
+                                    .replicator = replicators_[i].get(),
                                     .controller = i == 0 ? controller_.get() : nullptr}));
                 co_return;
             });
@@ -234,7 +244,7 @@ class TestNode {
         for (uint32_t i = 0; i < kShards; ++i) {
             co_await runtime::on(i, [this, i]() -> runtime::Task<void> {
                 servers_[i].reset();
-                co_return;
+                co_await replicators_[i]->close();
             });
         }
         controller_->close();
@@ -245,6 +255,7 @@ class TestNode {
     runtime::MemoryBudget memory_;
     std::vector<std::unique_ptr<cluster::MetadataShard>> metadata_;
     std::unique_ptr<cluster::Controller> controller_;
+    std::vector<std::unique_ptr<replication::Replicator>> replicators_;
     std::vector<std::unique_ptr<Server>> servers_;
 };
 
