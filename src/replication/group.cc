@@ -328,9 +328,7 @@ void Group::on_commit_moved() {
         !std::exchange(saving_configuration_, true))
         scope_.spawn(save_configuration());
     committed_.reach(commit);
-    if (start_wanted_ > log_.start_offset() && start_wanted_ <= commit.offset &&
-        !std::exchange(start_moving_, true))
-        scope_.spawn(truncate_start(start_wanted_));
+    follow_leaders_start();
     machine_.on_commit();
 }
 
@@ -360,6 +358,13 @@ void Group::fail_waiters(const Error& error) {
         if (!outcome->done) outcome->done = false;
         outcome->changed.notify_all();
     }
+}
+
+void Group::follow_leaders_start() {
+    if (start_wanted_ > core_->commit().offset) return;
+    const int64_t start = std::min(start_wanted_, machine_.start_max());
+    if (start > log_.start_offset() && !std::exchange(start_moving_, true))
+        scope_.spawn(truncate_start(start));
 }
 
 // A retention pass moved the start.
@@ -482,9 +487,7 @@ void Group::take(raft::NodeId from, const GroupMessage& message) {
     if (verdict == raft::Verdict::kInvalid) ++replicator_.metrics_.messages_malformed;
     if (core_->leader() == from && verdict == raft::Verdict::kTaken) {
         start_wanted_ = std::max(start_wanted_, message.start_offset);
-        if (start_wanted_ > log_.start_offset() && start_wanted_ <= core_->commit().offset &&
-            !std::exchange(start_moving_, true))
-            scope_.spawn(truncate_start(start_wanted_));
+        follow_leaders_start();
     }
 }
 

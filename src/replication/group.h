@@ -49,6 +49,9 @@ class StateMachine {
     virtual void on_commit() = 0;
     // Role, term or leader changed.
     virtual void on_role() = 0;
+    // How far the log's start may move, as far as the machine is concerned: one that reads entries
+    // of its own log needs those that no checkpoint's state covers yet.
+    virtual int64_t start_max() const { return INT64_MAX; }
 };
 
 class Group {
@@ -118,6 +121,8 @@ class Group {
     void append_control(const raft::ControlEntry& control);
     Result<void> append_to_log(storage::Entry entry);
     void follow_start();
+    // The leader's log begins later, and this one's may too.
+    void follow_leaders_start();
     void on_durable();
     void note_configuration(storage::Position at, raft::Configuration configuration);
     void drop_configurations_from(storage::Position end);
