@@ -89,11 +89,11 @@ Task<void> Broker::make_shards() {
         co_await runtime::on(i, [this, i]() -> Task<void> {
             Parts& parts = parts_[i];
             parts.metadata =
-                std::make_unique<cluster::MetadataShard>(options_.node_id, options_.given);
+                std::make_unique<cluster::MetadataShard>(options_.node_id.value_or(0), options_.given);
             parts.metadata->set_announce(
                 [this, i](cluster::LeaderState state) { announce(i, std::move(state)); });
             replication::ReplicatorOptions options;
-            options.self = NodeId{options_.node_id};
+            options.self = NodeId{options_.node_id.value_or(0)};
             options.store = &stores_->local();
             parts.replicator = std::make_unique<replication::Replicator>(std::move(options));
             parts.replicator->start(nullptr);
@@ -143,7 +143,7 @@ Task<Result<void>> Broker::start_servers() {
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {
             parts_[i].server = std::make_unique<kafka::Server>(kafka::Server::Options{
-                .node = {.id = options_.node_id,
+                .node = {.id = options_.node_id.value_or(0),
                          .host = {},
                          .port = 0,
                          .rack = options_.rack,

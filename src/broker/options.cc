@@ -10,6 +10,7 @@
 
 #include "base/units.h"
 #include "cluster/config_table.h"
+#include "cluster/node_identity.h"
 
 namespace weir::broker {
 namespace {
@@ -120,6 +121,38 @@ std::string markdown_row(const cluster::ConfigKey& key, bool with_flag) {
                        default_value, changes, doc);
 }
 
+// An address that other nodes can be told.
+Result<void> check_reachable(std::string_view option, const std::string& address) {
+    const auto parsed = parse_host_port(address);
+    if (!parsed)
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("--{}: {}", option, parsed.error().message));
+    if (parsed->port == 0 || parsed->host == "0.0.0.0" || parsed->host == "::") {
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("--{}: other nodes cannot connect to {}", option, address));
+    }
+    return {};
+}
+
+Result<void> check_cluster_options(const BrokerOptions& options) {
+    if (options.rpc) TRY(check_reachable("rpc", *options.rpc));
+    if (options.seeds.empty()) return {};
+    if (!options.rpc) {
+        return fail(ErrorCode::kInvalidArgument,
+                    "--seeds needs --rpc HOST:PORT: the others must reach this node too");
+    }
+    if (options.seeds.size() > cluster::kSeedsMax) {
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("--seeds: at most {} addresses", cluster::kSeedsMax));
+    }
+    for (const std::string& seed : options.seeds) TRY(check_reachable("seeds", seed));
+    const auto twice = std::ranges::adjacent_find(options.seeds);
+    if (twice != options.seeds.end()) {
+        return fail(ErrorCode::kInvalidArgument, fmt::format("--seeds: {} is there twice", *twice));
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<ConfigMap> parse_options_file(std::string_view text) {
@@ -157,7 +190,12 @@ Result<BrokerOptions> make_options(ConfigMap file, ConfigMap flags, uint64_t mac
     options.shards = static_cast<uint32_t>(reader.integer("shards"));
     options.driver = *reader.text("driver");
     options.log_level = log_level_of(*reader.text("log.level"));
-    options.node_id = static_cast<int32_t>(reader.integer("node.id"));
+    if (const auto node_id = reader.text("node.id"))
+        options.node_id = static_cast<int32_t>(cluster::config_integer(*node_id));
+    options.rpc = reader.text("rpc");
+    for (const std::string_view seed : cluster::config_list(reader.text("seeds").value_or("")))
+        options.seeds.emplace_back(seed);
+    std::ranges::sort(options.seeds);
     options.rack = reader.text("broker.rack");
     options.journal_bytes = static_cast<uint64_t>(reader.integer("journal.bytes"));
     options.journal_file_bytes = static_cast<uint64_t>(reader.integer("journal.file.bytes"));
@@ -175,6 +213,7 @@ Result<BrokerOptions> make_options(ConfigMap file, ConfigMap flags, uint64_t mac
     }
     for (const auto* address : {&options.kafka, &options.admin}) TRY(parse_host_port(*address));
     if (options.advertised) TRY(parse_host_port(*options.advertised));
+    TRY(check_cluster_options(options));
     TRY_ASSIGN(const HostPort kafka, parse_host_port(options.kafka));
     const bool any_address = kafka.host == "0.0.0.0" || kafka.host == "::";
     if (any_address && !options.advertised) {

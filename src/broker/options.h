@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/log.h"
 #include "base/result.h"
@@ -24,7 +25,9 @@ struct BrokerOptions {
     uint64_t memory = 0;
     std::string driver;
     LogLevel log_level = LogLevel::kInfo;
-    int32_t node_id = 0;
+    std::optional<std::string> rpc;
+    std::vector<std::string> seeds;  // sorted; none: a cluster of its own
+    std::optional<int32_t> node_id;
     std::optional<std::string> rack;
     uint64_t journal_bytes = 0;
     uint64_t journal_file_bytes = 0;

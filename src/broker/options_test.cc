@@ -72,5 +72,26 @@ TEST(Options, the_reference_page_is_what_the_table_says) {
     EXPECT_EQ(page.str(), options_as_markdown());
 }
 
+TEST(Options, what_makes_a_cluster_is_checked) {
+    const auto problem = [](cluster::ConfigMap flags) {
+        const auto options = make_options({}, std::move(flags), 0);
+        return options ? "" : options.error().message;
+    };
+    EXPECT_EQ(problem({{"rpc", "h1:9700"}, {"seeds", "h2:9700,h1:9700"}, {"node.id", "3"}}), "");
+    EXPECT_EQ(problem({{"seeds", "h1:9700"}}),
+              "--seeds needs --rpc HOST:PORT: the others must reach this node too");
+    EXPECT_EQ(problem({{"rpc", "0.0.0.0:9700"}}),
+              "--rpc: other nodes cannot connect to 0.0.0.0:9700");
+    EXPECT_EQ(problem({{"rpc", "h1"}}), "--rpc: 'h1' is not HOST:PORT");
+    EXPECT_EQ(problem({{"rpc", "h1:9700"}, {"seeds", "h1:0"}}),
+              "--seeds: other nodes cannot connect to h1:0");
+    EXPECT_EQ(problem({{"rpc", "h1:9700"}, {"seeds", "h1:9700,h2:1,h1:9700"}}),
+              "--seeds: h1:9700 is there twice");
+    const auto options = make_options({}, {{"rpc", "h1:9700"}, {"seeds", "h2:9700,h1:9700"}}, 0);
+    ASSERT_TRUE(options);
+    EXPECT_EQ(options->seeds, (std::vector<std::string>{"h1:9700", "h2:9700"}));
+    EXPECT_FALSE(options->node_id);
+}
+
 }  // namespace
 }  // namespace weir::broker

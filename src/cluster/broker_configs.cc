@@ -85,16 +85,38 @@ constexpr ConfigKey kKeys[] = {
      .update = kStart},
 
     // Who the node is.
+    {.name = "rpc",
+     .default_value = std::nullopt,
+     .doc = "Where the other nodes of the cluster connect, by the name that their --seeds have for "
+            "it. Needed with --seeds.",
+     .update = kStart,
+     .flag = "rpc",
+     .metavar = "HOST:PORT"},
+    {.name = "seeds",
+     .type = ConfigType::kList,
+     .default_value = std::nullopt,
+     .doc = "The --rpc addresses of the nodes that found the cluster, the same on every node. "
+            "Without it a node is a cluster of its own.",
+     .update = kStart,
+     .flag = "seeds",
+     .metavar = "HOST:PORT,..."},
     {.name = "node.id",
      .type = ConfigType::kInt,
-     .default_value = "0",
-     .doc = "The node's number in its cluster.",
+     .default_value = std::nullopt,
+     .doc = "The node's number in its cluster. Without it a node with --seeds is given one, which "
+            "it keeps in its data directory, and a node of its own has 0.",
      .min = 0,
-     .update = kStart},
+     .max = 2147483646,
+     .update = kStart,
+     .flag = "node-id",
+     .metavar = "N"},
     {.name = "broker.rack",
      .default_value = std::nullopt,
-     .doc = "The rack or zone that the node stands in, as clients are told.",
-     .update = kStart},
+     .doc = "The rack or zone that the node stands in, as clients are told. A partition's replicas "
+            "are spread over racks.",
+     .update = kStart,
+     .flag = "rack",
+     .metavar = "NAME"},
 
     // Connections.
     {.name = "socket.request.max.bytes",
