@@ -88,8 +88,8 @@ Task<void> Broker::make_shards() {
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {
             Parts& parts = parts_[i];
-            parts.metadata =
-                std::make_unique<cluster::MetadataShard>(options_.node_id.value_or(0), options_.given);
+            parts.metadata = std::make_unique<cluster::MetadataShard>(options_.node_id.value_or(0),
+                                                                      options_.given);
             parts.metadata->set_announce(
                 [this, i](cluster::LeaderState state) { announce(i, std::move(state)); });
             replication::ReplicatorOptions options;
@@ -134,8 +134,13 @@ Task<Result<void>> Broker::open_controller() {
         log = co_await try_(store.create_log(storage::kMetadataLog, metadata_log_config()));
     std::vector<cluster::MetadataShard*> shards;
     for (const Parts& parts : parts_) shards.push_back(parts.metadata.get());
-    controller_ = std::make_unique<cluster::Controller>(std::move(shards), *log);
-    co_return co_await controller_->open();
+    controller_ = std::make_unique<cluster::Controller>(
+        cluster::Controller::Options{.shards = std::move(shards),
+                                     .log = log,
+                                     .replicator = parts_[0].replicator.get(),
+                                     .on_fatal = [this](const Error& error) { fail_node(error); }});
+    co_await try_(controller_->open(raft::voters({options_.node_id.value_or(0)})));
+    co_return co_await controller_->serve_alone();
 }
 
 Task<Result<void>> Broker::start_servers() {
@@ -174,6 +179,7 @@ Task<Result<void>> Broker::start_servers() {
     for (Result<void>& started : co_await runtime::all(std::move(starts))) {
         co_await try_(std::move(started));
     }
+    controller_->follow();
     listener_ = std::make_unique<kafka::Listener>(std::move(servers));
     co_return Result<void>{};
 }
@@ -243,12 +249,12 @@ Task<void> Broker::stop() {
     }
     (void)co_await runtime::all(std::move(drains));
     if (admin_started_) co_await admin_.stop();
+    if (controller_) co_await controller_->close();
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         if (!parts_[i].server_started) continue;
         co_await runtime::on(i, [this, i] { return parts_[i].server->stop(); });
     }
     listener_.reset();
-    if (controller_) controller_->close();
     controller_.reset();
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {

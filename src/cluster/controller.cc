@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/byte_reader.h"
+#include "base/byte_writer.h"
 #include "base/check.h"
 #include "runtime/driver.h"
 #include "runtime/remote.h"
@@ -15,10 +17,17 @@ namespace {
 using runtime::Shard;
 using runtime::SharedBytes;
 using runtime::Task;
+using runtime::try_;
 
-constexpr int32_t kTerm = 1;  // of a log with one replica
 constexpr uint64_t kLogIdsPerBlock = 1024;
 constexpr uint64_t kReadBytes = 1 << 20;
+// The log's start follows the checkpoints when it is so far behind: what is kept spares replicas
+// that were away a snapshot.
+constexpr int64_t kEntriesKept = 4096;
+// What a checkpoint holds begins with this. What a version before groups wrote is an entry, which
+// begins with 1, and covers all of the log.
+constexpr uint8_t kStateVersion = 2;
+constexpr size_t kStatePrefix = 9;
 
 Uuid random_uuid() {
     std::array<uint8_t, 16> entropy;
@@ -26,96 +35,294 @@ Uuid random_uuid() {
     return Uuid::random(load_be<uint64_t>(entropy.data()), load_be<uint64_t>(entropy.data() + 8));
 }
 
+std::unexpected<Error> not_controller() {
+    return fail(ErrorCode::kUnavailable, "this node is not the controller");
+}
+
 }  // namespace
 
-Task<Result<void>> Controller::open() {
-    storage::RecoveredState recovered = log_.take_recovered();
-    const auto take = [this](Bytes bytes) -> Result<void> {
-        TRY_ASSIGN(const auto records, decode_metadata(bytes));
-        for (const MetadataRecord& record : records) TRY(image_.apply(record));
-        return {};
-    };
-    if (!recovered.state.empty()) co_await runtime::try_(take(recovered.state));
-    int64_t offset = std::max(recovered.state_offset, log_.start_offset());
-    while (offset < log_.end().offset) {
-        const storage::ReadResult read =
-            co_await runtime::try_(log_.read(offset, {.bytes_max = kReadBytes}, {}));
-        if (read.next_offset <= offset)
-            co_return fail(ErrorCode::kCorrupt, "the metadata log ends before its end");
-        for (const SharedBytes& part : read.parts) co_await runtime::try_(take(part.bytes()));
-        offset = read.next_offset;
-    }
-    log_.set_state_provider([this] { return encode_metadata(image_.to_records()); });
-    // What the last checkpoint holds needs no entries any more.
-    if (recovered.state_offset > log_.start_offset()) {
-        co_await runtime::try_(log_.truncate_prefix(recovered.state_offset));
-    }
-    next_log_id_ = image_.log_ids_end();
-    if (image_.cluster_id().is_zero()) {
-        std::vector<MetadataRecord> first;
-        first.emplace_back(ClusterCreated{random_uuid()});
-        co_await runtime::try_(commit(std::move(first)));
-    }
-    for (runtime::ShardId i = 0; i < shards_.size(); ++i) {
-        co_await runtime::on(i, [shard = shards_[i], image = image_]() mutable -> Task<void> {
-            shard->adopt(std::move(image));
-            co_return;
-        });
-    }
+Controller::Controller(Options options) : options_(std::move(options)) {}
+Controller::~Controller() = default;
+
+Task<Result<void>> Controller::open(raft::Configuration voters) {
+    auto opened =
+        co_await options_.replicator->open(*options_.log, *this, std::move(voters),
+                                           [this](replication::Group& group) { group_ = &group; });
+    co_await try_(std::move(opened));
+    scope_.spawn(apply_committed());
     co_return Result<void>{};
 }
 
-void Controller::close() { log_.set_state_provider({}); }
-
-Task<Result<runtime::Units>> Controller::lock(runtime::WaitOptions options) {
-    co_return co_await lock_.acquire(1, options);
-}
-
-Task<Result<void>> Controller::commit(std::vector<MetadataRecord> records) {
-    MetadataChange change;
-    for (const MetadataRecord& record : records) {
-        if (const auto* deleted = std::get_if<TopicDeleted>(&record)) {
-            if (const TopicImage* topic = image_.find(deleted->id))
-                change.topics_removed.push_back(*topic);
+Task<Result<void>> Controller::serve_alone() {
+    // Alone it leads as soon as its disk has the term.
+    while (!leads() && !broken_) co_await try_(co_await published_change_.wait());
+    {
+        const runtime::Units units = co_await try_(lock({}));
+        if (image().cluster_id().is_zero()) {
+            std::vector<MetadataRecord> first;
+            first.emplace_back(ClusterCreated{random_uuid()});
+            co_await try_(commit(std::move(first)));
         }
     }
-    const std::vector<uint8_t> payload = encode_metadata(records);
-    co_await runtime::try_(log_.admit(payload.size(), {}));
-    storage::Entry entry;
-    entry.info.term = kTerm;
-    entry.info.first = log_.end();
-    entry.info.next_offset = entry.info.first.offset + 1;
-    entry.info.max_timestamp_ms = Shard::current().wall_now().ms;
-    entry.payload = SharedBytes::copy_of(payload);
-    const storage::Position end = entry.info.end();
-    co_await runtime::try_(log_.append(std::move(entry)));
-    // Together with the append, so that a checkpoint's state has what its log has.
-    for (const MetadataRecord& record : records) CHECK(image_.apply(record).has_value());
-    co_await runtime::try_(log_.wait_durable(end));
-    change.records = std::move(records);
-    co_await publish(std::move(change));
+    co_return co_await serve_from(group_->high_watermark(), {});
+}
+
+Task<Result<void>> Controller::serve_from(int64_t offset, runtime::WaitOptions options) {
+    while (applied_ < offset && !broken_) co_await try_(co_await published_change_.wait(options));
+    adopt_wanted_ = true;
+    changed_.notify_all();
+    while (!adopted_ && !broken_) co_await try_(co_await published_change_.wait(options));
+    if (broken_) co_return fail(*broken_);
     co_return Result<void>{};
+}
+
+void Controller::follow() {
+    following_ = true;
+    changed_.notify_all();
+}
+
+Task<void> Controller::close() {
+    co_await scope_.close();
+    if (group_ == nullptr) co_return;
+    co_await options_.replicator->close_group(storage::kMetadataLog);
+    group_ = nullptr;
+}
+
+// ------------------------------------------------------------------ the replica
+
+Result<void> Controller::recover(Bytes state, storage::Position state_end,
+                                 std::vector<storage::RecoveredState::Replayed>) {
+    MetadataImage image;
+    int64_t applied = 0;
+    if (!state.empty()) {
+        Bytes records = state;
+        applied = state_end.offset;
+        if (state[0] == kStateVersion) {
+            if (state.size() < kStatePrefix)
+                return fail(ErrorCode::kCorrupt, "the metadata log's state does not parse");
+            applied = load_be<int64_t>(state.data() + 1);
+            records = state.subspan(kStatePrefix);
+        }
+        TRY_ASSIGN(const auto decoded, decode_metadata(records));
+        for (const MetadataRecord& record : decoded) TRY(image.apply(record));
+    }
+    if (applied < options_.log->start_offset())
+        return fail(ErrorCode::kCorrupt, "the metadata log begins after its state ends");
+    own_ = std::move(image);
+    applied_ = applied;
+    durable_ = std::max(durable_, applied);
+    decided_.reset();
+    changed_.notify_all();
+    return {};
+}
+
+storage::CapturedState Controller::capture() {
+    const std::vector<uint8_t> records = encode_metadata(committed().to_records());
+    std::vector<uint8_t> state(kStatePrefix);
+    state[0] = kStateVersion;
+    store_be<int64_t>(state.data() + 1, applied_);
+    state.insert(state.end(), records.begin(), records.end());
+    return {std::move(state), applied_};
+}
+
+void Controller::on_role() {
+    if (group_->role() != raft::Role::kLeader || group_->term() != decided_term_) decided_.reset();
+    changed_.notify_all();
+    published_change_.notify_all();
+    if (leader_ == group_->leader()) return;
+    leader_ = group_->leader();
+    if (leader_changed_) leader_changed_();
+}
+
+Task<void> Controller::apply_committed() {
+    const runtime::StopToken stop = scope_.stop_token();
+    while (!stop.stop_requested()) {
+        if (const auto applied = co_await apply_some(); !applied) {
+            if (stop.stop_requested()) break;
+            // Going on without an entry would make this node's image another than the others'.
+            broken_ = applied.error();
+            Shard::current().log().error("cluster", "the metadata log can't be read",
+                                         "offset={} error=\"{}\"", applied_, broken_->to_string());
+            published_change_.notify_all();
+            if (options_.on_fatal) options_.on_fatal(*broken_);
+            break;
+        }
+    }
+}
+
+Task<Result<void>> Controller::apply_some() {
+    if (adopted_ ? own_ && following_ : adopt_wanted_) {
+        co_await adopt();
+        co_return Result<void>{};
+    }
+    if (applied_ >= group_->high_watermark() || (adopted_ && !following_)) {
+        // Also for those who wait to lead: a leader is ready when its term's first entry is
+        // committed, which moves no offset.
+        note_published();
+        (void)co_await changed_.wait({.stop = scope_.stop_token()});
+        co_return Result<void>{};
+    }
+    const auto entries = co_await try_(options_.log->read_entries(
+        {applied_, 0}, {.end = group_->commit(), .bytes_max = kReadBytes}, scope_.stop_token()));
+    for (const storage::FoundEntry& entry : entries) {
+        if (entry.info.kind != storage::EntryKind::kData) continue;
+        // While the last one was published a snapshot may have come.
+        if (entry.info.first.offset != applied_) break;
+        MetadataChange change;
+        co_await try_(apply(entry.payload.bytes(), entry.info.next_offset, change));
+        if (adopted_) co_await publish(std::move(change));
+        note_published();
+        if (scope_.stop_requested()) break;
+    }
+    if (applied_ - durable_ >= kEntriesKept && !std::exchange(moving_start_, true))
+        scope_.spawn(move_start(), runtime::WorkClass::kBackground);
+    co_return Result<void>{};
+}
+
+// Takes the records into committed(), and says what the other shards need.
+Result<void> Controller::apply(Bytes payload, int64_t end, MetadataChange& change) {
+    TRY_ASSIGN(change.records, decode_metadata(payload));
+    change.end = end;
+    if (adopted_) {
+        TRY(options_.shards[0]->take(change));
+    } else {
+        for (const MetadataRecord& record : change.records) TRY(own_->apply(record));
+    }
+    applied_ = end;
+    return {};
+}
+
+void Controller::note_published() {
+    if (own_ && adopted_) return;
+    published_ = applied_;
+    published_change_.notify_all();
+}
+
+// Gives all shards the image, at the start or from a snapshot.
+Task<void> Controller::adopt() {
+    MetadataChange change;
+    if (adopted_) change = difference(options_.shards[0]->image(), *own_);
+    change.end = applied_;
+    adopted_ = true;
+    MetadataImage image = std::move(*own_);
+    own_.reset();
+    options_.shards[0]->adopt(image, change.end);
+    std::vector<Task<bool>> tasks;
+    const auto one = [](runtime::ShardId to, MetadataShard* shard, const MetadataImage* image,
+                        MetadataChange change) -> Task<bool> {
+        co_await runtime::on(
+            to, [to, shard, image, change = std::move(change)]() mutable -> Task<void> {
+                if (to != 0) shard->adopt(*image, change.end);
+                co_await shard->tell(std::move(change));
+            });
+        co_return true;
+    };
+    for (runtime::ShardId i = 0; i < options_.shards.size(); ++i)
+        tasks.push_back(one(i, options_.shards[i], &image, change));
+    (void)co_await runtime::all(std::move(tasks));
+    note_published();
 }
 
 Task<void> Controller::publish(MetadataChange change) {
     std::vector<Task<bool>> tasks;
     const auto one = [](runtime::ShardId to, MetadataShard* shard,
                         MetadataChange change) -> Task<bool> {
-        co_await runtime::on(to, [shard, change = std::move(change)]() mutable -> Task<void> {
-            co_await shard->apply(std::move(change));
+        co_await runtime::on(to, [to, shard, change = std::move(change)]() mutable -> Task<void> {
+            // The controller took it before; it follows from an equal image.
+            if (to != 0) CHECK(shard->take(change).has_value());
+            co_await shard->tell(std::move(change));
         });
         co_return true;
     };
-    for (runtime::ShardId i = 0; i < shards_.size(); ++i)
-        tasks.push_back(one(i, shards_[i], change));
+    for (runtime::ShardId i = 0; i < options_.shards.size(); ++i)
+        tasks.push_back(one(i, options_.shards[i], change));
     (void)co_await runtime::all(std::move(tasks));
 }
 
+Task<void> Controller::move_start() {
+    const int64_t applied = applied_;
+    if (co_await options_.replicator->options().store->checkpoint()) {
+        durable_ = std::max(durable_, applied);
+        // Followers follow the leader's start as far as their own checkpoints allow.
+        if (group_->leads() && durable_ - group_->log().start_offset() >= kEntriesKept)
+            (void)co_await group_->truncate_prefix(durable_);
+    }
+    moving_start_ = false;
+}
+
+Task<Result<void>> Controller::wait_applied(int64_t offset, runtime::WaitOptions options) {
+    while (published_ < offset) {
+        if (broken_) co_return fail(*broken_);
+        co_await try_(co_await published_change_.wait(options));
+    }
+    co_return Result<void>{};
+}
+
+Task<Result<int64_t>> Controller::committed_end(runtime::WaitOptions options) {
+    if (!leads()) co_return not_controller();
+    co_await try_(group_->read_barrier(options));
+    co_return group_->high_watermark();
+}
+
+// ------------------------------------------------------------------- the leader
+
+Task<Result<runtime::Units>> Controller::lock(runtime::WaitOptions options) {
+    if (!leads()) co_return not_controller();
+    runtime::Units units = co_await try_(co_await lock_.acquire(1, options));
+    // What earlier leaders committed comes first.
+    while (leads() && !broken_ && published_ < group_->high_watermark())
+        co_await try_(co_await published_change_.wait(options));
+    if (broken_) co_return fail(*broken_);
+    if (!leads()) co_return not_controller();
+    locked_term_ = group_->term();
+    co_return units;
+}
+
+Task<Result<void>> Controller::commit(std::vector<MetadataRecord> records) {
+    const std::vector<uint8_t> payload = encode_metadata(records);
+    co_await try_(group_->admit(payload.size(), {}));
+    // 1. Decides, in term 3.  2. Is deposed; another leader commits.  3. Leads again, in term 5:
+    // what it decided does not follow any more.
+    if (!leads() || group_->term() != locked_term_) {
+        group_->withdraw(payload.size());
+        co_return not_controller();
+    }
+    if (!decided_) decided_ = committed();
+    decided_term_ = locked_term_;
+    Result<void> follows;
+    for (const MetadataRecord& record : records) {
+        if (follows) follows = decided_->apply(record);
+    }
+    if (!follows) {
+        group_->withdraw(payload.size());
+        decided_.reset();
+        co_return follows;
+    }
+    storage::Entry entry;
+    entry.info.next_offset = 1;
+    entry.info.max_timestamp_ms = Shard::current().wall_now().ms;
+    entry.payload = SharedBytes::copy_of(payload);
+    const auto appended = group_->append(std::move(entry));
+    if (!appended) {
+        decided_.reset();
+        co_return fail(appended.error());
+    }
+    const auto committed = co_await group_->wait_committed(appended->end(), appended->term);
+    if (!committed) {
+        decided_.reset();
+        co_return committed;
+    }
+    co_return co_await wait_applied(appended->next_offset, {.stop = scope_.stop_token()});
+}
+
 Task<Result<std::vector<storage::LogId>>> Controller::take_log_ids(size_t count) {
-    if (next_log_id_ + count > image_.log_ids_end()) {
+    // Of a block that another leader reserved, or this one in an earlier term, some are in use.
+    if (std::exchange(ids_term_, locked_term_) != locked_term_)
+        next_log_id_ = image().log_ids_end();
+    if (next_log_id_ + count > image().log_ids_end()) {
         std::vector<MetadataRecord> reserve;
         reserve.emplace_back(LogIdsReserved{next_log_id_ + count + kLogIdsPerBlock});
-        co_await runtime::try_(commit(std::move(reserve)));
+        co_await try_(commit(std::move(reserve)));
     }
     std::vector<storage::LogId> ids;
     for (size_t i = 0; i < count; ++i) ids.push_back({next_log_id_++});
@@ -131,13 +338,13 @@ Task<Result<void>> Controller::create_logs(std::vector<NewLog> logs) {
             });
     };
     std::vector<Task<Result<void>>> tasks;
-    for (runtime::ShardId i = 0; i < shards_.size(); ++i) {
+    for (runtime::ShardId i = 0; i < options_.shards.size(); ++i) {
         std::vector<NewLog> mine;
         for (const NewLog& log : logs) {
-            if (storage::owner_of(log.id, static_cast<uint32_t>(shards_.size())) == i)
+            if (storage::owner_of(log.id, static_cast<uint32_t>(options_.shards.size())) == i)
                 mine.push_back(log);
         }
-        if (!mine.empty()) tasks.push_back(one(i, shards_[i], std::move(mine)));
+        if (!mine.empty()) tasks.push_back(one(i, options_.shards[i], std::move(mine)));
     }
     std::vector<Result<void>> results = co_await runtime::all(std::move(tasks));
     Result<void> result;
@@ -147,8 +354,8 @@ Task<Result<void>> Controller::create_logs(std::vector<NewLog> logs) {
     if (result) co_return result;
     std::vector<storage::LogId> ids;
     for (const NewLog& log : logs) ids.push_back(log.id);
-    for (runtime::ShardId i = 0; i < shards_.size(); ++i) {
-        co_await runtime::on(i, [shard = shards_[i], ids]() -> Task<void> {
+    for (runtime::ShardId i = 0; i < options_.shards.size(); ++i) {
+        co_await runtime::on(i, [shard = options_.shards[i], ids]() -> Task<void> {
             co_await shard->hooks().remove_logs(ids);
         });
     }
@@ -161,23 +368,23 @@ std::vector<PlacementNode> Controller::placement_nodes() const {
         nodes.push_back({.id = id,
                          .rack = std::move(rack),
                          .accepts = accepts,
-                         .replicas = image_.replica_count(id),
-                         .leaders = image_.preferred_count(id)});
+                         .replicas = image().replica_count(id),
+                         .leaders = image().preferred_count(id)});
     };
-    for (const auto& [id, node] : image_.nodes()) {
+    for (const auto& [id, node] : image().nodes()) {
         add(id, node.info.rack.value_or(""),
             node.state == NodeState::kActive && (!is_alive_ || is_alive_(id)));
     }
-    if (nodes.empty()) add(shards_[0]->node_id(), "", true);
+    if (nodes.empty()) add(options_.shards[0]->node_id(), "", true);
     return nodes;
 }
 
 Task<Result<int64_t>> Controller::take_producer_ids(int64_t count) {
-    const runtime::Units units = co_await runtime::try_(lock({}));
-    const int64_t first = image_.producer_ids_end();
+    const runtime::Units units = co_await try_(lock({}));
+    const int64_t first = image().producer_ids_end();
     std::vector<MetadataRecord> reserve;
     reserve.emplace_back(ProducerIdsReserved{first + count});
-    co_await runtime::try_(commit(std::move(reserve)));
+    co_await try_(commit(std::move(reserve)));
     co_return first;
 }
 

@@ -1,35 +1,79 @@
-// Controller: the one place that changes metadata. It lives on shard 0, owns the metadata log's
-// writing, and publishes what is durable to every shard. Others reach it by on(0, ...). A change is
-// decided under lock() on image(), which has all that was decided before; commit() appends it,
-// waits until it is on stable storage, and returns when every shard has it. On one node the log is
-// its own; with Raft it will be the controller group's, and lock() the leader's. What survives a
-// crash: every change that commit() returned ok for. A change that was interrupted is there or not,
-// whole.
+// Controller: this node's replica of the metadata log, which is Raft group 0, and, on the node that
+// leads it, the one place that changes metadata. It lives on shard 0. Every replica folds the
+// committed entries in order and publishes each to its node's shards. Others reach it by
+// on(0, ...).
+//
+// A change is decided under lock() on image(), which has all that was committed, and this leader's
+// own decisions; commit() appends it, waits until it is committed and every shard of this node has
+// it. What survives a crash: every change that commit() returned ok for. One that was interrupted,
+// or whose leader was deposed, is there or not, whole.
+//
+// What is kept in checkpoints and snapshots is the image of the entries below an offset, never of
+// one that could be taken back; the entries from there on are read again from the log, so the log's
+// start does not move beyond what a checkpoint holds.
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
 #include "cluster/image.h"
 #include "cluster/metadata_shard.h"
 #include "cluster/placement.h"
+#include "replication/replicator.h"
+#include "runtime/scope.h"
 #include "runtime/task.h"
 #include "runtime/wait.h"
 #include "storage/log.h"
 
 namespace weir::cluster {
 
-class Controller {
+class Controller final : private replication::StateMachine {
   public:
-    // `shards` by shard id; they and the log outlive the controller.
-    Controller(std::vector<MetadataShard*> shards, storage::Log& log)
-        : shards_(std::move(shards)), log_(log) {}
+    struct Options {
+        std::vector<MetadataShard*> shards;             // by shard id
+        storage::Log* log = nullptr;                    // storage::kMetadataLog
+        replication::Replicator* replicator = nullptr;  // of shard 0
+        // Once, when the metadata can't be read on: the node must stop.
+        std::function<void(const Error&)> on_fatal;
+    };
 
-    // Replays the log, makes the cluster if the log is new, and hands every shard its image. Once.
-    runtime::Task<Result<void>> open();
-    // Lets go of the log. No change may be under way.
-    void close();
+    // What the options point to outlives the controller.
+    explicit Controller(Options options);
+    ~Controller() override;
+
+    // Takes part in the group from now on. `voters`: the founders, if this node is one of them,
+    // or itself if it is a cluster of its own; none: it joined later. Once.
+    runtime::Task<Result<void>> open(raft::Configuration voters);
+    // Of a cluster of one node: leads, makes the cluster if the log is new, and hands every shard
+    // its image.
+    runtime::Task<Result<void>> serve_alone();
+    // Until all that is committed below `offset` was applied; then hands every shard its image.
+    runtime::Task<Result<void>> serve_from(int64_t offset, runtime::WaitOptions options);
+    // The shards' owners have built on their images, which stood still so far: they follow the log
+    // from here on.
+    void follow();
+    // Leaves the group; who waits for a change gets kUnavailable or kCancelled. No shard hears of a
+    // change afterwards. Before the replicator's close().
+    runtime::Task<void> close();
+
+    // Called on shard 0 when the leader of the group, as far as it is known here, is another.
+    void set_leader_changed(std::function<void()> callback) { leader_changed_ = callback; }
+    // It leads, and knows all that was committed before it did: it may change metadata.
+    bool leads() const { return group_ != nullptr && group_->leads(); }
+    // Of the group, as known here; invalid if none is.
+    NodeId leader() const { return group_ == nullptr ? NodeId{} : group_->leader(); }
+    raft::Term term() const { return group_ == nullptr ? 0 : group_->term(); }
+    // Nullptr before open().
+    replication::Group* group() { return group_; }
+    // The end of what was applied here, on all shards.
+    int64_t applied() const { return published_; }
+    // Until applied() >= offset.
+    runtime::Task<Result<void>> wait_applied(int64_t offset, runtime::WaitOptions options);
+    // Where the committed entries end, all those that anybody was told of before the call among
+    // them. kUnavailable: this node does not lead.
+    runtime::Task<Result<int64_t>> committed_end(runtime::WaitOptions options);
 
     // Which nodes answer, of those in the image; without it, all do.
     void set_liveness(std::function<bool(int32_t)> is_alive) { is_alive_ = std::move(is_alive); }
@@ -37,13 +81,16 @@ class Controller {
     // registered, that one.
     std::vector<PlacementNode> placement_nodes() const;
 
-    const MetadataImage& image() const { return image_; }
-    MetadataShard& local() { return *shards_[0]; }
+    // What was committed and applied here; with the leader's own decisions under lock().
+    const MetadataImage& image() const { return decided_ ? *decided_ : committed(); }
+    MetadataShard& local() { return *options_.shards[0]; }
 
-    // One decision at a time. Nothing may wait for a client while it holds this.
+    // One decision at a time. Nothing may wait for a client while it holds this. kUnavailable: this
+    // node does not lead, or will not in time.
     runtime::Task<Result<runtime::Units>> lock(runtime::WaitOptions options);
 
-    // These under lock().
+    // These under lock(). kUnavailable: this node leads no more, and what became of the change is
+    // not known.
     runtime::Task<Result<void>> commit(std::vector<MetadataRecord> records);
     runtime::Task<Result<std::vector<storage::LogId>>> take_log_ids(size_t count);
     // On all shards that own some of them. On an error none is left.
@@ -53,14 +100,54 @@ class Controller {
     runtime::Task<Result<int64_t>> take_producer_ids(int64_t count);
 
   private:
-    runtime::Task<void> publish(MetadataChange change);
+    // replication::StateMachine
+    uint32_t summary_bytes() const override { return 0; }
+    Result<void> recover(Bytes state, storage::Position state_end,
+                         std::vector<storage::RecoveredState::Replayed> entries) override;
+    storage::CapturedState capture() override;
+    void on_append(const storage::EntryInfo&, Bytes) override {}
+    void on_truncate(storage::Position) override {}
+    void on_commit() override { changed_.notify_all(); }
+    void on_role() override;
+    int64_t start_max() const override { return durable_; }
 
-    std::vector<MetadataShard*> shards_;
-    storage::Log& log_;
-    MetadataImage image_;  // with all that was appended, durable or not
+    const MetadataImage& committed() const { return own_ ? *own_ : options_.shards[0]->image(); }
+    runtime::Task<void> apply_committed();
+    runtime::Task<Result<void>> apply_some();
+    Result<void> apply(Bytes payload, int64_t end, MetadataChange& change);
+    runtime::Task<void> adopt();
+    runtime::Task<void> publish(MetadataChange change);
+    void note_published();
+    runtime::Task<void> move_start();
+
+    Options options_;
+    replication::Group* group_ = nullptr;
+    // The image before the shards have theirs, and one that came as a snapshot and is not published
+    // yet.
+    std::optional<MetadataImage> own_{std::in_place};
+    bool adopted_ = false;
+    bool adopt_wanted_ = false;
+    bool following_ = false;
+    int64_t applied_ = 0;    // of committed()
+    int64_t published_ = 0;  // of all shards' images
+    int64_t durable_ = 0;    // of what some checkpoint holds
+    bool moving_start_ = false;
+    std::optional<Error> broken_;
+    runtime::WaitQueue changed_;           // for the task that applies
+    runtime::WaitQueue published_change_;  // for those who wait for it
+    NodeId leader_;                        // as last told
+    std::function<void()> leader_changed_;
+
+    // Of the leader.
+    std::optional<MetadataImage> decided_;  // committed(), and what is appended
+    raft::Term decided_term_ = 0;
+    raft::Term locked_term_ = 0;
+    raft::Term ids_term_ = 0;
     uint64_t next_log_id_ = 0;
+
     std::function<bool(int32_t)> is_alive_;
     runtime::Semaphore lock_{1};
+    runtime::Scope scope_;
 };
 
 }  // namespace weir::cluster

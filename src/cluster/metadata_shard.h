@@ -11,6 +11,7 @@
 #include "cluster/image.h"
 #include "cluster/leader_table.h"
 #include "runtime/task.h"
+#include "runtime/wait.h"
 #include "storage/log.h"
 
 namespace weir::cluster {
@@ -27,7 +28,13 @@ struct NewLog {
 struct MetadataChange {
     std::vector<MetadataRecord> records;
     std::vector<TopicImage> topics_removed;  // as they were
+    int64_t end = 0;                         // of its entry in the metadata log
 };
+
+// What makes `after` of `before`, for those who follow changes, when a snapshot came in place of
+// the entries between. The records tell of all that differs; they need not be those that were
+// written, and are not to be applied.
+MetadataChange difference(const MetadataImage& before, const MetadataImage& after);
 
 class MetadataShard {
   public:
@@ -72,9 +79,16 @@ class MetadataShard {
         report_ = std::move(report);
     }
 
-    // Start-up: takes a whole image.
-    void adopt(MetadataImage image);
-    runtime::Task<void> apply(MetadataChange change);
+    // By the controller. A whole image: at the start, or from a snapshot.
+    void adopt(MetadataImage image, int64_t end);
+    // The next change: into the image at once, filling in what of it is not in the records; then
+    // to those who follow. On an error nothing may be used any more.
+    Result<void> take(MetadataChange& change);
+    runtime::Task<void> tell(MetadataChange change);
+
+    // The end of the metadata log's entries that image() has and its followers were told of.
+    int64_t end() const { return end_; }
+    runtime::Task<Result<void>> wait_end(int64_t end, runtime::WaitOptions options);
 
     int32_t node_id() const { return node_id_; }
     const MetadataImage& image() const { return image_; }
@@ -88,6 +102,8 @@ class MetadataShard {
     const int32_t node_id_;
     const ConfigMap given_;
     MetadataImage image_;
+    int64_t end_ = 0;
+    runtime::WaitQueue end_moved_;
     BrokerSettings broker_;
     std::map<Uuid, TopicSettings> topic_settings_;
     LeaderTable leaders_{kLeadersMax};

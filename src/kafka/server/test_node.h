@@ -198,7 +198,8 @@ class TestNode {
         storage::Log* log = stores_.store(0).find(storage::kMetadataLog);
         if (log == nullptr)
             log = co_await runtime::try_(stores_.store(0).create_log(storage::kMetadataLog, {}));
-        controller_ = std::make_unique<cluster::Controller>(metadata, *log);
+        controller_ = std::make_unique<cluster::Controller>(cluster::Controller::Options{
+            .shards = metadata, .log = log, .replicator = replicators_[0].get(), .on_fatal = {}});
         for (uint32_t i = 0; i < kShards; ++i) {
             co_await runtime::on(i, [this, i]() -> runtime::Task<void> {
                 replicators_[i]->start(nullptr);
@@ -219,12 +220,14 @@ class TestNode {
             servers.push_back(servers_.back().get());
         }
         for (Server* server : servers) server->connect(servers);
-        co_await runtime::try_(controller_->open());
+        co_await runtime::try_(controller_->open(raft::voters({0})));
+        co_await runtime::try_(controller_->serve_alone());
         for (uint32_t i = 0; i < kShards; ++i) {
             co_await runtime::try_(runtime::on(i, [this, i]() -> runtime::Task<Result<void>> {
                 co_return co_await servers_[i]->start();
             }));
         }
+        controller_->follow();
         co_return Result<void>{};
     }
     runtime::Task<void> stop() {
@@ -237,6 +240,7 @@ class TestNode {
                 co_await servers_[i]->stop_connections(1s);
             });
         }
+        co_await controller_->close();
         for (uint32_t i = 0; i < kShards; ++i) {
             co_await runtime::on(
                 i, [this, i]() -> runtime::Task<void> { co_await servers_[i]->stop(); });
@@ -247,7 +251,6 @@ class TestNode {
                 co_await replicators_[i]->close();
             });
         }
-        controller_->close();
     }
 
     runtime::TestLoop& loop_;
