@@ -255,6 +255,24 @@ class BadInput(NodeTest):
                     other.send_raw(struct.pack(">i", len(body)) + body)
                     self.assertTrue(other.closed_by_node())
 
+    def test_questions_and_wishes_out_of_all_proportion(self):
+        """A hundred thousand topics that nobody has, topics of a million and of two thousand million partitions, names of 32 KiB."""
+        long_name = "x" * 32_000
+        with Connection(self.node, timeout=60) as c:
+            topics = [{"name": f"unknown-{i}"} for i in range(100_000)]
+            answer = c.call("Metadata", 5, topics=topics, auto_create=False)["topics"]
+            self.assertEqual((100_000, {wire.UNKNOWN_TOPIC}), (len(answer), {t["error"] for t in answer}))
+            for partitions in (1_000_000, 2**31 - 1):
+                topic = {"name": self.topic_name(), "partitions": partitions, "replicas": 1, "configs": []}
+                answer = c.call("CreateTopics", 5, topics=[topic], timeout_ms=10_000)["topics"][0]
+                self.assertEqual(wire.INVALID_PARTITIONS, answer["error"])
+            topic = {"name": long_name, "partitions": 1, "replicas": 1, "configs": []}
+            self.assertEqual(wire.INVALID_TOPIC, c.call("CreateTopics", 5, topics=[topic], timeout_ms=10_000)["topics"][0]["error"])
+            self.assertEqual(wire.INVALID_TOPIC, c.call("Metadata", 5, topics=[{"name": long_name}], auto_create=True)["topics"][0]["error"])
+            answer = c.call("JoinGroup", 5, group=long_name, session_ms=10_000, rebalance_ms=100, member="", protocol_type="consumer",
+                            protocols=[{"name": "range", "metadata": b""}])
+            self.assertIn(answer["error"], (wire.INVALID_GROUP_ID, wire.NOT_COORDINATOR, wire.COORDINATOR_NOT_AVAILABLE, wire.COORDINATOR_LOADING))
+
     def test_connections_that_come_and_go(self):
         for i in range(2000):
             s = socket.create_connection((self.node.host, self.node.port))
