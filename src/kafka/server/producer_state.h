@@ -2,17 +2,21 @@
 // and its last five batches, so that a batch sent again is answered with the offset that it has
 // already, and a gap is refused. Pure; owned by the Partition, on its shard. What survives a crash:
 // all of it. The states are a fold of the log's batch headers: saved with the log's checkpoints
-// (encode), and brought up to date by the headers of the batches after it. Format:
+// (encode), and brought up to date by the headers of the batches after it. Batches of a replica's
+// log that are not committed yet can be taken back, exactly (truncate). Format:
 // docs/formats/producer-state.md.
 #pragma once
 
 #include <array>
 #include <cstdint>
-#include <map>
+#include <memory>
+#include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/fifo.h"
 #include "base/result.h"
 #include "base/time.h"
 
@@ -42,10 +46,18 @@ class ProducerStates {
     // For a batch with a producer id.
     Answer check(const BatchHeader& batch) const;
     // The batch was appended; its header has its offset. `now` is the time of the append, or of
-    // replay.
+    // replay. Until commit() has come so far it can be taken back.
     void append(const BatchHeader& batch, WallTime now);
+    // Batches below this offset stay.
+    void commit(int64_t offset);
+    // Batches at and after this offset are gone: the states are what they were before the first of
+    // them. Not below floor().
+    void truncate(int64_t end);
+    // Down to here batches can be taken back.
+    int64_t floor() const { return floor_; }
 
-    // Forgets producers whose last batch is older than `age_ms`.
+    // Forgets producers whose last batch is older than `age_ms`, and committed. When is not the
+    // log's to say, so replicas may differ in it.
     void expire(WallTime now, int64_t age_ms);
 
     struct Producer {
@@ -58,8 +70,10 @@ class ProducerStates {
     size_t size() const { return producers_.size(); }
     size_t producers_max() const { return producers_max_; }
 
+    // Nothing at all if there is no producer.
     std::vector<uint8_t> encode() const;
-    static Result<ProducerStates> decode(Bytes bytes, size_t producers_max);
+    // Less what the bytes tell of batches at and after `state_end`.
+    static Result<ProducerStates> decode(Bytes bytes, size_t producers_max, int64_t state_end);
 
   private:
     struct Batch {
@@ -78,10 +92,32 @@ class ProducerStates {
         const Batch& last() const { return batches[count - 1u]; }
         void push(const Batch& batch);
     };
-    void forget_one();
+    using States = std::unordered_map<int64_t, State>;
+    // What a push does not leave behind: for the first batch of a producer or of an epoch.
+    struct Before {
+        std::optional<State> state;                          // nothing: the producer was not known
+        std::optional<std::pair<int64_t, State>> forgotten;  // gave way to it
+    };
+    // A batch that is not committed, and how to take it back.
+    struct Uncommitted {
+        int64_t id = 0;
+        int16_t epoch = 0;
+        Batch batch;
+        int64_t written_ms = 0;
+        int64_t written_ms_before = 0;
+        bool has_evicted = false;
+        Batch evicted;  // the oldest of five, which gave way
+        std::unique_ptr<Before> before;
+    };
+    void take(Uncommitted batch);
+    std::optional<std::pair<int64_t, State>> forget_one();
+    static void take_back(States& states, const Uncommitted& batch);
 
     size_t producers_max_;
-    std::unordered_map<int64_t, State> producers_;
+    int64_t floor_ = 0;
+    States producers_;
+    // By offset. As long as the log's uncommitted tail; after a start, as what recovery read.
+    Fifo<Uncommitted> uncommitted_;
 };
 
 }  // namespace weir::kafka

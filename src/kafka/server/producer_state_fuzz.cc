@@ -1,6 +1,6 @@
 // Producer state as checkpoints keep it: any bytes. What is read is written and read again as the
 // same; then batches of any numbers are asked for and appended, and what was appended is known as a
-// duplicate.
+// duplicate, until it is taken back.
 #include "base/byte_reader.h"
 #include "base/check.h"
 #include "kafka/records/batch.h"
@@ -26,16 +26,19 @@ BatchHeader batch_from(ByteReader& in, int64_t next_offset) {
 void fuzz(Bytes input) {
     ByteReader in(input);
     const Bytes saved = in.read_bytes(std::min<size_t>(in.read_u16(), in.remaining()));
-    auto states = ProducerStates::decode(saved, kProducersMax);
+    auto states = ProducerStates::decode(saved, kProducersMax, INT64_MAX);
     if (!states) return;
     const std::vector<uint8_t> written = states->encode();
-    const auto again = ProducerStates::decode(written, kProducersMax);
+    const auto again = ProducerStates::decode(written, kProducersMax, INT64_MAX);
     CHECK(again && again->encode() == written);
     CHECK(states->size() <= kProducersMax);
     (void)states->list();
 
     WallTime now{1'000};
-    int64_t next_offset = 0;
+    // Behind everything that the bytes tell of, and far from the largest offset.
+    int64_t next_offset = INT64_MAX / 2;
+    if (states->floor() > next_offset) return;
+    states->truncate(next_offset);
     while (in.remaining() >= 12) {
         const uint8_t step = in.read_u8();
         now.ms += step;
@@ -49,6 +52,12 @@ void fuzz(Bytes input) {
         CHECK(repeated.verdict == ProducerStates::Verdict::kDuplicate);
         CHECK(repeated.base_offset == batch.base_offset);
         CHECK(states->size() <= kProducersMax);
+        if (step % 8 == 1) states->commit(next_offset);
+        if (step % 8 == 2) {
+            states->truncate(batch.base_offset);
+            next_offset = batch.base_offset;
+            CHECK(states->check(batch).verdict == ProducerStates::Verdict::kAppend);
+        }
     }
 }
 
