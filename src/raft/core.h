@@ -46,6 +46,8 @@ struct PeerStatus {
     PeerState state = PeerState::kProbe;
     Instant heard;           // last
     bool caught_up = false;  // within a heartbeat of the leader's end
+    bool is_near = false;    // all that it lacks is on its way
+    bool down = false;       // as the driver told
 };
 
 class Core {

@@ -150,8 +150,14 @@ Task<Result<void>> Group::open(Configuration bootstrap) {
         if (configurations_.empty() || configurations_.back().at < saved.at)
             configurations_ = {std::move(saved)};
     }
-    if (configurations_.empty() && !bootstrap.members.empty())
-        configurations_.push_back({{0, 0}, std::move(bootstrap)});
+    if (configurations_.empty() && !bootstrap.members.empty()) {
+        // Kept before it counts: no entry tells it, so that a replica which took part could forget
+        // whom with.
+        raft::ConfigurationAt founders{{0, 0}, std::move(bootstrap)};
+        co_await try_(co_await log_.save_group_config(encode_saved(founders)));
+        saved_configuration_at_ = founders.at;
+        configurations_.push_back(std::move(founders));
+    }
     std::vector<storage::RecoveredState::Replayed> data;
     for (auto& entry : recovered.entries) {
         if (entry.info.kind == EntryKind::kControl) {
@@ -402,10 +408,11 @@ Result<EntryInfo> Group::append(storage::Entry entry) {
     return info;
 }
 
-Task<Result<void>> Group::wait_committed(Position end, raft::Term term) {
+Task<Result<void>> Group::wait_committed(Position end, raft::Term term,
+                                         runtime::WaitOptions options) {
     if (core_->role() == raft::Role::kLeader && core_->term() == term && !closing_ && !failed_) {
         if (end <= core_->commit()) co_return Result<void>{};
-        co_return co_await committed_.wait(end);
+        co_return co_await committed_.wait(end, options);
     }
     co_return not_leader();
 }

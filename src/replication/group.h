@@ -83,8 +83,9 @@ class Group {
     // here. kUnavailable: it does not lead; or the log's own error. Not committed yet.
     Result<storage::EntryInfo> append(storage::Entry entry);
     // Until what ends at `end`, appended in `term`, is committed. kUnavailable when it was lost, or
-    // may have been, because this replica leads no more.
-    runtime::Task<Result<void>> wait_committed(storage::Position end, raft::Term term);
+    // may have been, because this replica leads no more. kTimedOut, kCancelled: it may yet be.
+    runtime::Task<Result<void>> wait_committed(storage::Position end, raft::Term term,
+                                               runtime::WaitOptions options = {});
     // Until this replica is known to lead still, with everything committed before the call in
     // commit(). kUnavailable, kTimedOut.
     runtime::Task<Result<void>> read_barrier(runtime::WaitOptions options);

@@ -13,7 +13,8 @@ class Milestones {
   public:
     class Awaiter final : public ParkedWaiter, public ListHook {
       public:
-        Awaiter(Milestones& owner, Key target) : ParkedWaiter({}), owner_(owner), target_(target) {}
+        Awaiter(Milestones& owner, Key target, WaitOptions options)
+            : ParkedWaiter(options), owner_(owner), target_(target) {}
         ~Awaiter() = default;
         Result<void> await_resume() {
             if (error_) return fail(std::move(*error_));
@@ -29,7 +30,9 @@ class Milestones {
         std::optional<Error> error_;
     };
 
-    [[nodiscard]] Awaiter wait(Key target) { return Awaiter(*this, target); }
+    [[nodiscard]] Awaiter wait(Key target, WaitOptions options = {}) {
+        return Awaiter(*this, target, options);
+    }
     bool empty() const { return waiters_.empty(); }
 
     // Wakes those who wait for `now` or less. Each waiter is looked at once a commit: nearly always
