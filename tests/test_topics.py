@@ -269,7 +269,7 @@ class Topics(NodeTest):
             self.assertEqual([(wire.NONE, self.node.data)], [(d["error"], d["path"]) for d in answer["dirs"]])
             sizes = {(t["name"], p["index"]): p["size"] for t in answer["dirs"][0]["topics"] for p in t["partitions"]}
             self.assertEqual({(name, 0), (name, 1)}, set(sizes))
-            self.assertEqual(0, sizes[name, 0])
+            self.assertTrue(0 <= sizes[name, 0] <= 10, sizes)  # the start of the leader's term takes a byte
             self.assertTrue(50_000 <= sizes[name, 1] / (version + 1) <= 60_000, sizes)
             if version >= 4:
                 total, usable = answer["dirs"][0]["total"], answer["dirs"][0]["usable"]

@@ -86,6 +86,7 @@ TopicSettings topic_settings(const ConfigView& view, const ConfigMap& own) {
     };
     TopicSettings settings;
     settings.batch_bytes_max = static_cast<int32_t>(integer("max.message.bytes"));
+    settings.in_sync_min = static_cast<int32_t>(integer("min.insync.replicas"));
     settings.log_append_time = view.topic_value(own, "message.timestamp.type") == "LogAppendTime";
     settings.timestamp_before_max_ms = integer("message.timestamp.before.max.ms");
     settings.timestamp_after_max_ms = integer("message.timestamp.after.max.ms");

@@ -64,6 +64,7 @@ class ConfigView {
 
 struct TopicSettings {
     int32_t batch_bytes_max = 0;   // max.message.bytes
+    int32_t in_sync_min = 1;       // min.insync.replicas
     bool log_append_time = false;  // message.timestamp.type
     int64_t timestamp_before_max_ms = 0;
     int64_t timestamp_after_max_ms = 0;

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "kafka/protocol/describe_topic_partitions.h"
+#include "kafka/server/brokers.h"
 #include "kafka/server/handler.h"
 #include "kafka/server/server.h"
 #include "kafka/server/topics.h"
@@ -51,13 +52,8 @@ Task<DescribeTopicPartitionsResponse> answer(Request& request,
         const auto count = static_cast<int32_t>(image->partitions.size());
         for (int32_t i = first; i < count && room > 0; ++i, --room) {
             DescribeTopicPartitionsResponse::Partition& partition = topic.partitions.emplace_back();
-            const std::vector<int32_t>& replicas =
-                image->partitions[static_cast<size_t>(i)].replicas;
             partition.partition_index = i;
-            partition.leader_id = server.node().id;
-            partition.leader_epoch = kLeaderEpoch;
-            partition.replica_nodes = replicas;
-            partition.isr_nodes = replicas;
+            fill_leader(server, image->partitions[static_cast<size_t>(i)], partition);
             partition.eligible_leader_replicas.emplace();
             partition.last_known_elr.emplace();
         }

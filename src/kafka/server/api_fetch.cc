@@ -10,6 +10,7 @@
 
 #include "base/units.h"
 #include "kafka/protocol/fetch.h"
+#include "kafka/server/brokers.h"
 #include "kafka/server/handler.h"
 #include "kafka/server/server.h"
 #include "kafka/server/topics.h"
@@ -25,6 +26,10 @@ using runtime::Task;
 constexpr uint64_t kShardBytesMin = 1_MiB;
 constexpr uint64_t kGrantMin = 64_KiB;
 constexpr Duration kWaitMax = 5min;
+// Since then a client may be sent to a follower (KIP-392), and knows what to do there.
+constexpr int16_t kFollowersVersion = 11;
+// Since then an answer can say where the leader is (KIP-951).
+constexpr int16_t kEndpointsVersion = 16;
 
 // One partition of the fetch, found on the image, and what came of it.
 struct Part {
@@ -72,7 +77,7 @@ Task<ReadResult> read_here(Server& server, std::vector<ReadOrder> orders, uint64
         left -= std::min(left, outcome.size);
         total += outcome.size;
         has_error = has_error || outcome.error != KafkaError::kNone || outcome.diverging;
-        seen.push_back({order.log, outcome.high_watermark});
+        seen.push_back({order.log, outcome.high_watermark, outcome.epoch});
         result.outcomes.push_back(std::move(outcome));
         if (Shard::current().need_preempt()) co_await runtime::yield();
     }
@@ -101,7 +106,10 @@ Task<void> unwatch_at(Server& server, runtime::ShardId owner, MailAddress addres
 class Rounds {
   public:
     Rounds(Request& request, std::vector<Part>& parts, int64_t bytes_min)
-        : server_(request.server), parts_(parts), bytes_min_(bytes_min) {
+        : server_(request.server),
+          parts_(parts),
+          bytes_min_(bytes_min),
+          leader_only_(request.version() < kFollowersVersion) {
         for (Part& part : parts_) {
             if (part.is_found()) owners_[part.owner].push_back(&part);
         }
@@ -144,7 +152,9 @@ class Rounds {
                               {.offset = target.offset,
                                .current_leader_epoch = target.current_leader_epoch,
                                .last_fetched_epoch = target.last_fetched_epoch,
-                               .bytes_max = static_cast<uint64_t>(std::max(0, target.bytes_max))}});
+                               .bytes_max = static_cast<uint64_t>(std::max(0, target.bytes_max)),
+                               .at_least_one = false,
+                               .leader_only = leader_only_}});
         }
         std::optional<MailAddress> watch;
         if (slot != nullptr) watch = slot->address();
@@ -167,7 +177,7 @@ class Rounds {
         for (auto& [owner, parts] : owners_) {
             std::vector<PartitionTable::Seen> seen;
             for (const Part* part : parts)
-                seen.push_back({part->log, part->outcome.high_watermark});
+                seen.push_back({part->log, part->outcome.high_watermark, part->outcome.epoch});
             const bool is_watched =
                 co_await runtime::on(owner,
                                      [peer = &server_.peer(owner), address = slot.address(), share,
@@ -206,6 +216,7 @@ class Rounds {
     Server& server_;
     std::vector<Part>& parts_;
     const int64_t bytes_min_;
+    const bool leader_only_;
     std::map<runtime::ShardId, std::vector<Part*>> owners_;
     std::vector<runtime::ShardId> watched_;
     uint64_t total_ = 0;
@@ -252,6 +263,8 @@ FetchResponse::Partition describe(Request& request, Part& part, int8_t isolation
     partition.last_stable_offset = ok ? outcome.high_watermark : -1;
     partition.log_start_offset = ok ? outcome.log_start_offset : -1;
     if (isolation_level == 0) partition.aborted_transactions.reset();
+    if (names_leader(outcome.error))
+        partition.current_leader = {outcome.hint.leader, outcome.hint.epoch};
     if (outcome.diverging)
         partition.diverging_epoch = {outcome.diverging->term, outcome.diverging->end_offset};
     for (runtime::SharedBytes& bytes : outcome.parts) {
@@ -334,6 +347,11 @@ Task<FetchResponse> answer(Request& request, FetchRequest body) {
         }
         response.responses.back().partitions.push_back(
             describe(request, part, body.isolation_level));
+        if (request.version() >= kEndpointsVersion) {
+            add_endpoint(server,
+                         response.responses.back().partitions.back().current_leader.leader_id,
+                         response.node_endpoints);
+        }
     }
     co_return response;
 }

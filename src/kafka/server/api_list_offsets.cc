@@ -83,7 +83,11 @@ Task<ListOffsetsResponse> answer(Request& request, ListOffsetsRequest body) {
     for (size_t i = 0; i < outcomes.size(); ++i) {
         auto& [partition, offsets_max] = asked[i];
         const OffsetOutcome& outcome = outcomes[i];
-        partition->error_code = code(outcome.error);
+        // A leader that does not know yet what is committed; older clients know another word for
+        // it.
+        const bool is_old_word =
+            outcome.error == KafkaError::kOffsetNotAvailable && request.version() < 5;
+        partition->error_code = code(is_old_word ? KafkaError::kLeaderNotAvailable : outcome.error);
         if (request.version() == 0) {
             if (outcome.offset >= 0 && offsets_max > 0)
                 partition->old_style_offsets.push_back(outcome.offset);

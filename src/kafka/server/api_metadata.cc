@@ -3,6 +3,7 @@
 #include <set>
 
 #include "kafka/protocol/metadata.h"
+#include "kafka/server/brokers.h"
 #include "kafka/server/handler.h"
 #include "kafka/server/server.h"
 #include "kafka/server/topics.h"
@@ -15,7 +16,7 @@ using runtime::Task;
 
 constexpr size_t kCreatedAtOnceMax = 100;
 
-MetadataResponse::Topic describe(const Server& server, const cluster::TopicImage& topic) {
+MetadataResponse::Topic describe(Server& server, const cluster::TopicImage& topic) {
     MetadataResponse::Topic answer;
     answer.name = topic.name;
     answer.topic_id = topic.id;
@@ -24,10 +25,7 @@ MetadataResponse::Topic describe(const Server& server, const cluster::TopicImage
     for (size_t i = 0; i < topic.partitions.size(); ++i) {
         MetadataResponse::Partition& partition = answer.partitions.emplace_back();
         partition.partition_index = static_cast<int32_t>(i);
-        partition.leader_id = server.node().id;
-        partition.leader_epoch = kLeaderEpoch;
-        partition.replica_nodes = topic.partitions[i].replicas;
-        partition.isr_nodes = topic.partitions[i].replicas;
+        fill_leader(server, topic.partitions[i], partition);
     }
     return answer;
 }
@@ -52,11 +50,10 @@ bool names_all(const MetadataRequest& request, int16_t version) {
 Task<MetadataResponse> answer(Request& request, MetadataRequest body) {
     Server& server = request.server;
     MetadataResponse response;
-    MetadataResponse::Broker& broker = response.brokers.emplace_back();
-    broker.node_id = server.node().id;
-    broker.host = server.node().host;
-    broker.port = server.node().port;
-    broker.rack = server.node().rack;
+    for (BrokerEndpoint& broker : all_brokers(server)) {
+        response.brokers.push_back(
+            {broker.id, std::move(broker.host), broker.port, std::move(broker.rack)});
+    }
     response.cluster_id = server.image().cluster_id().to_string();
     response.controller_id = server.node().id;
 

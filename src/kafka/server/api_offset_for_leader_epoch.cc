@@ -31,6 +31,8 @@ Task<std::vector<Answer>> find_here(Server& server, std::vector<Question> questi
             continue;
         }
         answer.error = partition->check_epoch(question.current_leader_epoch);
+        if (answer.error == KafkaError::kNone && !partition->is_leader())
+            answer.error = KafkaError::kNotLeaderOrFollower;
         if (answer.error == KafkaError::kNone) answer.end = partition->end_of_epoch(question.epoch);
     }
     co_return answers;

@@ -1,6 +1,7 @@
 // Produce: batches are checked here, on the connection's shard, where their bytes were received,
-// and appended on the shards that own their partitions; the answer goes out when all are on stable
-// storage, whatever acks says. With acks=0 there is no answer, and an error closes the connection.
+// and appended on the shards that own their partitions. With acks=all the answer goes out when all
+// are committed, which is on stable storage of a majority of their replicas; with acks=1, when they
+// are on this node's. With acks=0 there is no answer, and an error closes the connection.
 #include <algorithm>
 #include <cstring>
 #include <span>
@@ -10,6 +11,7 @@
 #include "kafka/records/builder.h"
 #include "kafka/records/legacy.h"
 #include "kafka/records/validate.h"
+#include "kafka/server/brokers.h"
 #include "kafka/server/handler.h"
 #include "kafka/server/server.h"
 #include "kafka/server/topics.h"
@@ -27,6 +29,8 @@ using runtime::Task;
 // What a compressed batch may unpack to.
 constexpr size_t kRecordsBytesMax = 128_MiB;
 constexpr Duration kRoomWaitMax = 5s;
+// Since then an answer can say who leads, and where that is (KIP-951).
+constexpr int16_t kEndpointsVersion = 10;
 
 // One partition's part of the request, and where its answer goes.
 struct Item {
@@ -36,7 +40,7 @@ struct Item {
     runtime::ShardId owner = 0;
     CheckedBatch batch;
     uint64_t size = 0;
-    bool log_append_time = false;
+    AppendOptions options;
 };
 
 void refuse(ProduceResponse::Partition& answer, KafkaError error, std::string_view message = {}) {
@@ -204,7 +208,7 @@ Task<std::optional<CheckedBatch>> check(Request& request, Bytes records,
 struct AppendOrder {
     storage::LogId log;
     CheckedBatch batch;
-    bool log_append_time;
+    AppendOptions options;
 };
 
 // What one connection wants appended at one owner.
@@ -212,11 +216,11 @@ struct AppendOrders {
     uint64_t connection = 0;
     uint64_t ticket = 0;
     std::vector<AppendOrder> orders;
-    Duration timeout;  // for room to append
-    bool wait_committed = true;
+    Duration timeout;  // for room to append, and for the commit
+    int16_t acks = -1;
 };
 
-// On the owner's shard: appends in the turn of the ticket, then waits for the disk.
+// On the owner's shard: appends in the turn of the ticket, then waits as acks says.
 Task<std::vector<AppendOutcome>> append_here(Server& server, AppendOrders wanted) {
     struct Appended {
         Partition* partition;
@@ -224,10 +228,9 @@ Task<std::vector<AppendOutcome>> append_here(Server& server, AppendOrders wanted
     };
     std::vector<AppendOutcome> outcomes(wanted.orders.size());
     std::vector<Appended> appended(wanted.orders.size());
+    runtime::DeadlineStop stop(Shard::current().now() + wanted.timeout, server.waits());
     {
         const Turn turn = server.append_turns().turn(wanted.connection, wanted.ticket);
-        runtime::DeadlineStop stop(Shard::current().now() + wanted.timeout,
-                                   server.background().stop_token());
         const auto mine = co_await turn.wait(stop.token());
         for (size_t i = 0; i < outcomes.size(); ++i) {
             AppendOrder& order = wanted.orders[i];
@@ -238,14 +241,19 @@ Task<std::vector<AppendOutcome>> append_here(Server& server, AppendOrders wanted
                     use ? KafkaError::kRequestTimedOut : KafkaError::kUnknownTopicOrPartition;
                 continue;
             }
-            outcomes[i] = co_await partition->append(std::move(order.batch), order.log_append_time,
-                                                     stop.token());
+            outcomes[i] =
+                co_await partition->append(std::move(order.batch), order.options, stop.token());
             if (outcomes[i].error == KafkaError::kNone) appended[i] = {partition, std::move(*use)};
         }
     }
-    for (size_t i = 0; wanted.wait_committed && i < outcomes.size(); ++i) {
-        if (appended[i].partition != nullptr)
-            outcomes[i].error = co_await appended[i].partition->wait_committed(outcomes[i].end);
+    for (size_t i = 0; wanted.acks != 0 && i < outcomes.size(); ++i) {
+        Partition* partition = appended[i].partition;
+        if (partition == nullptr) continue;
+        AppendOutcome& outcome = outcomes[i];
+        outcome.error = wanted.acks == 1 ? co_await partition->wait_durable(outcome.end)
+                                         : co_await partition->wait_committed(
+                                               outcome.end, outcome.term, {.stop = stop.token()});
+        if (outcome.error != KafkaError::kNone) outcome.hint = partition->hint();
     }
     co_return outcomes;
 }
@@ -255,7 +263,7 @@ Task<bool> append_at(Server& server, std::span<Item> items, AppendOrders wanted)
     const runtime::ShardId owner = items.front().owner;
     wanted.orders.reserve(items.size());
     for (Item& item : items)
-        wanted.orders.push_back({item.log, std::move(item.batch), item.log_append_time});
+        wanted.orders.push_back({item.log, std::move(item.batch), item.options});
     const auto outcomes = co_await runtime::on(
         owner, [peer = &server.peer(owner), wanted = std::move(wanted)]() mutable {
             return append_here(*peer, std::move(wanted));
@@ -266,6 +274,8 @@ Task<bool> append_at(Server& server, std::span<Item> items, AppendOrders wanted)
         answer.log_start_offset = outcome.log_start_offset;
         if (outcome.error != KafkaError::kNone) {
             refuse(answer, outcome.error, outcome.message);
+            if (names_leader(outcome.error))
+                answer.current_leader = {outcome.hint.leader, outcome.hint.epoch};
             continue;
         }
         answer.base_offset = outcome.base_offset;
@@ -334,17 +344,20 @@ Task<ProduceResponse> answer(Request& request, ProduceRequest body) {
             const cluster::TopicSettings settings = server.metadata().settings(*topic);
             auto batch = co_await check(request, records, settings, partition);
             if (!batch) continue;
-            items.push_back({.answer = &partition,
-                             .place = items.size(),
-                             .log = found.log,
-                             .owner = found.owner,
-                             .batch = std::move(*batch),
-                             .size = 0,
-                             .log_append_time = settings.log_append_time});
+            items.push_back(
+                {.answer = &partition,
+                 .place = items.size(),
+                 .log = found.log,
+                 .owner = found.owner,
+                 .batch = std::move(*batch),
+                 .size = 0,
+                 .options = {.log_append_time = settings.log_append_time,
+                             .in_sync_min = body.acks == -1 ? settings.in_sync_min : 1}});
             items.back().size = items.back().batch.bytes.size();
         }
     }
     const Duration timeout = std::chrono::milliseconds(std::clamp(body.timeout_ms, 1'000, 300'000));
+    const int16_t acks = body.acks;
     // Nothing that follows reads the frame: its batches belong to their partitions now.
     body = {};
     request.body = {};
@@ -364,7 +377,7 @@ Task<ProduceResponse> answer(Request& request, ProduceRequest body) {
                                          .ticket = request.tickets->take(owner),
                                          .orders = {},
                                          .timeout = timeout,
-                                         .wait_committed = !request.no_response}));
+                                         .acks = acks}));
         }
         // The tickets keep the order from here on.
         request.turn.done();
@@ -375,6 +388,8 @@ Task<ProduceResponse> answer(Request& request, ProduceRequest body) {
     for (const ProduceResponse::Topic& topic : response.responses) {
         for (const ProduceResponse::Partition& partition : topic.partition_responses) {
             if (partition.error_code == 0) continue;
+            if (request.version() >= kEndpointsVersion)
+                add_endpoint(server, partition.current_leader.leader_id, response.node_endpoints);
             ++server.metrics().produce_errors;
             if (request.no_response) request.close_after = true;
         }

@@ -25,6 +25,8 @@ constexpr Duration kRetry = 1s;
 GroupPartition::GroupPartition(Partition& partition, runtime::Gate::Holder use, Mailbox& mailbox,
                                Options options)
     : partition_(partition),
+      index_(partition.index()),
+      term_(partition.leader_epoch()),
       use_(std::move(use)),
       mailbox_(mailbox),
       options_(std::move(options)),
@@ -168,14 +170,16 @@ Task<void> GroupPartition::write() {
         const auto batch = builder.build();
         if (next.records.empty()) {
             written.end = partition_.log().end();
+            written.term = term_;
         } else if (!batch) {
             written.ok = false;
         } else {
             const AppendOutcome outcome = co_await partition_.append(
-                {.bytes = SharedBytes::copy_of(*batch), .max_timestamp = timestamp}, false,
-                scope_.stop_token());
+                {.bytes = SharedBytes::copy_of(*batch), .max_timestamp = timestamp},
+                {.term = term_}, scope_.stop_token());
             written.ok = outcome.error == KafkaError::kNone;
             written.end = outcome.end;
+            written.term = outcome.term;
             if (written.ok) log_bytes_ += batch->size();
             if (written.ok && next.begins_rewrite) rewrite_begin_ = outcome.base_offset;
         }
@@ -197,7 +201,8 @@ Task<void> GroupPartition::await_durable() {
         const Written next = std::move(written_.front());
         written_.pop_front();
         const bool ok =
-            next.ok && co_await partition_.wait_committed(next.end) == KafkaError::kNone;
+            next.ok && co_await partition_.wait_committed(
+                           next.end, next.term, {.stop = scope_.stop_token()}) == KafkaError::kNone;
         if (scope_.stop_requested()) co_return;
         for (const AppendToken token : next.tokens)
             take(coordinator_.on_append_done(token, ok, now()));
@@ -249,7 +254,7 @@ void GroupPartition::rewrite() {
                                 live_bytes_);
     if (parts.front().records.empty()) {
         const storage::Position end = partition_.log().end();
-        written_.push_back({.tokens = {}, .end = end, .cut_before = end.offset});
+        written_.push_back({.tokens = {}, .end = end, .term = term_, .cut_before = end.offset});
         written_changed_.notify_all();
         rewrite_changed_.notify_all();
         return;

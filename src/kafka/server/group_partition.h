@@ -1,9 +1,9 @@
-// GroupPartition: drives the coordinator of one partition of __consumer_offsets: loads it from the
-// log, writes what it wants written, carries its replies to whoever waits, and tells it the time.
-// The coordinator (kafka/groups) decides; this moves bytes. Owned by the shard's GroupShard, on the
-// shard that owns the partition. What survives a crash: the partition's records. The log is not
-// compacted: when it has grown well beyond what is alive, what is alive is written again behind it,
-// and the log is cut in front.
+// GroupPartition: drives the coordinator of one partition of __consumer_offsets while this node
+// leads the partition, for one term: loads it from the committed log, writes what it wants written,
+// carries its replies to whoever waits, and tells it the time. The coordinator (kafka/groups)
+// decides; this moves bytes. Owned by the shard's GroupShard, on the shard that owns the partition.
+// What survives a crash: the partition's records. The log is not compacted: when it has grown well
+// beyond what is alive, what is alive is written again behind it, and the log is cut in front.
 #pragma once
 
 #include <deque>
@@ -38,7 +38,9 @@ class GroupPartition {
     runtime::Task<void> close();
 
     GroupCoordinator& coordinator() { return coordinator_; }
-    int32_t index() const { return partition_.index(); }
+    int32_t index() const { return index_; }
+    // In which this node leads the partition.
+    raft::Term term() const { return term_; }
 
     // Puts a request to the coordinator. The reply, if there is one at once; else it is mailed to
     // `reply_to` when there is.
@@ -51,6 +53,7 @@ class GroupPartition {
     struct Written {
         std::vector<AppendToken> tokens;
         storage::Position end;
+        raft::Term term = 0;
         bool ok = true;
         int64_t cut_before = -1;  // when durable, the log's prefix up to here can go
     };
@@ -71,7 +74,9 @@ class GroupPartition {
     void rewrite();
     Moment now() const;
 
-    Partition& partition_;
+    Partition& partition_;  // while use_ is held
+    const int32_t index_;
+    const raft::Term term_;
     runtime::Gate::Holder use_;
     Mailbox& mailbox_;
     const Options options_;

@@ -11,11 +11,32 @@ GroupShard::GroupShard(Server& server) : server_(server) {}
 
 GroupShard::~GroupShard() = default;
 
-void GroupShard::start() { open_partitions(); }
+void GroupShard::start() {
+    started_ = true;
+    open_partitions();
+}
+
+void GroupShard::on_leads(Partition& partition) {
+    if (!started_ || closed_ || partition.topic() != kOffsetsTopic) return;
+    const bool is_open = partitions_.contains(partition.index());
+    // The term may be a later one: what others wrote in between is not known here.
+    if (is_open && (!partition.leads() ||
+                    partitions_.at(partition.index())->term() != partition.leader_epoch()))
+        close_one(partition.index());
+    if (partition.leads() && !std::exchange(opening_, true))
+        scope_.spawn(open_soon(), runtime::WorkClass::kProduce);
+}
+
+// Not at once: whoever tells of a new leader is in the middle of its work.
+Task<void> GroupShard::open_soon() {
+    opening_ = false;
+    open_partitions();
+    co_return;
+}
 
 void GroupShard::open_partitions() {
     const cluster::TopicImage* topic = server_.image().find(kOffsetsTopic);
-    if (topic == nullptr || closed_) return;
+    if (topic == nullptr || closed_ || !started_) return;
     const cluster::BrokerSettings& settings = server_.settings();
     using std::chrono::milliseconds;
     GroupPartition::Options options;
@@ -33,7 +54,9 @@ void GroupShard::open_partitions() {
     for (size_t i = 0; i < topic->partitions.size(); ++i) {
         const auto index = static_cast<int32_t>(i);
         Partition* partition = server_.partitions().find(topic->partitions[i].log);
-        if (partition == nullptr || partitions_.contains(index)) continue;
+        if (partition == nullptr || !partition->leads() || partitions_.contains(index) ||
+            closing_.contains(index))
+            continue;
         auto use = partition->enter();
         if (!use) continue;
         auto driver = std::make_shared<GroupPartition>(*partition, std::move(*use),
@@ -48,8 +71,7 @@ void GroupShard::follow(const cluster::MetadataChange& change) {
     for (const cluster::TopicImage& topic : change.topics_removed) removed.push_back(topic.name);
     for (const std::string& name : removed) {
         if (name != kOffsetsTopic) continue;
-        for (auto& [index, partition] : partitions_) scope_.spawn(close_one(std::move(partition)));
-        partitions_.clear();
+        while (!partitions_.empty()) close_one(partitions_.begin()->first);
     }
     if (!removed.empty()) {
         for (auto& [index, partition] : partitions_) partition->on_topics_deleted(removed);
@@ -57,8 +79,19 @@ void GroupShard::follow(const cluster::MetadataChange& change) {
     open_partitions();
 }
 
-Task<void> GroupShard::close_one(std::shared_ptr<GroupPartition> partition) {
+void GroupShard::close_one(int32_t index) {
+    const auto found = partitions_.find(index);
+    std::shared_ptr<GroupPartition> partition = std::move(found->second);
+    partitions_.erase(found);
+    closing_.insert(index);
+    scope_.spawn(close_and_open(std::move(partition)), runtime::WorkClass::kProduce);
+}
+
+Task<void> GroupShard::close_and_open(std::shared_ptr<GroupPartition> partition) {
     co_await partition->close();
+    closing_.erase(partition->index());
+    // It may lead again by now.
+    open_partitions();
 }
 
 Task<void> GroupShard::close() {

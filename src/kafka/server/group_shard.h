@@ -1,9 +1,10 @@
 // GroupShard: the group coordinators of one shard: one for each partition of __consumer_offsets
-// that the shard owns. They come with the topic, and with the node's start.
+// that a replica on the shard leads. They come and go with the leadership; followers have none.
 #pragma once
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@ class GroupShard {
     ~GroupShard();
 
     void start();
+    // A replica of some partition began to lead and is ready, or does so no more.
+    void on_leads(Partition& partition);
     void follow(const cluster::MetadataChange& change);
     // Answers who waits; requests that come later are told that this is not their coordinator.
     runtime::Task<void> close();
@@ -33,10 +36,15 @@ class GroupShard {
 
   private:
     void open_partitions();
-    runtime::Task<void> close_one(std::shared_ptr<GroupPartition> partition);
+    runtime::Task<void> open_soon();
+    void close_one(int32_t index);
+    runtime::Task<void> close_and_open(std::shared_ptr<GroupPartition> partition);
 
     Server& server_;
+    bool started_ = false;
     bool closed_ = false;
+    bool opening_ = false;
+    std::set<int32_t> closing_;  // those that still have work under way
     std::map<int32_t, std::shared_ptr<GroupPartition>> partitions_;
     runtime::Scope scope_;
 };

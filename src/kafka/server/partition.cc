@@ -16,6 +16,12 @@ using runtime::Task;
 // Of a compressed batch that is looked into for a timestamp.
 constexpr size_t kRecordsBytesMax = 128_MiB;
 constexpr uint64_t kScanBytes = 1_MiB;
+// A follower that its leader has heard nothing of for so long is not in sync. A sleeping group
+// hears nothing, and all of it is in sync but for nodes that are down.
+constexpr Duration kSilenceMax = 3s;
+// How long a question may wait for the followers' word that this is their leader.
+constexpr Duration kConfirmMax = 1s;
+constexpr Duration kTransferCheck = 20ms;
 
 // The frame is shared among the partitions that it has batches of, but each batch's bytes belong to
 // its partition alone until it is appended: this is the one place that writes into them.
@@ -39,9 +45,10 @@ KafkaError storage_error(const Error& error) {
     }
 }
 
-Partition::Partition(storage::Log& log, Uuid topic_id, std::string topic, int32_t index,
-                     size_t producers_max)
-    : log_(log),
+Partition::Partition(PartitionEvents& events, storage::Log& log, Uuid topic_id, std::string topic,
+                     int32_t index, size_t producers_max)
+    : events_(events),
+      log_(log),
       topic_id_(topic_id),
       topic_(std::move(topic)),
       index_(index),
@@ -49,19 +56,109 @@ Partition::Partition(storage::Log& log, Uuid topic_id, std::string topic, int32_
 
 Partition::~Partition() = default;
 
-Result<void> Partition::recover() {
-    storage::RecoveredState recovered = log_.take_recovered();
-    TRY_ASSIGN(producers_, ProducerStates::decode(recovered.state, producers_.producers_max()));
+void Partition::set_group(replication::Group& group) {
+    group_ = &group;
+    high_watermark_ = group.high_watermark();
+    epoch_ = group.term();
+}
+
+// ---------------------------------------------------------------- the group's word
+
+Result<void> Partition::recover(Bytes state, storage::Position state_end,
+                                std::vector<storage::RecoveredState::Replayed> entries) {
+    TRY_ASSIGN(producers_,
+               ProducerStates::decode(state, producers_.producers_max(), state_end.offset));
     const WallTime now = runtime::Shard::current().wall_now();
-    for (const auto& entry : recovered.entries) {
+    for (const auto& entry : entries) {
         if (entry.info.kind != storage::EntryKind::kData || entry.summary.size() < kBatchHeaderSize)
             continue;
-        BatchHeader header = load_batch_header(entry.summary);
+        const BatchHeader header = load_batch_header(entry.summary);
         if (header.has_producer_id() && !header.is_control()) producers_.append(header, now);
     }
-    log_.set_state_provider([this] { return producers_.encode(); });
-    log_.on_durable([this] { on_durable(); });
+    pending_.clear();
+    committed_bytes_ = appended_bytes_;
     return {};
+}
+
+storage::CapturedState Partition::capture() { return {producers_.encode(), producers_.floor()}; }
+
+void Partition::on_append(const storage::EntryInfo&, Bytes summary) {
+    if (summary.size() < kBatchHeaderSize) return;
+    note_appended(load_batch_header(summary), runtime::Shard::current().wall_now());
+}
+
+void Partition::note_appended(const BatchHeader& header, WallTime now) {
+    if (header.has_producer_id() && !header.is_control()) producers_.append(header, now);
+    appended_bytes_ += header.size();
+    pending_.push_back({header.next_offset(), appended_bytes_});
+}
+
+void Partition::on_truncate(storage::Position end) {
+    producers_.truncate(end.offset);
+    while (!pending_.empty() && pending_.back().next_offset > end.offset) pending_.pop_back();
+    appended_bytes_ = pending_.empty() ? committed_bytes_ : pending_.back().bytes;
+}
+
+void Partition::on_commit() {
+    if (group_ == nullptr) return;
+    note_ready();
+    const int64_t high = group_->high_watermark();
+    if (high == high_watermark_) return;
+    high_watermark_ = high;
+    producers_.commit(high);
+    const uint64_t before = committed_bytes_;
+    while (!pending_.empty() && pending_.front().next_offset <= high) {
+        committed_bytes_ = pending_.front().bytes;
+        pending_.pop_front();
+    }
+    if (watches_.empty()) return;
+    // What was there at the start has no size here; whoever waits for it looks again.
+    if (committed_bytes_ == before) return fire_all();
+    const auto news = static_cast<int64_t>(committed_bytes_ - before);
+    // Firing a watch unlinks its hooks, this partition's among them, so they are taken out one by
+    // one.
+    std::vector<FetchWatch*> due;
+    watches_.for_each([&](WatchHook& hook) {
+        hook.watch->bytes_needed -= news;
+        if (hook.watch->bytes_needed <= 0) due.push_back(hook.watch);
+    });
+    for (FetchWatch* watch : due) events_.fire(*watch);
+}
+
+void Partition::on_role() {
+    if (group_ == nullptr) return;
+    const bool led = is_leader();
+    role_ = group_->role();
+    epoch_ = group_->term();
+    leader_ = group_->leader().v;
+    if (is_leader() && !led) leader_since_ = runtime::Shard::current().now();
+    is_ready_ = group_->leads();
+    role_changed_.notify_all();
+    fire_all();  // who waits here may have to ask another
+    events_.on_role(*this);
+}
+
+void Partition::note_ready() {
+    if (is_ready_ || !group_->leads()) return;
+    is_ready_ = true;
+    role_changed_.notify_all();
+    events_.on_role(*this);
+}
+
+std::vector<int32_t> Partition::in_sync() const {
+    std::vector<int32_t> nodes;
+    if (group_ == nullptr || !is_leader()) return nodes;
+    const raft::Core& core = group_->core();
+    const Instant now = runtime::Shard::current().now();
+    const bool is_new = now < leader_since_ + kSilenceMax;
+    if (core.configuration().is_voter(core.self())) nodes.push_back(core.self().v);
+    for (const raft::PeerStatus& peer : core.peers()) {
+        if (!core.configuration().is_voter(peer.node) || peer.down) continue;
+        const bool is_near = peer.is_near && now < peer.heard + kSilenceMax;
+        if (core.quiet() || is_near || is_new) nodes.push_back(peer.node.v);
+    }
+    std::ranges::sort(nodes);
+    return nodes;
 }
 
 KafkaError Partition::check_epoch(int32_t current_leader_epoch) const {
@@ -71,22 +168,56 @@ KafkaError Partition::check_epoch(int32_t current_leader_epoch) const {
                                                  : KafkaError::kUnknownLeaderEpoch;
 }
 
-Task<AppendOutcome> Partition::append(CheckedBatch batch, bool log_append_time,
+// ---------------------------------------------------------------- appending
+
+Task<AppendOutcome> Partition::append(CheckedBatch batch, AppendOptions options,
                                       runtime::StopToken stop) {
     AppendOutcome outcome;
     const uint64_t size = batch.bytes.size();
-    if (const auto admitted = co_await log_.admit(size, stop); !admitted) {
-        outcome.error = storage_error(admitted.error());
-        outcome.message = admitted.error().to_string();
+    // While leadership is handed over nothing is taken; who waits for the end of that is told who
+    // leads then.
+    while (group_ != nullptr &&
+           group_->core().may_propose() == raft::ProposeStatus::kTransferring) {
+        const Instant deadline = runtime::Shard::current().now() + kTransferCheck;
+        const auto waited = co_await role_changed_.wait({.deadline = deadline, .stop = stop});
+        if (!waited && waited.error().code == ErrorCode::kCancelled) break;
+    }
+    const auto refuse = [&](KafkaError error, std::string message = {}) {
+        outcome.error = error;
+        outcome.message = std::move(message);
+        outcome.hint = hint();
+    };
+    if (group_ == nullptr) {
+        refuse(KafkaError::kNotLeaderOrFollower);
         co_return outcome;
     }
-    // From here to the append nothing waits: the sequence number, the offset and the log's end go
-    // together.
+    const auto admitted = co_await group_->admit(size, stop);
+    if (!admitted) {
+        refuse(storage_error(admitted.error()), admitted.error().to_string());
+        co_return outcome;
+    }
+    // From here to the append nothing waits: the role, the sequence number, the offset and the
+    // log's end go together.
+    if (group_ == nullptr || group_->core().may_propose() != raft::ProposeStatus::kOk ||
+        (options.term != 0 && options.term != group_->term())) {
+        log_.withdraw(size);
+        refuse(KafkaError::kNotLeaderOrFollower);
+        co_return outcome;
+    }
+    if (options.in_sync_min > 1 &&
+        static_cast<int64_t>(in_sync().size()) < int64_t{options.in_sync_min}) {
+        log_.withdraw(size);
+        refuse(KafkaError::kNotEnoughReplicas);
+        co_return outcome;
+    }
     const MutableBytes bytes = own_bytes(batch.bytes);
     BatchHeader header = load_batch_header(bytes);
     const WallTime now = runtime::Shard::current().wall_now();
     outcome.log_start_offset = log_start_offset();
+    outcome.term = group_->term();
     if (header.has_producer_id()) {
+        // The states cover this log to its end, and a leader's log has all that is committed. A
+        // batch that is known but not committed is answered when it is.
         const ProducerStates::Answer answer = producers_.check(header);
         if (answer.verdict != ProducerStates::Verdict::kAppend) log_.withdraw(size);
         switch (answer.verdict) {
@@ -110,8 +241,8 @@ Task<AppendOutcome> Partition::append(CheckedBatch batch, bool log_append_time,
     }
     header.base_offset = log_.end().offset;
     set_base_offset(bytes, header.base_offset);
-    set_partition_leader_epoch(bytes, leader_epoch());
-    if (log_append_time) {
+    set_partition_leader_epoch(bytes, outcome.term);
+    if (options.log_append_time) {
         set_max_timestamp(bytes, TimestampType::kLogAppendTime, now);
         header.max_timestamp = now;
         outcome.log_append_time_ms = now.ms;
@@ -120,60 +251,72 @@ Task<AppendOutcome> Partition::append(CheckedBatch batch, bool log_append_time,
         header.max_timestamp = batch.max_timestamp;
     }
     storage::Entry entry;
-    entry.info.term = leader_epoch();
     entry.info.first = log_.end();
     entry.info.next_offset = header.next_offset();
     entry.info.max_timestamp_ms = header.max_timestamp.ms;
     entry.payload = std::move(batch.bytes);
-    entry.summary_bytes = kBatchHeaderSize;
-    outcome.end = entry.info.end();
-    if (const auto appended = log_.append(std::move(entry)); !appended) {
-        outcome.error = storage_error(appended.error());
-        outcome.message = appended.error().to_string();
+    const auto appended = group_->append(std::move(entry));
+    if (!appended) {
+        refuse(storage_error(appended.error()), appended.error().to_string());
         co_return outcome;
     }
-    if (header.has_producer_id()) producers_.append(header, now);
-    appended_bytes_ += size;
-    pending_.push_back({outcome.end.offset, appended_bytes_});
+    CHECK(appended->first.offset == header.base_offset);
+    CHECK(appended->term == outcome.term);
+    outcome.end = appended->end();
+    note_appended(header, now);
     outcome.base_offset = header.base_offset;
     co_return outcome;
 }
 
-Task<KafkaError> Partition::wait_committed(storage::Position end) {
+Task<KafkaError> Partition::wait_committed(storage::Position end, raft::Term term,
+                                           runtime::WaitOptions options) {
+    if (group_ == nullptr) co_return KafkaError::kNotLeaderOrFollower;
+    const auto committed = co_await group_->wait_committed(end, term, options);
+    co_return committed ? KafkaError::kNone : storage_error(committed.error());
+}
+
+Task<KafkaError> Partition::wait_durable(storage::Position end) {
     const auto durable = co_await log_.wait_durable(end);
     co_return durable ? KafkaError::kNone : storage_error(durable.error());
 }
 
-void Partition::on_durable() {
-    const int64_t high = high_watermark();
-    const uint64_t before = durable_bytes_;
-    while (!pending_.empty() && pending_.front().next_offset <= high) {
-        durable_bytes_ = pending_.front().bytes;
-        pending_.pop_front();
-    }
-    if (watches_.empty() || durable_bytes_ == before) return;
-    const auto news = static_cast<int64_t>(durable_bytes_ - before);
-    // Firing a watch unlinks its hooks, this partition's among them, so they are taken out one by
-    // one.
-    std::vector<FetchWatch*> due;
-    watches_.for_each([&](WatchHook& hook) {
-        hook.watch->bytes_needed -= news;
-        if (hook.watch->bytes_needed <= 0) due.push_back(hook.watch);
-    });
-    for (FetchWatch* watch : due) fire_(*watch);
+Task<Result<void>> Partition::wait_ready(runtime::WaitOptions options) {
+    while (!is_ready_ && !is_closing_) co_await runtime::try_(co_await role_changed_.wait(options));
+    if (is_closing_) co_return fail(ErrorCode::kUnavailable, "the partition is closing");
+    co_return Result<void>{};
 }
+
+Task<KafkaError> Partition::confirm_leader() {
+    if (group_ == nullptr || !is_leader()) co_return KafkaError::kNotLeaderOrFollower;
+    if (!is_ready_) co_return KafkaError::kOffsetNotAvailable;
+    const Instant deadline = runtime::Shard::current().now() + kConfirmMax;
+    const auto confirmed = co_await group_->read_barrier({.deadline = deadline});
+    if (confirmed) co_return KafkaError::kNone;
+    // Too many ask at once: another try finds room.
+    co_return confirmed.error().code == ErrorCode::kResourceExhausted
+        ? KafkaError::kOffsetNotAvailable
+        : KafkaError::kNotLeaderOrFollower;
+}
+
+// ---------------------------------------------------------------- reading
 
 void Partition::fire_all() {
     while (!watches_.empty()) {
         WatchHook& hook = watches_.pop_front();
-        fire_(*hook.watch);
+        events_.fire(*hook.watch);
     }
 }
 
 Task<FetchOutcome> Partition::fetch(FetchRange range, runtime::StopToken stop) {
     FetchOutcome outcome;
+    outcome.epoch = leader_epoch();
     outcome.error = check_epoch(range.current_leader_epoch);
-    if (outcome.error != KafkaError::kNone) co_return outcome;
+    if (outcome.error == KafkaError::kNone && range.leader_only && !is_leader())
+        outcome.error = KafkaError::kNotLeaderOrFollower;
+    if (outcome.error != KafkaError::kNone) {
+        outcome.hint = hint();
+        co_return outcome;
+    }
     outcome.high_watermark = high_watermark();
     outcome.log_start_offset = log_start_offset();
     if (range.last_fetched_epoch >= 0) {
@@ -189,9 +332,27 @@ Task<FetchOutcome> Partition::fetch(FetchRange range, runtime::StopToken stop) {
             co_return outcome;
         }
     }
-    if (range.offset < outcome.log_start_offset || range.offset > log_.end().offset) {
+    if (range.offset < outcome.log_start_offset) {
         outcome.error = KafkaError::kOffsetOutOfRange;
         co_return outcome;
+    }
+    if (range.offset > outcome.high_watermark && !is_leader()) {
+        // The leader may have it. A client that were told that there is no such offset would begin
+        // somewhere else.
+        outcome.error = KafkaError::kOffsetNotAvailable;
+        outcome.hint = hint();
+        co_return outcome;
+    }
+    if (range.offset > log_.end().offset) {
+        // A leader has all that is committed, so there is no such offset; one that was deposed and
+        // does not know it yet can't tell.
+        outcome.error = co_await confirm_leader();
+        if (outcome.error == KafkaError::kNone && range.offset > log_.end().offset)
+            outcome.error = KafkaError::kOffsetOutOfRange;
+        if (outcome.error != KafkaError::kNone) {
+            outcome.hint = hint();
+            co_return outcome;
+        }
     }
     // Between the high watermark and the log's end there is nothing to be seen yet.
     if (range.offset >= outcome.high_watermark || (range.bytes_max == 0 && !range.at_least_one))
@@ -225,6 +386,7 @@ storage::Log::TermEnd Partition::end_of_epoch(int32_t epoch) const {
 Task<OffsetOutcome> Partition::find_offset(int64_t timestamp_ms, int32_t current_leader_epoch) {
     OffsetOutcome outcome;
     outcome.error = check_epoch(current_leader_epoch);
+    if (outcome.error == KafkaError::kNone) outcome.error = co_await confirm_leader();
     if (outcome.error != KafkaError::kNone) co_return outcome;
     switch (timestamp_ms) {
         case -1:  // latest
@@ -321,21 +483,32 @@ Task<OffsetOutcome> Partition::find_by_time(int64_t timestamp_ms, int64_t end_of
 }
 
 Task<std::expected<int64_t, KafkaError>> Partition::delete_records(int64_t before_offset) {
+    if (group_ == nullptr || !is_leader())
+        co_return std::unexpected(KafkaError::kNotLeaderOrFollower);
+    if (!is_ready_) co_return std::unexpected(KafkaError::kOffsetNotAvailable);
     const int64_t to = before_offset == -1 ? high_watermark() : before_offset;
     if (to < 0 || to > high_watermark()) co_return std::unexpected(KafkaError::kOffsetOutOfRange);
     if (to > log_start_offset()) {
-        if (const auto done = co_await log_.truncate_prefix(to); !done)
+        if (const auto done = co_await group_->truncate_prefix(to); !done)
             co_return std::unexpected(storage_error(done.error()));
         fire_all();
     }
     co_return log_start_offset();
 }
 
+void Partition::begin_close() {
+    is_closing_ = true;
+    is_ready_ = false;
+    role_ = raft::Role::kFollower;
+    group_ = nullptr;
+    fire_all();
+    role_changed_.notify_all();
+}
+
 Task<void> Partition::close() {
+    CHECK(is_closing_);
     fire_all();
     co_await gate_.close();
-    log_.on_durable({});
-    log_.set_state_provider({});
 }
 
 }  // namespace weir::kafka

@@ -1,5 +1,6 @@
 #include "kafka/server/partition_table.h"
 
+#include <algorithm>
 #include <set>
 
 #include "runtime/shard.h"
@@ -12,13 +13,39 @@ using runtime::Shard;
 using runtime::Task;
 using storage::LogId;
 
-constexpr size_t kLogsCreatedAtOnce = 128;
+// Side by side, so that they share flushes.
+constexpr size_t kChangedAtOnce = 512;
+// Who asked for a topic waits so long for the leaders of partitions that have one replica.
+constexpr Duration kReadyMax = 10s;
+// Of a replica that could not be made: a full disk, for example.
+constexpr Duration kMakeRetry = 5s;
+// A reassignment that was cancelled: the group may be in between, and needs its members until its
+// leader has gone back.
+constexpr Duration kCancelledKept = 60s;
+
+bool holds(const std::vector<int32_t>& nodes, int32_t node) {
+    return std::ranges::find(nodes, node) != nodes.end();
+}
+
+bool names(const cluster::PartitionAssignment& partition, int32_t node) {
+    return holds(partition.replicas, node) || holds(partition.target, node);
+}
+
+raft::Configuration founders(const cluster::PartitionAssignment& partition, int32_t self) {
+    raft::Configuration configuration;
+    // A later one than the first is for the group's leader to tell.
+    if (partition.revision != 0 || !holds(partition.replicas, self)) return configuration;
+    for (const int32_t node : partition.replicas)
+        configuration.members.push_back({.node = NodeId{node}, .voter = true});
+    std::ranges::sort(configuration.members, {}, &raft::Member::node);
+    return configuration;
+}
 
 }  // namespace
 
 PartitionTable::PartitionTable(storage::Store& store, cluster::MetadataShard& metadata,
-                               Mailbox& mailbox)
-    : store_(store), metadata_(metadata), mailbox_(mailbox) {}
+                               replication::Replicator& replicator, Mailbox& mailbox)
+    : store_(store), metadata_(metadata), replicator_(replicator), mailbox_(mailbox) {}
 
 PartitionTable::~PartitionTable() = default;
 
@@ -27,64 +54,56 @@ bool PartitionTable::owns(LogId id) const {
     return storage::owner_of(id, shard.count()) == shard.id();
 }
 
+// ---------------------------------------------------------------- replicas come and go
+
+const cluster::PartitionAssignment* PartitionTable::find_wanted(const Place& place) const {
+    const cluster::TopicImage* topic = metadata_.image().find(place.topic);
+    const auto index = static_cast<size_t>(place.index);
+    if (topic == nullptr || index >= topic->partitions.size()) return nullptr;
+    const cluster::PartitionAssignment& partition = topic->partitions[index];
+    CHECK(partition.log == place.log);
+    return names(partition, replicator_.options().self.v) ? &partition : nullptr;
+}
+
+void PartitionTable::add_places(const cluster::TopicImage& topic, size_t first,
+                                std::vector<Place>& to) const {
+    for (size_t i = first; i < topic.partitions.size(); ++i) {
+        if (owns(topic.partitions[i].log))
+            to.push_back({topic.partitions[i].log, topic.id, static_cast<int32_t>(i)});
+    }
+}
+
 Task<Result<void>> PartitionTable::open() {
     std::set<LogId> named;
-    std::vector<cluster::NewLog> missing;
-    for (const auto& [name, topic] : metadata_.image().topics()) {
-        for (const cluster::PartitionAssignment& partition : topic.partitions) {
-            if (!owns(partition.log)) continue;
-            named.insert(partition.log);
-            if (store_.find(partition.log) == nullptr)
-                missing.push_back({partition.log, metadata_.settings(topic).log});
-        }
-    }
+    std::vector<Place> places;
+    for (const auto& [name, topic] : metadata_.image().topics()) add_places(topic, 0, places);
+    std::erase_if(places, [this](const Place& place) { return find_wanted(place) == nullptr; });
+    for (const Place& place : places) named.insert(place.log);
     for (const LogId id : store_.logs()) {
         if (id == storage::kMetadataLog || named.contains(id)) continue;
         // Its topic's creation never became durable, or its deletion did and the removal did not.
         co_await runtime::try_(store_.remove_log(id));
     }
-    if (!missing.empty()) co_await runtime::try_(create_logs(std::move(missing)));
-    for (const auto& [name, topic] : metadata_.image().topics()) {
-        for (size_t i = 0; i < topic.partitions.size(); ++i) {
-            if (owns(topic.partitions[i].log))
-                co_await runtime::try_(add(topic, static_cast<int32_t>(i)));
-        }
-        // The image does not change before the broker serves.
-        if (Shard::current().need_preempt()) co_await runtime::yield();
-    }
+    co_await runtime::try_(bring_all_in_line(places));
+    co_await wait_ready(std::move(places));
     co_return Result<void>{};
 }
 
 Task<void> PartitionTable::close() {
     co_await scope_.close();
-    for (auto& [id, partition] : partitions_) co_await partition->close();
+    for (auto& [id, partition] : partitions_) partition->begin_close();
+    for (auto& [id, partition] : partitions_) {
+        co_await replicator_.close_group(id);
+        co_await partition->close();
+    }
     partitions_.clear();
     CHECK(watches_.empty() || Shard::current().dying());
 }
 
-Result<void> PartitionTable::add(const cluster::TopicImage& topic, int32_t index) {
-    const LogId id = topic.partitions[static_cast<size_t>(index)].log;
-    storage::Log* log = store_.find(id);
-    if (log == nullptr) return fail(ErrorCode::kNotFound, "a partition has no log");
-    log->configure(metadata_.settings(topic).log);
-    auto partition = std::make_unique<Partition>(
-        *log, topic.id, topic.name, index,
-        static_cast<size_t>(metadata_.broker().producers_per_partition_max));
-    TRY(partition->recover());
-    partition->set_fire([this](FetchWatch& watch) {
-        const MailAddress to = watch.address;
-        watches_.erase(to);
-        mailbox_.post(to, DataArrived{});
-    });
-    partitions_.emplace(id, std::move(partition));
-    return {};
-}
-
 Task<Result<void>> PartitionTable::create_logs(std::vector<cluster::NewLog> logs) {
-    // Side by side, so that they share flushes.
-    for (size_t from = 0; from < logs.size(); from += kLogsCreatedAtOnce) {
+    for (size_t from = 0; from < logs.size(); from += kChangedAtOnce) {
         std::vector<Task<Result<storage::Log*>>> tasks;
-        for (size_t i = from; i < std::min(logs.size(), from + kLogsCreatedAtOnce); ++i) {
+        for (size_t i = from; i < std::min(logs.size(), from + kChangedAtOnce); ++i) {
             tasks.push_back(store_.create_log(logs[i].id, logs[i].config));
         }
         const auto results = co_await runtime::all(std::move(tasks));
@@ -97,47 +116,141 @@ Task<Result<void>> PartitionTable::create_logs(std::vector<cluster::NewLog> logs
 
 Task<void> PartitionTable::remove_logs(std::vector<LogId> ids) {
     for (const LogId id : ids) {
-        if (!owns(id)) continue;
-        if (const auto found = partitions_.find(id); found != partitions_.end()) {
-            const std::unique_ptr<Partition> partition = std::move(found->second);
-            partitions_.erase(found);
-            co_await partition->close();
+        if (owns(id)) co_await remove(id);
+    }
+}
+
+Task<void> PartitionTable::remove(LogId id) {
+    if (const auto found = partitions_.find(id); found != partitions_.end()) {
+        const std::unique_ptr<Partition> partition = std::move(found->second);
+        partitions_.erase(found);
+        const bool led = partition->leads();
+        partition->begin_close();
+        if (led && on_leads_) on_leads_(*partition);
+        co_await replicator_.close_group(id);
+        co_await partition->close();
+    }
+    if (store_.find(id) == nullptr) co_return;
+    if (const auto removed = co_await store_.remove_log(id); !removed) {
+        Shard::current().log().warn("kafka", "a removed partition's log stays until the next start",
+                                    "log={} error={}", id.v, removed.error().to_string());
+    }
+}
+
+Task<Result<void>> PartitionTable::bring_in_line(Place place) {
+    while (changing_.contains(place.log)) (void)co_await change_over_.wait();
+    changing_.insert(place.log);
+    Result<void> result = co_await change(place);
+    changing_.erase(place.log);
+    change_over_.notify_all();
+    co_return result;
+}
+
+// The image may change while this waits; then whoever follows that change comes after it.
+Task<Result<void>> PartitionTable::change(const Place& place) {
+    if (find_wanted(place) == nullptr) {
+        co_await remove(place.log);
+        co_return Result<void>{};
+    }
+    if (find(place.log) != nullptr) co_return Result<void>{};
+    storage::Log* log = store_.find(place.log);
+    if (log == nullptr) {
+        const cluster::TopicImage* topic = metadata_.image().find(place.topic);
+        log = co_await runtime::try_(store_.create_log(place.log, metadata_.settings(*topic).log));
+    }
+    co_return co_await make(place, *log);
+}
+
+Task<Result<void>> PartitionTable::make(const Place& place, storage::Log& log) {
+    const cluster::PartitionAssignment* wanted = find_wanted(place);
+    if (wanted == nullptr) co_return Result<void>{};  // not any more
+    const cluster::TopicImage* topic = metadata_.image().find(place.topic);
+    log.configure(metadata_.settings(*topic).log);
+    auto made = std::make_unique<Partition>(
+        static_cast<PartitionEvents&>(*this), log, topic->id, topic->name, place.index,
+        static_cast<size_t>(metadata_.broker().producers_per_partition_max));
+    Partition* partition = made.get();
+    auto opened =
+        co_await replicator_.open(log, *partition, founders(*wanted, replicator_.options().self.v),
+                                  [&](replication::Group& group) {
+                                      partition->set_group(group);
+                                      partitions_.emplace(place.log, std::move(made));
+                                  });
+    if (!opened) co_return fail(std::move(opened.error()));
+    co_return Result<void>{};
+}
+
+Task<Result<void>> PartitionTable::bring_all_in_line(std::vector<Place> places) {
+    Result<void> result;
+    for (size_t from = 0; from < places.size(); from += kChangedAtOnce) {
+        std::vector<Task<Result<void>>> tasks;
+        for (size_t i = from; i < std::min(places.size(), from + kChangedAtOnce); ++i)
+            tasks.push_back(bring_in_line(places[i]));
+        for (Result<void>& each : co_await runtime::all(std::move(tasks))) {
+            if (!each) result = std::move(each);
         }
-        if (store_.find(id) == nullptr) continue;
-        if (const auto removed = co_await store_.remove_log(id); !removed) {
-            Shard::current().log().warn("kafka",
-                                        "a deleted partition's log stays until the next start",
-                                        "log={} error={}", id.v, removed.error().to_string());
-        }
+        if (Shard::current().need_preempt()) co_await runtime::yield();
+    }
+    co_return result;
+}
+
+Task<void> PartitionTable::bring_in_line_later(std::vector<Place> places, Duration delay) {
+    const runtime::StopToken stop = scope_.stop_token();
+    if (delay > 0ns && !co_await runtime::sleep_for(delay, stop)) co_return;
+    while (true) {
+        const auto done = co_await bring_all_in_line(places);
+        if (done) co_return;
+        Shard::current().log().error("kafka", "a replica can't be made; it is tried again",
+                                     "error=\"{}\"", done.error().to_string());
+        if (!co_await runtime::sleep_for(kMakeRetry, stop)) co_return;
+    }
+}
+
+// Those whose group has no other member than this node lead as soon as they have written that they
+// do.
+Task<void> PartitionTable::wait_ready(std::vector<Place> places) {
+    const Instant deadline = Shard::current().now() + kReadyMax;
+    for (const Place& place : places) {
+        Partition* partition = find(place.log);
+        if (partition == nullptr) continue;
+        const auto use = partition->enter();
+        if (!use || partition->leads()) continue;
+        const raft::Configuration& members = partition->group()->configuration();
+        if (members.members.size() != 1 || !members.is_voter(replicator_.options().self)) continue;
+        if (!co_await partition->wait_ready({.deadline = deadline, .stop = scope_.stop_token()}))
+            co_return;
     }
 }
 
 Task<void> PartitionTable::follow(const cluster::MetadataChange& change) {
+    const cluster::MetadataImage& image = metadata_.image();
     std::set<Uuid> configured;
     bool all_configured = false;
+    std::vector<Place> named, cancelled;
+    const auto add_one = [&](const Uuid& id, uint32_t index, std::vector<Place>& to) {
+        const cluster::TopicImage* topic = image.find(id);
+        if (topic == nullptr || index >= topic->partitions.size()) return;
+        const LogId log = topic->partitions[index].log;
+        if (owns(log)) to.push_back({log, id, static_cast<int32_t>(index)});
+    };
     for (const cluster::MetadataRecord& record : change.records) {
         if (const auto* created = std::get_if<cluster::TopicCreated>(&record)) {
-            if (const cluster::TopicImage* topic = metadata_.image().find(created->id)) {
-                for (size_t i = 0; i < topic->partitions.size(); ++i) {
-                    if (owns(topic->partitions[i].log))
-                        CHECK(add(*topic, static_cast<int32_t>(i)).has_value());
-                }
-            }
+            if (const cluster::TopicImage* topic = image.find(created->id))
+                add_places(*topic, 0, named);
         } else if (const auto* added = std::get_if<cluster::PartitionsAdded>(&record)) {
-            if (const cluster::TopicImage* topic = metadata_.image().find(added->topic)) {
-                for (size_t i = topic->partitions.size() - added->partitions.size();
-                     i < topic->partitions.size(); ++i) {
-                    if (owns(topic->partitions[i].log))
-                        CHECK(add(*topic, static_cast<int32_t>(i)).has_value());
-                }
-            }
+            if (const cluster::TopicImage* topic = image.find(added->topic))
+                add_places(*topic, topic->partitions.size() - added->partitions.size(), named);
+        } else if (const auto* target = std::get_if<cluster::PartitionReassigned>(&record)) {
+            add_one(target->topic, target->partition, cancelled);
+        } else if (const auto* changed = std::get_if<cluster::PartitionReplicasChanged>(&record)) {
+            add_one(changed->topic, changed->partition, named);
         } else if (const auto* config = std::get_if<cluster::TopicConfigChanged>(&record)) {
             configured.insert(config->topic);
         } else if (std::holds_alternative<cluster::ResourceConfigChanged>(record)) {
             all_configured = true;
         }
     }
-    for (const auto& [name, topic] : metadata_.image().topics()) {
+    for (const auto& [name, topic] : image.topics()) {
         if (configured.empty() && !all_configured) break;
         if (!all_configured && !configured.contains(topic.id)) continue;
         const storage::LogConfig& config = metadata_.settings(topic).log;
@@ -145,16 +258,80 @@ Task<void> PartitionTable::follow(const cluster::MetadataChange& change) {
             if (Partition* here = find(partition.log)) here->log().configure(config);
         }
     }
-    std::vector<LogId> removed;
-    for (const cluster::TopicImage& topic : change.topics_removed) {
-        for (const cluster::PartitionAssignment& partition : topic.partitions) {
-            if (owns(partition.log)) removed.push_back(partition.log);
-        }
-    }
     // Nobody waits for data that is gone.
-    if (!removed.empty())
-        scope_.spawn(remove_logs(std::move(removed)), runtime::WorkClass::kBackground);
-    co_return;
+    std::vector<Place> removed;
+    for (const cluster::TopicImage& topic : change.topics_removed) {
+        add_places(topic, 0, removed);
+        for (const cluster::PartitionAssignment& partition : topic.partitions)
+            metadata_.leaders().forget(partition.log);
+    }
+    if (!removed.empty()) {
+        scope_.spawn(bring_in_line_later(std::move(removed), 0ns), runtime::WorkClass::kBackground);
+    }
+    // A reassignment names new nodes; what it does not name any more waits.
+    std::vector<Place> left;
+    for (Place& place : cancelled) {
+        (find_wanted(place) != nullptr ? named : left).push_back(std::move(place));
+    }
+    std::erase_if(left, [this](const Place& place) { return find(place.log) == nullptr; });
+    if (!left.empty()) {
+        scope_.spawn(bring_in_line_later(std::move(left), kCancelledKept),
+                     runtime::WorkClass::kBackground);
+    }
+    if (named.empty()) co_return;
+    // Whoever asked for the topic is answered when its replicas are here.
+    if (co_await bring_all_in_line(named)) {
+        co_await wait_ready(std::move(named));
+    } else {
+        scope_.spawn(bring_in_line_later(std::move(named), kMakeRetry),
+                     runtime::WorkClass::kBackground);
+    }
+}
+
+// ---------------------------------------------------------------- who leads
+
+void PartitionTable::on_role(Partition& partition) {
+    announce(partition);
+    if (on_leads_) on_leads_(partition);
+}
+
+void PartitionTable::announce(Partition& partition) {
+    const int32_t self = replicator_.options().self.v;
+    const LogId id = partition.log().id();
+    // What this shard has heard is what it said itself, if this node leads.
+    const cluster::LeaderState* known = metadata_.leaders().find(id);
+    cluster::LeaderState state{.log = id};
+    if (partition.leads()) {
+        state.leader = self;
+        state.epoch = partition.leader_epoch();
+        state.in_sync = partition.in_sync();
+        if (known != nullptr && known->epoch == state.epoch) {
+            if (known->leader == self && known->in_sync == state.in_sync) return;
+            state.revision = known->revision + 1;
+        }
+    } else {
+        if (known == nullptr || known->leader != self ||
+            (partition.is_leader() && known->epoch == partition.leader_epoch()))
+            return;
+        state.epoch = known->epoch;
+        state.revision = known->revision + 1;
+    }
+    metadata_.announce(std::move(state));
+}
+
+Task<Result<void>> PartitionTable::transfer(LogId id, NodeId to) {
+    Partition* partition = find(id);
+    const auto use = partition != nullptr ? partition->enter() : std::nullopt;
+    if (!use) co_return fail(ErrorCode::kNotFound, "this node has no replica of the partition");
+    co_return co_await partition->group()->transfer(to);
+}
+
+// ---------------------------------------------------------------- lookups and watches
+
+void PartitionTable::fire(FetchWatch& watch) {
+    const MailAddress to = watch.address;
+    watches_.erase(to);
+    mailbox_.post(to, DataArrived{});
 }
 
 Partition* PartitionTable::find(LogId id) {
@@ -184,7 +361,8 @@ bool PartitionTable::watch(MailAddress to, int64_t bytes_needed,
     std::set<LogId> watched;
     for (const Seen& seen : partitions) {
         Partition* partition = find(seen.log);
-        if (partition == nullptr || partition->high_watermark() != seen.high_watermark) {
+        if (partition == nullptr || partition->high_watermark() != seen.high_watermark ||
+            partition->leader_epoch() != seen.epoch) {
             watches_.erase(to);
             return false;
         }

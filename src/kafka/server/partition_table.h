@@ -1,28 +1,40 @@
 // PartitionTable: the partitions that one shard owns, and the fetches that wait for data of theirs.
-// Used on that shard alone. It follows the metadata: logs are made before a topic is visible, and
-// go away after it was deleted; at start it is brought in line with both, metadata and disk.
+// Used on that shard alone. It follows the metadata: this node has a replica of each partition that
+// names it among its replicas or their target. A replica is made when the record is here, or
+// a log was made for it before (on a node alone, where a topic whose logs can't be made must not
+// come to be), and goes away when the partition names the node no more.
+//
+// The founders of a partition's group are the replicas that it was created with. A node that makes
+// a replica of a partition whose replicas have changed since belongs to nobody until the group's
+// leader tells it. So the image that a node starts with must have all that it had when it stopped:
+// from an older one it would found groups anew that have long moved elsewhere, and remove replicas
+// that it is yet to hear of.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "cluster/metadata_shard.h"
 #include "kafka/server/mailbox.h"
 #include "kafka/server/partition.h"
+#include "replication/replicator.h"
 #include "runtime/scope.h"
 #include "storage/store.h"
 
 namespace weir::kafka {
 
-class PartitionTable {
+class PartitionTable final : private PartitionEvents {
   public:
-    PartitionTable(storage::Store& store, cluster::MetadataShard& metadata, Mailbox& mailbox);
-    ~PartitionTable();
+    PartitionTable(storage::Store& store, cluster::MetadataShard& metadata,
+                   replication::Replicator& replicator, Mailbox& mailbox);
+    ~PartitionTable() override;
 
-    // Brings logs and partitions in line with the image: what has no log gets one, a log that no
-    // topic names is removed.
+    // Brings replicas in line with the image: what has no log gets one, a log that no topic names
+    // is removed. Returns when the replicas that have no other are ready.
     runtime::Task<Result<void>> open();
     runtime::Task<void> close();
 
@@ -30,6 +42,13 @@ class PartitionTable {
     runtime::Task<Result<void>> create_logs(std::vector<cluster::NewLog> logs);
     runtime::Task<void> remove_logs(std::vector<storage::LogId> ids);
     runtime::Task<void> follow(const cluster::MetadataChange& change);
+    // Is told when a replica begins to lead and is ready (Partition::leads()), and when it does no
+    // more. One listener.
+    void on_leads(std::function<void(Partition&)> listener) { on_leads_ = std::move(listener); }
+
+    // Hands the partition's leadership to that node. kNotFound, kUnavailable: not the leader;
+    // kTimedOut.
+    runtime::Task<Result<void>> transfer(storage::LogId id, NodeId to);
 
     // nullptr if it is not here. A use that waits holds Partition::enter().
     Partition* find(storage::LogId id);
@@ -39,26 +58,52 @@ class PartitionTable {
 
     // The next news from any of these partitions, `bytes_needed` bytes in all, is posted to `to`,
     // once. An address has one watch at most; a second one replaces the first. False when there is
-    // news already: the partition is gone, or its high watermark is no longer the one that the
-    // caller saw.
+    // news already: the partition is gone, or its high watermark or epoch is no longer the one that
+    // the caller saw.
     struct Seen {
         storage::LogId log;
         int64_t high_watermark;
+        int32_t epoch;
     };
     bool watch(MailAddress to, int64_t bytes_needed, const std::vector<Seen>& partitions);
     void unwatch(MailAddress to) { watches_.erase(to); }
     size_t watch_count() const { return watches_.size(); }
 
   private:
-    Result<void> add(const cluster::TopicImage& topic, int32_t index);
+    // A partition as records name it.
+    struct Place {
+        storage::LogId log;
+        Uuid topic;
+        int32_t index = 0;
+    };
+
+    void fire(FetchWatch& watch) override;
+    void on_role(Partition& partition) override;
+    void announce(Partition& partition);
+
     bool owns(storage::LogId id) const;
+    // Of this node and this shard; nullptr if there is none (any more).
+    const cluster::PartitionAssignment* find_wanted(const Place& place) const;
+    void add_places(const cluster::TopicImage& topic, size_t first, std::vector<Place>& to) const;
+    // Makes or removes the replica, whichever the image says; one at a time for each log.
+    runtime::Task<Result<void>> bring_in_line(Place place);
+    runtime::Task<Result<void>> bring_all_in_line(std::vector<Place> places);
+    runtime::Task<Result<void>> change(const Place& place);
+    runtime::Task<Result<void>> make(const Place& place, storage::Log& log);
+    runtime::Task<void> remove(storage::LogId id);
+    runtime::Task<void> bring_in_line_later(std::vector<Place> places, Duration delay);
+    runtime::Task<void> wait_ready(std::vector<Place> places);
 
     storage::Store& store_;
     cluster::MetadataShard& metadata_;
+    replication::Replicator& replicator_;
     Mailbox& mailbox_;
     std::map<storage::LogId, std::unique_ptr<Partition>> partitions_;
+    std::set<storage::LogId> changing_;
+    runtime::WaitQueue change_over_;
     std::map<MailAddress, FetchWatch> watches_;
-    runtime::Scope scope_;  // of partitions that are being removed
+    std::function<void(Partition&)> on_leads_;
+    runtime::Scope scope_;  // of replicas that are being made or removed
 };
 
 }  // namespace weir::kafka

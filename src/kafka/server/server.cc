@@ -29,7 +29,7 @@ uint64_t fetch_bytes_of(const runtime::MemoryBudget& memory) {
 Server::Server(Options options)
     : options_(std::move(options)),
       mailbox_(Shard::current().id(), mailboxes_, background_),
-      partitions_(*options_.store, *options_.metadata, mailbox_),
+      partitions_(*options_.store, *options_.metadata, *options_.replicator, mailbox_),
       fetch_sessions_(static_cast<size_t>(options_.metadata->broker().fetch_sessions_max) /
                           Shard::current().count() +
                       1),
@@ -53,6 +53,7 @@ Task<Result<void>> Server::start() {
     };
     hooks.changed = [this](cluster::MetadataChange change) { return follow(std::move(change)); };
     metadata().set_hooks(std::move(hooks));
+    partitions_.on_leads([this](Partition& partition) { groups_->on_leads(partition); });
     co_await runtime::try_(partitions_.open());
     groups_->start();
     background_.spawn(expire_producers(), runtime::WorkClass::kBackground);
@@ -69,6 +70,7 @@ Task<void> Server::stop_connections(Duration grace) {
     const Instant deadline = Shard::current().now() + grace;
     while (connections_ > 0 && Shard::current().now() < deadline)
         (void)co_await runtime::sleep_for(5ms);
+    waits_.request_stop();
     co_await connection_scope_.close();
 }
 

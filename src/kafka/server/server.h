@@ -98,6 +98,9 @@ class Server {
     void hurry_slow_clients();
     // The connections that are sending, by themselves.
     IntrusiveList<Sending>& sending() { return sending_; }
+    // Stops when the node stops and its clients had their time: what waits for other nodes on
+    // this shard ends then.
+    runtime::StopToken waits() { return waits_.token(); }
     // Work that outlives a request; ends by stop().
     runtime::Scope& background() { return background_; }
 
@@ -127,6 +130,7 @@ class Server {
 
     runtime::Scope connection_scope_;
     runtime::StopSource draining_;
+    runtime::StopSource waits_;
     size_t connections_ = 0;
 
     int64_t next_producer_id_ = 0;
