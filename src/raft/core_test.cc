@@ -133,7 +133,7 @@ TEST(RaftCore, NonsenseIsIgnored) {
                     Term last = request.prev_term;
                     while (prng.chance(0.6)) {
                         EntryView entry;
-                        last += static_cast<Term>(prng.below(2));
+                        if (last < INT32_MAX) last += static_cast<Term>(prng.below(2));
                         entry.info.term = prng.chance(0.9) ? last : term();
                         entry.info.first = prng.chance(0.95) ? at : position();
                         if (prng.chance(0.3)) {
