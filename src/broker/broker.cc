@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "broker/metrics_page.h"
+#include "cluster/features.h"
 #include "http/prometheus.h"
 #include "kafka/server/group_shard.h"
 #include "runtime/remote.h"
@@ -24,6 +25,9 @@ constexpr Duration kDrainGrace = std::chrono::seconds(1);
 // Of the memory budget: data that is not in segments yet, all shards together. The rest is for
 // requests and the cache.
 constexpr uint64_t kUnflushedShare = 4;
+// Likewise, beside it: messages of other nodes that are being received.
+constexpr uint64_t kRpcShare = 8;
+constexpr uint64_t kRpcMemoryMin = 32_MiB;
 
 storage::LogConfig metadata_log_config() {
     storage::LogConfig config;
@@ -40,6 +44,11 @@ Broker::Broker(BrokerOptions options, BuildInfo build, std::function<void(const 
       build_(std::move(build)),
       on_fatal_(std::move(on_fatal)),
       memory_(options_.memory),
+      rpc_memory_(std::max(options_.memory / kRpcShare, kRpcMemoryMin)),
+      membership_({.data = options_.data,
+                   .rpc = options_.rpc,
+                   .seeds = options_.seeds,
+                   .node_id = options_.node_id}),
       parts_(Shard::current().count()) {}
 
 Broker::~Broker() = default;
@@ -74,29 +83,122 @@ Task<void> Broker::tell_fatal(Error error) {
     });
 }
 
-Task<Result<void>> Broker::start() {
+Task<Result<void>> Broker::start(runtime::StopToken stop) {
     stores_ = co_await try_(storage::StoreSet::open(store_options()));
+    co_await try_(join_cluster(stop));
+    co_await try_(advertise());
     co_await make_shards();
-    co_await try_(open_controller());
+    co_await try_(open_controller(stop));
     co_await try_(start_servers());
     co_await try_(listen());
     ready_ = true;
     co_return Result<void>{};
 }
 
+// ------------------------------------------------------------------- who this node is
+
+// Ends when the node has an id.
+Task<Result<void>> Broker::join_cluster(runtime::StopToken stop) {
+    co_await try_(membership_.load(stores_->local().find(storage::kMetadataLog)));
+    if (options_.rpc) {
+        co_await make_endpoints();
+        parts_[0].endpoint->handle(cluster::kHelloCall, [this](rpc::Request request) {
+            return membership_.answer_hello(std::move(request));
+        });
+    }
+    if (!membership_.is_new_own()) {
+        co_await identify(membership_.transport_identity());
+        if (options_.rpc) co_await try_(open_transport());
+        if (!options_.seeds.empty()) {
+            const auto self = co_await try_(registration());
+            co_await try_(membership_.find_cluster(
+                *parts_[0].endpoint, self,
+                [this](const rpc::Identity& identity) {
+                    parts_[0].endpoint->set_identity(identity);
+                },
+                stop));
+            co_await identify(membership_.transport_identity());
+        }
+    }
+    options_.given["node.id"] = std::to_string(node_id());
+    co_return Result<void>{};
+}
+
+Task<void> Broker::make_endpoints() {
+    for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
+        co_await runtime::on(i, [this, i]() -> Task<void> {
+            rpc::EndpointOptions options;
+            options.memory = &rpc_memory_;
+            options.message_bytes_max =
+                std::min<size_t>(rpc::kMessageBytesMax, rpc_memory_.total());
+            parts_[i].endpoint =
+                std::make_unique<rpc::Endpoint>(membership_.transport_identity(), options);
+            co_return;
+        });
+    }
+}
+
+Task<Result<void>> Broker::open_transport() {
+    std::vector<rpc::Endpoint*> endpoints;
+    for (const Parts& parts : parts_) endpoints.push_back(parts.endpoint.get());
+    rpc::ListenerOptions options;
+    options.admit = [this](const rpc::Hello& hello, std::string* reason) {
+        return link_ ? link_->admit(hello, reason) : rpc::Refusal::kNone;
+    };
+    transport_ = std::make_unique<rpc::Listener>(std::move(endpoints), std::move(options));
+    co_await try_(transport_->open(*options_.rpc));
+    transport_open_ = true;
+    transport_->start();
+    co_return Result<void>{};
+}
+
+Task<void> Broker::identify(rpc::Identity identity) {
+    for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
+        if (!parts_[i].endpoint) continue;
+        co_await runtime::on(i, [this, i, &identity]() -> Task<void> {
+            parts_[i].endpoint->set_identity(identity);
+            co_return;
+        });
+    }
+}
+
+Result<cluster::NodeRegistered> Broker::registration() const {
+    cluster::NodeRegistered self{.uuid = membership_.identity().uuid,
+                                 .epoch = 1,
+                                 .rack = options_.rack,
+                                 .shards = static_cast<uint32_t>(parts_.size()),
+                                 .features = cluster::supported_features()};
+    TRY_ASSIGN(const HostPort rpc, parse_host_port(*options_.rpc));
+    self.rpc = {rpc.host, static_cast<uint16_t>(rpc.port)};
+    HostPort kafka;
+    if (advertised_) {
+        kafka = *advertised_;
+    } else {
+        // A node that joins has no port to tell yet if it is to pick one.
+        TRY_ASSIGN(kafka, parse_host_port(options_.advertised.value_or(options_.kafka)));
+    }
+    self.kafka = {kafka.host, static_cast<uint16_t>(kafka.port)};
+    return self;
+}
+
+// ------------------------------------------------------------------- its parts
+
 Task<void> Broker::make_shards() {
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {
             Parts& parts = parts_[i];
-            parts.metadata = std::make_unique<cluster::MetadataShard>(options_.node_id.value_or(0),
-                                                                      options_.given);
+            parts.metadata = std::make_unique<cluster::MetadataShard>(node_id(), options_.given);
             parts.metadata->set_announce(
                 [this, i](cluster::LeaderState state) { announce(i, std::move(state)); });
+            parts.metadata->set_report(
+                [this](const cluster::MetadataShard::ReplicasReport& report) {
+                    if (link_) link_->report(report);
+                });
             replication::ReplicatorOptions options;
-            options.self = NodeId{options_.node_id.value_or(0)};
+            options.self = NodeId{node_id()};
             options.store = &stores_->local();
             parts.replicator = std::make_unique<replication::Replicator>(std::move(options));
-            parts.replicator->start(nullptr);
+            parts.replicator->start(parts.endpoint.get());
             co_return;
         });
     }
@@ -110,15 +212,15 @@ void Broker::announce(runtime::ShardId shard, cluster::LeaderState state) {
     Shard::current().remote_scope().spawn(tell_news(shard));
 }
 
-// What one turn of the shard brought goes to the others as one message.
+// What one turn of the shard brought goes to the others as one message; the link tells other nodes.
 Task<void> Broker::tell_news(runtime::ShardId shard) {
     Parts& parts = parts_[shard];
     while (!parts.leader_news.empty()) {
         const auto news = std::exchange(parts.leader_news, {});
         for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
-            if (i == shard) continue;
-            co_await runtime::on(i, [this, i, &news]() -> Task<void> {
-                if (!parts_[i].metadata) co_return;
+            co_await runtime::on(i, [this, i, shard, &news]() -> Task<void> {
+                if (i == 0 && link_ && !link_closed_) link_->told(news);
+                if (i == shard || !parts_[i].metadata) co_return;
                 for (const cluster::LeaderState& state : news)
                     parts_[i].metadata->leaders().learn(state);
             });
@@ -127,7 +229,18 @@ Task<void> Broker::tell_news(runtime::ShardId shard) {
     parts.telling_news = false;
 }
 
-Task<Result<void>> Broker::open_controller() {
+raft::Configuration Broker::first_voters() const {
+    const cluster::NodeIdentity& identity = membership_.identity();
+    raft::Configuration voters;
+    if (identity.own) voters.members.push_back({.node = NodeId{identity.node_id}, .voter = true});
+    for (const cluster::Founder& founder : identity.founding)
+        voters.members.push_back({.node = NodeId{founder.node_id}, .voter = true});
+    std::ranges::sort(voters.members, {}, &raft::Member::node);
+    return voters;
+}
+
+// Ends when every shard has the metadata, as of a moment after this node started.
+Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
     storage::Store& store = stores_->local();
     storage::Log* log = store.find(storage::kMetadataLog);
     if (log == nullptr)
@@ -139,8 +252,34 @@ Task<Result<void>> Broker::open_controller() {
                                      .log = log,
                                      .replicator = parts_[0].replicator.get(),
                                      .on_fatal = [this](const Error& error) { fail_node(error); }});
-    co_await try_(controller_->open(raft::voters({options_.node_id.value_or(0)})));
-    co_return co_await controller_->serve_alone();
+    std::vector<ClusterLink::ShardParts> parts;
+    for (const Parts& each : parts_)
+        parts.push_back({each.endpoint.get(), each.metadata.get(), each.replicator.get()});
+    link_ = std::make_unique<ClusterLink>(ClusterLink::Options{.identity = membership_.identity(),
+                                                               .seeds = options_.seeds,
+                                                               .members = membership_.members(),
+                                                               .shards = std::move(parts),
+                                                               .controller = controller_.get()});
+    co_await link_->start();
+    co_await try_(controller_->open(first_voters()));
+    if (!options_.rpc && controller_->group()->configuration().members.size() > 1) {
+        co_return fail(ErrorCode::kInvalidArgument,
+                       "other nodes have joined this one's cluster: --rpc is needed to reach them");
+    }
+    if (membership_.is_new_own() || !options_.rpc) {
+        co_await try_(controller_->lead_alone({.stop = stop}));
+        if (membership_.is_new_own()) {
+            co_await try_(membership_.found_own(controller_->image().cluster_id()));
+            link_->set_identity(membership_.identity());
+            co_await identify(membership_.transport_identity());
+            if (options_.rpc) co_await try_(open_transport());
+        }
+    }
+    int64_t committed_end = controller_->applied();
+    if (options_.rpc) {
+        committed_end = co_await try_(link_->register_node(co_await try_(registration()), stop));
+    }
+    co_return co_await controller_->serve_from(committed_end, {.stop = stop});
 }
 
 Task<Result<void>> Broker::start_servers() {
@@ -148,7 +287,7 @@ Task<Result<void>> Broker::start_servers() {
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {
             parts_[i].server = std::make_unique<kafka::Server>(kafka::Server::Options{
-                .node = {.id = options_.node_id.value_or(0),
+                .node = {.id = node_id(),
                          .host = {},
                          .port = 0,
                          .rack = options_.rack,
@@ -159,6 +298,9 @@ Task<Result<void>> Broker::start_servers() {
                 .metadata = parts_[i].metadata.get(),
                 .replicator = parts_[i].replicator.get(),
                 .controller = i == 0 ? controller_.get() : nullptr,
+                .endpoint = parts_[i].endpoint.get(),
+                .take_producer_ids =
+                    [this](int64_t count) { return link_->take_producer_ids(count); },
             });
             co_return;
         });
@@ -180,7 +322,6 @@ Task<Result<void>> Broker::start_servers() {
         co_await try_(std::move(started));
     }
     controller_->follow();
-    listener_ = std::make_unique<kafka::Listener>(std::move(servers));
     co_return Result<void>{};
 }
 
@@ -194,23 +335,40 @@ Task<bool> Broker::drain_server(runtime::ShardId shard) {
     co_return true;
 }
 
+// What clients are told to connect to. "HOST:0" is bound now, to know the port; else not before
+// this node can answer, since a client would wait in vain.
+Task<Result<void>> Broker::advertise() {
+    HostPort advertised =
+        co_await try_(parse_host_port(options_.advertised.value_or(options_.kafka)));
+    const HostPort kafka = co_await try_(parse_host_port(options_.kafka));
+    if (kafka.port == 0) {
+        co_await try_(listener_.open(options_.kafka));
+        listener_open_ = true;
+    }
+    if (advertised.port == 0) {
+        advertised.port = kafka.port != 0
+                              ? kafka.port
+                              : (co_await try_(parse_host_port(listener_.address()))).port;
+    }
+    advertised_ = std::move(advertised);
+    co_return Result<void>{};
+}
+
 Task<Result<void>> Broker::listen() {
     add_admin_pages();
     co_await try_(admin_.start(options_.admin));
     admin_started_ = true;
-    co_await try_(listener_->open(options_.kafka));
-    const HostPort advertised =
-        co_await try_(parse_host_port(options_.advertised.value_or(listener_->address())));
-    const HostPort bound = co_await try_(parse_host_port(listener_->address()));
-    // "HOST:0" advertises the port that was picked.
-    const int32_t port = advertised.port == 0 ? bound.port : advertised.port;
+    if (!listener_open_) co_await try_(listener_.open(options_.kafka));
+    listener_open_ = true;
+    std::vector<kafka::Server*> servers;
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
-        co_await runtime::on(i, [this, i, &advertised, port]() -> Task<void> {
-            parts_[i].server->set_advertised(advertised.host, port);
+        co_await runtime::on(i, [this, i]() -> Task<void> {
+            parts_[i].server->set_advertised(advertised_->host, advertised_->port);
             co_return;
         });
+        servers.push_back(parts_[i].server.get());
     }
-    listener_->start();
+    listener_.start(std::move(servers));
     co_return Result<void>{};
 }
 
@@ -238,7 +396,7 @@ Task<http::Response> Broker::metrics_page() {
 
 Task<void> Broker::stop() {
     ready_ = false;
-    if (listener_) co_await listener_->close();
+    if (listener_open_) co_await listener_.close();
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         if (!parts_[i].server_started) continue;
         co_await runtime::on(i, [this, i] { return parts_[i].server->groups().close(); });
@@ -249,30 +407,41 @@ Task<void> Broker::stop() {
     }
     (void)co_await runtime::all(std::move(drains));
     if (admin_started_) co_await admin_.stop();
+    if (transport_open_) co_await transport_->close();
+    link_closed_ = true;
+    if (link_) co_await link_->close();
     if (controller_) co_await controller_->close();
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         if (!parts_[i].server_started) continue;
         co_await runtime::on(i, [this, i] { return parts_[i].server->stop(); });
     }
-    listener_.reset();
-    controller_.reset();
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {
-            parts_[i].server.reset();
             if (parts_[i].replicator) co_await parts_[i].replicator->close();
-            parts_[i].replicator.reset();
-            co_return;
+            if (parts_[i].endpoint) co_await parts_[i].endpoint->close();
         });
     }
-    // After all replicas, whose last words may still be on their way to each.
+    // After all replicas, whose last words may still be on their way to each, and after all that
+    // other nodes asked has ended.
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {
             while (parts_[i].telling_news)
                 co_await runtime::sleep_for(std::chrono::milliseconds(1));
+            co_return;
+        });
+    }
+    link_.reset();
+    controller_.reset();
+    for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
+        co_await runtime::on(i, [this, i]() -> Task<void> {
+            parts_[i].server.reset();
+            parts_[i].replicator.reset();
+            parts_[i].endpoint.reset();
             parts_[i].metadata.reset();
             co_return;
         });
     }
+    transport_.reset();
     if (stores_) co_await stores_->close();
     stores_.reset();
 }

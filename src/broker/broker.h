@@ -2,9 +2,11 @@
 // order and stops them in reverse. Lives on shard 0; runs under a real driver and in the simulator
 // alike.
 //
-//   start: store, metadata log, a metadata copy and a server on each shard, controller, partitions,
-//   listener, admin server stop:  listener, group coordinators, connections, servers, controller,
-//   store
+//   start: store; who the node is; transport, and with seeds the search for the cluster; on each
+//          shard a metadata copy and a replicator; the controller's replica; registration; servers
+//          with their partitions; admin server, listener
+//   stop:  listener, group coordinators, connections, cluster link, controller, servers,
+//          replicators, transport, store
 #pragma once
 
 #include <functional>
@@ -14,6 +16,8 @@
 #include <vector>
 
 #include "base/result.h"
+#include "broker/cluster_link.h"
+#include "broker/membership.h"
 #include "broker/options.h"
 #include "cluster/controller.h"
 #include "cluster/metadata_shard.h"
@@ -21,6 +25,8 @@
 #include "kafka/server/listener.h"
 #include "kafka/server/server.h"
 #include "replication/replicator.h"
+#include "rpc/endpoint.h"
+#include "rpc/listener.h"
 #include "runtime/memory.h"
 #include "storage/store.h"
 
@@ -37,19 +43,22 @@ class Broker {
     Broker(BrokerOptions options, BuildInfo build, std::function<void(const Error&)> on_fatal);
     ~Broker();
 
-    // Returns when clients are served. After an error, stop() and drop the broker.
-    runtime::Task<Result<void>> start();
+    // Returns when clients are served: with seeds that may take as long as the others do. After an
+    // error, stop() and drop the broker. kCancelled by `stop`.
+    runtime::Task<Result<void>> start(runtime::StopToken stop = {});
     // Gives requests under way a second to finish. Also after a start() that failed.
     runtime::Task<void> stop();
 
-    const std::string& kafka_address() const { return listener_->address(); }
+    const std::string& kafka_address() const { return listener_.address(); }
     const std::string& admin_address() const { return admin_.address(); }
+    int32_t node_id() const { return membership_.identity().node_id; }
 
   private:
     // One shard's parts: made, used and destroyed there.
     struct Parts {
         std::unique_ptr<cluster::MetadataShard> metadata;
         std::unique_ptr<replication::Replicator> replicator;
+        std::unique_ptr<rpc::Endpoint> endpoint;  // with --rpc
         // What this shard's replicas said of their leaders and the other shards do not know yet.
         std::vector<cluster::LeaderState> leader_news;
         bool telling_news = false;
@@ -58,27 +67,42 @@ class Broker {
     };
 
     storage::StoreOptions store_options();
+    runtime::Task<Result<void>> join_cluster(runtime::StopToken stop);
+    runtime::Task<void> make_endpoints();
+    runtime::Task<Result<void>> open_transport();
+    runtime::Task<void> identify(rpc::Identity identity);
     runtime::Task<void> make_shards();
     void announce(runtime::ShardId shard, cluster::LeaderState state);
     runtime::Task<void> tell_news(runtime::ShardId shard);
-    runtime::Task<Result<void>> open_controller();
+    runtime::Task<Result<void>> open_controller(runtime::StopToken stop);
+    raft::Configuration first_voters() const;
+    Result<cluster::NodeRegistered> registration() const;
     runtime::Task<Result<void>> start_servers();
     runtime::Task<Result<void>> start_server(runtime::ShardId shard);
     runtime::Task<bool> drain_server(runtime::ShardId shard);
+    runtime::Task<Result<void>> advertise();
     runtime::Task<Result<void>> listen();
     void add_admin_pages();
     void fail_node(const Error& error);
     runtime::Task<void> tell_fatal(Error error);
     runtime::Task<http::Response> metrics_page();
 
-    const BrokerOptions options_;
+    BrokerOptions options_;
     const BuildInfo build_;
     std::function<void(const Error&)> on_fatal_;
     runtime::MemoryBudget memory_;
+    runtime::MemoryBudget rpc_memory_;  // of what other nodes send
     std::unique_ptr<storage::StoreSet> stores_;
+    Membership membership_;
     std::vector<Parts> parts_;  // by shard
+    std::unique_ptr<rpc::Listener> transport_;
+    bool transport_open_ = false;
     std::unique_ptr<cluster::Controller> controller_;
-    std::unique_ptr<kafka::Listener> listener_;
+    std::unique_ptr<ClusterLink> link_;
+    bool link_closed_ = false;
+    std::optional<HostPort> advertised_;  // known when the port is
+    kafka::Listener listener_;
+    bool listener_open_ = false;
     http::Server admin_;
     bool admin_started_ = false;
     bool ready_ = false;

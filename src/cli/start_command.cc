@@ -86,18 +86,20 @@ Task<int> serve(RealNode* node, const broker::BrokerOptions* options) {
                               storage_failed = true;
                               node->request_stop();
                           });
-    Result<void> started = co_await broker.start();
+    Result<void> started = co_await broker.start(node->stop_token());
     if (started) {
         runtime::give_back_free_memory();  // of recovery
-        fmt::print("ready kafka={} admin={} shards={} driver={}\n", broker.kafka_address(),
-                   broker.admin_address(), node->shard_count(), node->driver_name());
+        fmt::print("ready kafka={} admin={} shards={} driver={} node={}\n", broker.kafka_address(),
+                   broker.admin_address(), node->shard_count(), node->driver_name(),
+                   broker.node_id());
         std::fflush(stdout);
         (void)co_await runtime::sleep_until(Instant::never(), node->stop_token());
-    } else {
+    } else if (!node->stop_token().stop_requested()) {
         fmt::print(stderr, "weir: {}\n", started.error().to_string());
     }
+    const bool was_asked_to_stop = started || node->stop_token().stop_requested();
     co_await broker.stop();
-    co_return started && !storage_failed ? 0 : 1;
+    co_return was_asked_to_stop && !storage_failed ? 0 : 1;
 }
 
 int start(const StartFlags& flags) {

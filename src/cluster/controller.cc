@@ -53,18 +53,14 @@ Task<Result<void>> Controller::open(raft::Configuration voters) {
     co_return Result<void>{};
 }
 
-Task<Result<void>> Controller::serve_alone() {
+Task<Result<void>> Controller::lead_alone(runtime::WaitOptions options) {
     // Alone it leads as soon as its disk has the term.
-    while (!leads() && !broken_) co_await try_(co_await published_change_.wait());
-    {
-        const runtime::Units units = co_await try_(lock({}));
-        if (image().cluster_id().is_zero()) {
-            std::vector<MetadataRecord> first;
-            first.emplace_back(ClusterCreated{random_uuid()});
-            co_await try_(commit(std::move(first)));
-        }
-    }
-    co_return co_await serve_from(group_->high_watermark(), {});
+    while (!leads() && !broken_) co_await try_(co_await published_change_.wait(options));
+    const runtime::Units units = co_await try_(lock(options));
+    if (!image().cluster_id().is_zero()) co_return Result<void>{};
+    std::vector<MetadataRecord> first;
+    first.emplace_back(ClusterCreated{random_uuid()});
+    co_return co_await commit(std::move(first));
 }
 
 Task<Result<void>> Controller::serve_from(int64_t offset, runtime::WaitOptions options) {
@@ -170,8 +166,9 @@ Task<Result<void>> Controller::apply_some() {
         if (entry.info.first.offset != applied_) break;
         MetadataChange change;
         co_await try_(apply(entry.payload.bytes(), entry.info.next_offset, change));
-        if (adopted_) co_await publish(std::move(change));
+        if (adopted_) co_await publish(change);
         note_published();
+        if (told_) told_(change);
         if (scope_.stop_requested()) break;
     }
     if (applied_ - durable_ >= kEntriesKept && !std::exchange(moving_start_, true))
@@ -221,6 +218,7 @@ Task<void> Controller::adopt() {
         tasks.push_back(one(i, options_.shards[i], &image, change));
     (void)co_await runtime::all(std::move(tasks));
     note_published();
+    if (told_) told_(change);
 }
 
 Task<void> Controller::publish(MetadataChange change) {

@@ -46,10 +46,10 @@ class Controller final : private replication::StateMachine {
     // Takes part in the group from now on. `voters`: the founders, if this node is one of them,
     // or itself if it is a cluster of its own; none: it joined later. Once.
     runtime::Task<Result<void>> open(raft::Configuration voters);
-    // Of a cluster of one node: leads, makes the cluster if the log is new, and hands every shard
-    // its image.
-    runtime::Task<Result<void>> serve_alone();
-    // Until all that is committed below `offset` was applied; then hands every shard its image.
+    // Of a cluster of one node: until it leads; makes the cluster if the log is new.
+    runtime::Task<Result<void>> lead_alone(runtime::WaitOptions options);
+    // Until all that is committed below `offset` (committed_end()) was applied; then hands every
+    // shard its image.
     runtime::Task<Result<void>> serve_from(int64_t offset, runtime::WaitOptions options);
     // The shards' owners have built on their images, which stood still so far: they follow the log
     // from here on.
@@ -59,7 +59,13 @@ class Controller final : private replication::StateMachine {
     runtime::Task<void> close();
 
     // Called on shard 0 when the leader of the group, as far as it is known here, is another.
-    void set_leader_changed(std::function<void()> callback) { leader_changed_ = callback; }
+    void set_leader_changed(std::function<void()> callback) {
+        leader_changed_ = std::move(callback);
+    }
+    // Called on shard 0 after each change that all shards have, in order.
+    void set_published(std::function<void(const MetadataChange&)> callback) {
+        told_ = std::move(callback);
+    }
     // It leads, and knows all that was committed before it did: it may change metadata.
     bool leads() const { return group_ != nullptr && group_->leads(); }
     // Of the group, as known here; invalid if none is.
@@ -137,6 +143,7 @@ class Controller final : private replication::StateMachine {
     runtime::WaitQueue published_change_;  // for those who wait for it
     NodeId leader_;                        // as last told
     std::function<void()> leader_changed_;
+    std::function<void(const MetadataChange&)> told_;
 
     // Of the leader.
     std::optional<MetadataImage> decided_;  // committed(), and what is appended

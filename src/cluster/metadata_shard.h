@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "cluster/config_view.h"
@@ -79,6 +80,22 @@ class MetadataShard {
         report_ = std::move(report);
     }
 
+    // Who is there, as this node sees it; told by the broker on every shard.
+    struct Status {
+        int32_t controller = -1;  // -1: none is known
+        std::set<int32_t> alive;  // registered nodes that answer, this one among them
+        bool operator==(const Status&) const = default;
+    };
+    const Status& status() const { return status_; }
+    void set_status(Status status) {
+        status_ = std::move(status);
+        status_changed_.notify_all();
+    }
+    // Until the status is another.
+    [[nodiscard]] runtime::WaitQueue::Awaiter status_changed(runtime::WaitOptions options) {
+        return status_changed_.wait(options);
+    }
+
     // By the controller. A whole image: at the start, or from a snapshot.
     void adopt(MetadataImage image, int64_t end);
     // The next change: into the image at once, filling in what of it is not in the records; then
@@ -107,6 +124,8 @@ class MetadataShard {
     BrokerSettings broker_;
     std::map<Uuid, TopicSettings> topic_settings_;
     LeaderTable leaders_{kLeadersMax};
+    Status status_;
+    runtime::WaitQueue status_changed_;
     std::function<void(LeaderState)> announce_;
     std::function<void(const ReplicasReport&)> report_;
     Hooks hooks_;

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::string_view kFirstLine = "weir-node 1";
 constexpr std::string_view kStages[] = {"free", "promised", "member"};
+constexpr std::string_view kOwn = "own";  // a stage of the file: a member that is the first
 
 std::unexpected<Error> damaged(std::string_view what) {
     return fail(ErrorCode::kCorrupt,
@@ -55,7 +56,9 @@ Result<NodeIdentity> parse_lines(std::string_view lines) {
         return take_until(line, ' ') == name ? line : std::string_view{};
     };
     if (!parse_uuid(take("uuid"), &identity.uuid)) return damaged("no uuid");
-    const auto stage = std::ranges::find(kStages, take("stage"));
+    const std::string_view stage_text = take("stage");
+    identity.own = stage_text == kOwn;
+    const auto stage = std::ranges::find(kStages, identity.own ? kStages[2] : stage_text);
     if (stage == std::end(kStages)) return damaged("no stage");
     identity.stage = static_cast<NodeIdentity::Stage>(stage - std::begin(kStages));
     if (identity.stage != NodeIdentity::Stage::kFree) {
@@ -76,6 +79,7 @@ Result<NodeIdentity> parse_lines(std::string_view lines) {
         if (identity.stage == NodeIdentity::Stage::kPromised) return damaged("no founders");
         return identity;
     }
+    if (identity.own) return damaged("founders of a cluster that has none");
     if (const std::string problem = check_founding(founding); !problem.empty())
         return damaged(problem);
     const auto self = std::ranges::find(founding, identity.uuid, &Founder::uuid);
@@ -123,8 +127,9 @@ std::string check_founding(const Founding& founding) {
 }
 
 std::string encode_node_identity(const NodeIdentity& identity) {
-    std::string text = fmt::format("{}\nuuid {}\nstage {}\n", kFirstLine, identity.uuid.to_string(),
-                                   kStages[static_cast<size_t>(identity.stage)]);
+    std::string text =
+        fmt::format("{}\nuuid {}\nstage {}\n", kFirstLine, identity.uuid.to_string(),
+                    identity.own ? kOwn : kStages[static_cast<size_t>(identity.stage)]);
     if (identity.stage != NodeIdentity::Stage::kFree) {
         text +=
             fmt::format("cluster {}\nnode {}\n", identity.cluster_id.to_string(), identity.node_id);

@@ -45,6 +45,8 @@ struct NodeIdentity {
     Uuid cluster_id;
     int32_t node_id = -1;
     Founding founding;  // none: it joined later, or the cluster is its own
+    // A member: it made the cluster alone, so it is the first voter of the controller's group.
+    bool own = false;
     bool operator==(const NodeIdentity&) const = default;
 };
 

@@ -23,8 +23,10 @@ TEST(NodeIdentity, each_stage_comes_back_as_it_was) {
     member.stage = Stage::kMember;
     const NodeIdentity joined{
         .uuid = uuid_of(3), .stage = Stage::kMember, .cluster_id = member.cluster_id, .node_id = 7};
+    NodeIdentity own = joined;
+    own.own = true;
     for (const NodeIdentity& identity :
-         {NodeIdentity{.uuid = uuid_of(9)}, founder_identity(), member, joined}) {
+         {NodeIdentity{.uuid = uuid_of(9)}, founder_identity(), member, joined, own}) {
         const std::string text = encode_node_identity(identity);
         EXPECT_LE(text.size(), kNodeIdentityBytesMax);
         const auto decoded = decode_node_identity(text);

@@ -53,7 +53,8 @@ struct Node {
         controller = std::make_unique<Controller>(Controller::Options{
             .shards = pointers, .log = log, .replicator = replicator.get(), .on_fatal = {}});
         co_await runtime::try_(controller->open(raft::voters({0})));
-        co_await runtime::try_(controller->serve_alone());
+        co_await runtime::try_(controller->lead_alone({}));
+        co_await runtime::try_(controller->serve_from(controller->applied(), {}));
         controller->follow();
         co_return Result<void>{};
     }

@@ -77,7 +77,7 @@ class Node:
             time.sleep(0.002)
         self.start_seconds = time.monotonic() - began
         self.starts += 1
-        match = re.fullmatch(r"ready kafka=(\S+) admin=(\S+) shards=(\d+) driver=(\S+)", ready[0])
+        match = re.fullmatch(r"ready kafka=(\S+) admin=(\S+) shards=(\d+) driver=(\S+)(?: node=(\d+))?", ready[0])
         if not match:
             self.kill()
             raise NodeFailed(f"the first line is not the ready line: {ready[0]!r}")

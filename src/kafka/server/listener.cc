@@ -23,7 +23,10 @@ Task<Result<void>> Listener::open(std::string address) {
     co_return Result<void>{};
 }
 
-void Listener::start() { scope_.spawn(accept_all()); }
+void Listener::start(std::vector<Server*> servers) {
+    servers_ = std::move(servers);
+    scope_.spawn(accept_all());
+}
 
 Task<void> Listener::close() {
     co_await scope_.close();

@@ -14,14 +14,12 @@ namespace weir::kafka {
 
 class Listener {
   public:
-    // `servers` by shard; they outlive the listener.
-    explicit Listener(std::vector<Server*> servers) : servers_(std::move(servers)) {}
-
     // "host:port"; port 0 picks a free one, see address().
     runtime::Task<Result<void>> open(std::string address);
     const std::string& address() const { return listener_.address(); }
-    // Begins to accept; not before all servers have started.
-    void start();
+    // Begins to accept; not before all servers have started. `servers` by shard; they outlive the
+    // listener's close().
+    void start(std::vector<Server*> servers);
     // No further connections; those that there are go on.
     runtime::Task<void> close();
     size_t connection_count() const { return open_; }

@@ -50,6 +50,9 @@ class Server {
         cluster::MetadataShard* metadata = nullptr;
         replication::Replicator* replicator = nullptr;
         cluster::Controller* controller = nullptr;  // of shard 0, reached from there alone
+        rpc::Endpoint* endpoint = nullptr;          // of this shard; none: there are no other nodes
+        // On shard 0: the first of so many that nobody had before. None: of `controller`.
+        std::function<runtime::Task<Result<int64_t>>(int64_t count)> take_producer_ids = {};
     };
 
     explicit Server(Options options);

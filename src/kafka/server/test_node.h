@@ -221,7 +221,8 @@ class TestNode {
         }
         for (Server* server : servers) server->connect(servers);
         co_await runtime::try_(controller_->open(raft::voters({0})));
-        co_await runtime::try_(controller_->serve_alone());
+        co_await runtime::try_(controller_->lead_alone({}));
+        co_await runtime::try_(controller_->serve_from(controller_->applied(), {}));
         for (uint32_t i = 0; i < kShards; ++i) {
             co_await runtime::try_(runtime::on(i, [this, i]() -> runtime::Task<Result<void>> {
                 co_return co_await servers_[i]->start();

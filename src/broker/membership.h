@@ -1,0 +1,75 @@
+// Membership: who this node is, and which cluster it belongs to. Keeps the file `node` of the data
+// directory (docs/formats/node-identity.md) and drives cluster::Bootstrap: asks the seeds, answers
+// who asks, writes before anything follows from it. Lives on shard 0. What survives a crash is the
+// file.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cluster/bootstrap.h"
+#include "cluster/node_identity.h"
+#include "cluster/wire.h"
+#include "rpc/endpoint.h"
+#include "runtime/scope.h"
+
+namespace weir::broker {
+
+class Membership {
+  public:
+    struct Options {
+        std::string data;
+        std::optional<std::string> rpc;
+        std::vector<std::string> seeds;  // sorted
+        std::optional<int32_t> node_id;
+    };
+
+    explicit Membership(Options options) : options_(std::move(options)) {}
+
+    // Reads the file, or makes one for a node that shall find a cluster. `log`: of the metadata, if
+    // the directory has one. Errors are for a person: the node can't start.
+    runtime::Task<Result<void>> load(const storage::Log* log);
+    // A cluster of its own that has no file yet: see found_own().
+    bool is_new_own() const { return is_new_own_; }
+    // The controller made, or found in the log of an older version, the cluster of that id.
+    runtime::Task<Result<void>> found_own(const Uuid& cluster_id);
+
+    // Until this node is a member: asks and is asked over the endpoint of shard 0, and joins as
+    // `self`, whose uuid and id are filled in here. `identified` is called with each change of what
+    // the transport must know. kCancelled by `stop`.
+    runtime::Task<Result<void>> find_cluster(rpc::Endpoint& endpoint, cluster::NodeRegistered self,
+                                             std::function<void(const rpc::Identity&)> identified,
+                                             runtime::StopToken stop);
+    // Answers a hello, at any time after load().
+    runtime::Task<Result<rpc::Message>> answer_hello(rpc::Request request);
+
+    const cluster::NodeIdentity& identity() const { return identity_; }
+    rpc::Identity transport_identity() const;
+    // Where the members were, as whoever took this node in said.
+    const std::vector<std::pair<int32_t, cluster::Endpoint>>& members() const { return members_; }
+
+  private:
+    cluster::Hello hello() const;
+    runtime::Task<Result<void>> save(cluster::NodeIdentity identity);
+    runtime::Task<Result<void>> take_step(rpc::Endpoint& endpoint, cluster::NodeRegistered& self,
+                                          runtime::StopToken stop);
+    runtime::Task<bool> ask(rpc::Endpoint& endpoint, size_t seed, runtime::StopToken stop);
+    runtime::Task<bool> join_through(rpc::Endpoint& endpoint, std::string address,
+                                     cluster::NodeRegistered self, runtime::StopToken stop);
+    void tell_waiting();
+
+    Options options_;
+    cluster::NodeIdentity identity_;
+    bool is_new_own_ = false;
+    std::optional<cluster::Bootstrap> bootstrap_;  // with seeds
+    runtime::WaitQueue heard_;                     // somebody asked
+    std::vector<std::pair<int32_t, cluster::Endpoint>> members_;
+    std::string join_error_;   // of the last attempt to be taken in
+    std::string waiting_for_;  // as last told
+    Instant told_;
+};
+
+}  // namespace weir::broker
