@@ -1,5 +1,7 @@
 #include "broker/metrics_page.h"
 
+#include <algorithm>
+
 #include "broker/broker.h"
 #include "http/prometheus.h"
 #include "kafka/protocol/api.h"
@@ -41,6 +43,7 @@ ShardMetrics gather_metrics(kafka::Server& server, storage::Store& store) {
             .store = store.metrics(),
             .connections = server.connection_count(),
             .partitions = server.partitions().size(),
+            .tally = server.partitions().tally(),
             .groups = server.groups().group_count(),
             .fetches_waiting = server.partitions().watch_count()};
 }
@@ -87,6 +90,20 @@ std::string render_metrics(const std::vector<ShardMetrics>& shards,
 
     page.gauge("weir_partitions", "Partitions on this node.",
                sum_of(shards, [](const auto& s) { return s.partitions; }));
+    page.gauge("weir_partitions_led", "Partitions that this node leads.",
+               sum_of(shards, [](const auto& s) { return s.tally.leaders; }));
+    page.gauge("weir_partitions_under_replicated",
+               "Partitions that this node leads and whose replicas are not all in sync.",
+               sum_of(shards, [](const auto& s) { return s.tally.under_replicated; }));
+    page.gauge("weir_partitions_leaderless",
+               "Partitions with a replica here of which this node knows no leader.",
+               sum_of(shards, [](const auto& s) { return s.tally.leaderless; }));
+    uint64_t lag_max = 0;
+    for (const ShardMetrics& shard : shards) lag_max = std::max(lag_max, shard.tally.lag_max);
+    page.gauge("weir_replication_lag_max",
+               "Records that the follower furthest behind lacks, of the partitions that this node "
+               "leads.",
+               static_cast<double>(lag_max));
     page.gauge("weir_groups", "Consumer groups that this node coordinates.",
                sum_of(shards, [](const auto& s) { return s.groups; }));
     page.gauge("weir_fetches_waiting", "Fetches that wait for data.",

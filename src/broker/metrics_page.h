@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kafka/server/metrics.h"
+#include "kafka/server/partition_table.h"
 #include "storage/store.h"
 
 namespace weir::kafka {
@@ -22,6 +23,7 @@ struct ShardMetrics {
     storage::StoreMetrics store;
     uint64_t connections = 0;
     uint64_t partitions = 0;
+    kafka::PartitionTable::Tally tally = {};
     uint64_t groups = 0;
     uint64_t fetches_waiting = 0;
 };

@@ -126,6 +126,10 @@ class Core {
     // A leader that has committed an entry of its term: what it has committed is all there is.
     bool leader_ready() const { return role_ == Role::kLeader && commit_ > term_start_; }
     const Configuration& configuration() const { return configurations_.back().configuration; }
+    // It is committed, and leads to no other: it stays, whoever leads next.
+    bool configuration_settled() const {
+        return configurations_.back().at < commit_ && !configuration().joint();
+    }
     const TermTable& terms() const { return terms_; }
     std::vector<PeerStatus> peers() const;  // the leader's; allocates
     size_t memory_bytes() const;

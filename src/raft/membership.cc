@@ -130,8 +130,7 @@ RequestStatus Core::change_configuration(Configuration target, Instant now, Effe
         return RequestStatus::kInvalid;
     }
     if (!leader_ready()) return RequestStatus::kNotReady;
-    const bool settled = configurations_.back().at < commit_ && !configuration().joint();
-    if (leading_->change || !settled) return RequestStatus::kBusy;
+    if (leading_->change || !configuration_settled()) return RequestStatus::kBusy;
     if (quiet_) wake_up();
     touch();
     leading_->change = Leading::Change{std::move(target), now_ + options_->catch_up_timeout};

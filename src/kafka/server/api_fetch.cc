@@ -36,6 +36,7 @@ struct Part {
     const FetchTarget* target;
     storage::LogId log;
     runtime::ShardId owner = 0;
+    int32_t nearest = -1;  // a replica in the client's rack, where the leader is in another
     FetchOutcome outcome;
     bool is_found() const { return log.v != 0; }
 };
@@ -76,7 +77,8 @@ Task<ReadResult> read_here(Server& server, std::vector<ReadOrder> orders, uint64
         if (outcome.size > 0) is_first = false;
         left -= std::min(left, outcome.size);
         total += outcome.size;
-        has_error = has_error || outcome.error != KafkaError::kNone || outcome.diverging;
+        has_error = has_error || outcome.error != KafkaError::kNone || outcome.diverging ||
+                    outcome.is_elsewhere;
         seen.push_back({order.log, outcome.high_watermark, outcome.epoch});
         result.outcomes.push_back(std::move(outcome));
         if (Shard::current().need_preempt()) co_await runtime::yield();
@@ -154,7 +156,8 @@ class Rounds {
                                .last_fetched_epoch = target.last_fetched_epoch,
                                .bytes_max = static_cast<uint64_t>(std::max(0, target.bytes_max)),
                                .at_least_one = false,
-                               .leader_only = leader_only_}});
+                               .leader_only = leader_only_,
+                               .is_elsewhere = part->nearest >= 0}});
         }
         std::optional<MailAddress> watch;
         if (slot != nullptr) watch = slot->address();
@@ -202,7 +205,7 @@ class Rounds {
         for (Part& part : parts_) {
             FetchOutcome& outcome = part.outcome;
             has_error_ = has_error_ || !part.is_found() || outcome.error != KafkaError::kNone ||
-                         outcome.diverging;
+                         outcome.diverging || outcome.is_elsewhere;
             if (outcome.size == 0) continue;
             if (total_ > 0 && total_ + outcome.size > bytes_max) {
                 outcome.parts.clear();
@@ -223,7 +226,21 @@ class Rounds {
     bool has_error_ = false;
 };
 
-std::vector<Part> find_parts(Server& server, const std::vector<FetchTarget>& targets, bool by_id) {
+// KIP-392: of the replicas in sync one in the client's rack, if this node leads the partition and
+// is in another rack itself; -1: none.
+int32_t find_nearest(Server& server, storage::LogId log, const std::string& rack) {
+    if (rack.empty() || server.node().rack == rack) return -1;
+    const cluster::LeaderState* known = server.metadata().leaders().find(log);
+    if (known == nullptr || known->leader != server.node().id) return -1;
+    for (const int32_t node : known->in_sync) {
+        const cluster::NodeImage* image = server.image().find_node(node);
+        if (image != nullptr && image->info.rack == rack) return node;
+    }
+    return -1;
+}
+
+std::vector<Part> find_parts(Server& server, const std::vector<FetchTarget>& targets, bool by_id,
+                             const std::string& rack) {
     std::vector<Part> parts;
     parts.reserve(targets.size());
     for (const FetchTarget& target : targets) {
@@ -232,6 +249,7 @@ std::vector<Part> find_parts(Server& server, const std::vector<FetchTarget>& tar
         const FoundPartition found = find_partition(server, topic, target.key.partition, by_id);
         Part& part = parts.emplace_back(
             Part{.target = &target, .log = found.log, .owner = found.owner, .outcome = {}});
+        if (found.error == KafkaError::kNone) part.nearest = find_nearest(server, found.log, rack);
         part.outcome.error = found.error;
     }
     return parts;
@@ -265,6 +283,7 @@ FetchResponse::Partition describe(Request& request, Part& part, int8_t isolation
     if (isolation_level == 0) partition.aborted_transactions.reset();
     if (names_leader(outcome.error))
         partition.current_leader = {outcome.hint.leader, outcome.hint.epoch};
+    if (outcome.is_elsewhere) partition.preferred_read_replica = part.nearest;
     if (outcome.diverging)
         partition.diverging_epoch = {outcome.diverging->term, outcome.diverging->end_offset};
     for (runtime::SharedBytes& bytes : outcome.parts) {
@@ -298,7 +317,7 @@ Task<FetchResponse> answer(Request& request, FetchRequest body) {
     const Instant deadline =
         shard.now() +
         std::min<Duration>(std::chrono::milliseconds(std::max(0, body.max_wait_ms)), kWaitMax);
-    std::vector<Part> parts = find_parts(server, plan.targets, by_id);
+    std::vector<Part> parts = find_parts(server, plan.targets, by_id, body.rack_id);
     Rounds rounds(request, parts, body.min_bytes);
     const bool may_wait = body.max_wait_ms > 0 && body.min_bytes > 0 && !rounds.is_empty();
     std::optional<Mailbox::Slot> slot;
@@ -328,11 +347,12 @@ Task<FetchResponse> answer(Request& request, FetchRequest body) {
 
     for (Part& part : parts) {
         const FetchKey& key = part.target->key;
-        const FetchSessions::Seen seen{
-            .error = part.outcome.error,
-            .high_watermark = part.outcome.high_watermark,
-            .log_start_offset = part.outcome.log_start_offset,
-            .has_data = part.outcome.size > 0 || part.outcome.diverging.has_value()};
+        const FetchSessions::Seen seen{.error = part.outcome.error,
+                                       .high_watermark = part.outcome.high_watermark,
+                                       .log_start_offset = part.outcome.log_start_offset,
+                                       .has_data = part.outcome.size > 0 ||
+                                                   part.outcome.diverging.has_value() ||
+                                                   part.outcome.is_elsewhere};
         if (plan.session_id != 0) {
             const bool has_news = server.fetch_sessions().note(plan.session_id, key, seen);
             if (plan.incremental && !has_news) continue;

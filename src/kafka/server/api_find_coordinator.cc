@@ -1,5 +1,8 @@
-// FindCoordinator: which node coordinates a group. There is one node.
+// FindCoordinator: which node coordinates a group: the leader of the group's partition of
+// __consumer_offsets.
 #include "kafka/protocol/find_coordinator.h"
+#include "kafka/server/brokers.h"
+#include "kafka/server/group_calls.h"
 #include "kafka/server/handler.h"
 #include "kafka/server/server.h"
 #include "kafka/server/topics.h"
@@ -12,8 +15,18 @@ using runtime::Task;
 constexpr int8_t kGroup = 0;
 constexpr int8_t kTransaction = 1;
 
+// Nothing while its partition has no leader that is known here.
+std::optional<BrokerEndpoint> coordinator_of(Server& server, std::string_view group) {
+    const cluster::TopicImage* topic = server.image().find(kOffsetsTopic);
+    const auto place = place_of_group(server, group);
+    if (topic == nullptr || !place) return std::nullopt;
+    const storage::LogId log = topic->partitions[static_cast<size_t>(place->partition)].log;
+    const cluster::LeaderState* known = server.metadata().leaders().find(log);
+    return known == nullptr ? std::nullopt : find_broker(server, known->leader);
+}
+
 Task<FindCoordinatorResponse> answer(Request& request, FindCoordinatorRequest body) {
-    const NodeInfo& node = request.server.node();
+    Server& server = request.server;
     KafkaError error = KafkaError::kNone;
     std::string message;
     if (body.key_type == kGroup) {
@@ -26,13 +39,19 @@ Task<FindCoordinatorResponse> answer(Request& request, FindCoordinatorRequest bo
     }
     const auto describe = [&](std::string key) {
         FindCoordinatorResponse::Coordinator coordinator;
+        std::optional<BrokerEndpoint> found;
+        if (error == KafkaError::kNone) found = coordinator_of(server, key);
         coordinator.key = std::move(key);
-        coordinator.error_code = code(error);
-        const bool ok = error == KafkaError::kNone;
-        coordinator.error_message = ok ? std::nullopt : std::optional(message);
-        coordinator.node_id = ok ? node.id : -1;
-        coordinator.host = ok ? node.host : "";
-        coordinator.port = ok ? node.port : -1;
+        coordinator.node_id = found ? found->id : -1;
+        coordinator.host = found ? std::move(found->host) : "";
+        coordinator.port = found ? found->port : -1;
+        if (found) {
+            coordinator.error_message = std::nullopt;
+        } else {
+            coordinator.error_code =
+                code(error == KafkaError::kNone ? KafkaError::kCoordinatorNotAvailable : error);
+            coordinator.error_message = message;
+        }
         return coordinator;
     };
     FindCoordinatorResponse response;
@@ -40,7 +59,7 @@ Task<FindCoordinatorResponse> answer(Request& request, FindCoordinatorRequest bo
         for (std::string& key : body.coordinator_keys)
             response.coordinators.push_back(describe(std::move(key)));
     } else {
-        const FindCoordinatorResponse::Coordinator coordinator = describe({});
+        const FindCoordinatorResponse::Coordinator coordinator = describe(std::move(body.key));
         response.error_code = coordinator.error_code;
         response.error_message = coordinator.error_message;
         response.node_id = coordinator.node_id;

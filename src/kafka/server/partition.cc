@@ -354,6 +354,10 @@ Task<FetchOutcome> Partition::fetch(FetchRange range, runtime::StopToken stop) {
             co_return outcome;
         }
     }
+    if (range.is_elsewhere && is_leader()) {
+        outcome.is_elsewhere = true;
+        co_return outcome;
+    }
     // Between the high watermark and the log's end there is nothing to be seen yet.
     if (range.offset >= outcome.high_watermark || (range.bytes_max == 0 && !range.at_least_one))
         co_return outcome;

@@ -72,6 +72,8 @@ struct FetchRange {
     uint64_t bytes_max = 0;
     bool at_least_one = false;
     bool leader_only = false;  // a client that does not know of reading from followers
+    // The client has a replica nearer to it than the leader: nothing is read if this one leads.
+    bool is_elsewhere = false;
 };
 
 struct FetchOutcome {
@@ -81,6 +83,7 @@ struct FetchOutcome {
     int64_t high_watermark = -1;
     int64_t log_start_offset = -1;
     std::optional<storage::Log::TermEnd> diverging;
+    bool is_elsewhere = false;  // see FetchRange
     std::vector<runtime::SharedBytes> parts;
     uint64_t size = 0;
 };

@@ -22,6 +22,7 @@ constexpr Duration kMakeRetry = 5s;
 // A reassignment that was cancelled: the group may be in between, and needs its members until its
 // leader has gone back.
 constexpr Duration kCancelledKept = 60s;
+constexpr Duration kTendInterval = 1s;
 
 bool holds(const std::vector<int32_t>& nodes, int32_t node) {
     return std::ranges::find(nodes, node) != nodes.end();
@@ -31,14 +32,18 @@ bool names(const cluster::PartitionAssignment& partition, int32_t node) {
     return holds(partition.replicas, node) || holds(partition.target, node);
 }
 
-raft::Configuration founders(const cluster::PartitionAssignment& partition, int32_t self) {
+raft::Configuration members(const std::vector<int32_t>& nodes) {
     raft::Configuration configuration;
-    // A later one than the first is for the group's leader to tell.
-    if (partition.revision != 0 || !holds(partition.replicas, self)) return configuration;
-    for (const int32_t node : partition.replicas)
+    for (const int32_t node : nodes)
         configuration.members.push_back({.node = NodeId{node}, .voter = true});
     std::ranges::sort(configuration.members, {}, &raft::Member::node);
     return configuration;
+}
+
+raft::Configuration founders(const cluster::PartitionAssignment& partition, int32_t self) {
+    // A later one than the first is for the group's leader to tell.
+    if (partition.revision != 0 || !holds(partition.replicas, self)) return {};
+    return members(partition.replicas);
 }
 
 }  // namespace
@@ -86,13 +91,23 @@ Task<Result<void>> PartitionTable::open() {
     }
     co_await runtime::try_(bring_all_in_line(places));
     co_await wait_ready(std::move(places));
+    scope_.spawn(tend_all(), runtime::WorkClass::kBackground);
     co_return Result<void>{};
 }
 
 Task<void> PartitionTable::close() {
-    co_await scope_.close();
-    for (auto& [id, partition] : partitions_) partition->begin_close();
+    scope_.request_stop();
+    std::vector<LogId> ids;
     for (auto& [id, partition] : partitions_) {
+        partition->begin_close();
+        ids.push_back(id);
+    }
+    // Their end is that of what waits for them, changes of members among them.
+    for (const LogId id : ids) co_await replicator_.close_group(id);
+    co_await scope_.close();
+    // Some may have come while others went.
+    for (auto& [id, partition] : partitions_) {
+        partition->begin_close();
         co_await replicator_.close_group(id);
         co_await partition->close();
     }
@@ -271,6 +286,7 @@ Task<void> PartitionTable::follow(const cluster::MetadataChange& change) {
     // A reassignment names new nodes; what it does not name any more waits.
     std::vector<Place> left;
     for (Place& place : cancelled) {
+        if (Partition* here = find(place.log)) tend(*here);
         (find_wanted(place) != nullptr ? named : left).push_back(std::move(place));
     }
     std::erase_if(left, [this](const Place& place) { return find(place.log) == nullptr; });
@@ -317,6 +333,81 @@ void PartitionTable::announce(Partition& partition) {
         state.revision = known->revision + 1;
     }
     metadata_.announce(std::move(state));
+}
+
+Task<void> PartitionTable::tend_all() {
+    const runtime::StopToken stop = scope_.stop_token();
+    while (co_await runtime::sleep_for(kTendInterval, stop)) {
+        if (metadata_.image().nodes().size() < 2) continue;
+        std::vector<LogId> ids;
+        for (const auto& [id, partition] : partitions_) {
+            if (partition->leads()) ids.push_back(id);
+        }
+        for (const LogId id : ids) {
+            if (Partition* partition = find(id)) tend(*partition);
+            if (Shard::current().need_preempt()) co_await runtime::yield();
+        }
+    }
+}
+
+// What the leader of a partition owes the cluster: to say who is in sync, and to make the group
+// what the image wants it to be.
+void PartitionTable::tend(Partition& partition) {
+    if (!partition.leads()) return;
+    announce(partition);
+    const cluster::TopicImage* topic = metadata_.image().find(partition.topic_id());
+    const auto index = static_cast<size_t>(partition.index());
+    if (topic == nullptr || index >= topic->partitions.size()) return;
+    const cluster::PartitionAssignment& wanted = topic->partitions[index];
+    const raft::Core& core = partition.group()->core();
+    if (!core.configuration_settled()) return;
+    raft::Configuration target = members(wanted.target.empty() ? wanted.replicas : wanted.target);
+    if (core.configuration() == target) {
+        // Said again until the image has it.
+        if (!wanted.target.empty())
+            metadata_.report({topic->id, static_cast<uint32_t>(index), wanted.revision});
+        return;
+    }
+    const LogId id = partition.log().id();
+    if (!changing_members_.insert(id).second) return;
+    scope_.spawn(change_members(id, std::move(target)), runtime::WorkClass::kReplication);
+}
+
+Task<void> PartitionTable::change_members(LogId id, raft::Configuration target) {
+    Partition* partition = find(id);
+    if (partition != nullptr && partition->leads()) {
+        // One that fails is tried again by tend_all(), on whichever node leads then.
+        const auto done = co_await partition->group()->change_configuration(std::move(target));
+        Shard::current().log().info("kafka", "a partition's replicas change",
+                                    "log={} outcome=\"{}\"", id.v,
+                                    done ? "done" : done.error().to_string());
+    }
+    changing_members_.erase(id);
+    partition = find(id);
+    if (partition != nullptr && partition->leads() &&
+        partition->group()->core().configuration_settled())
+        tend(*partition);
+}
+
+PartitionTable::Tally PartitionTable::tally() const {
+    Tally tally;
+    for (const auto& [id, partition] : partitions_) {
+        if (partition->hint().leader < 0) ++tally.leaderless;
+        if (!partition->leads()) continue;
+        ++tally.leaders;
+        const cluster::TopicImage* topic = metadata_.image().find(partition->topic_id());
+        const auto index = static_cast<size_t>(partition->index());
+        if (topic != nullptr && index < topic->partitions.size() &&
+            partition->in_sync().size() < topic->partitions[index].replicas.size())
+            ++tally.under_replicated;
+        const raft::Core& core = partition->group()->core();
+        for (const raft::PeerStatus& peer : core.peers()) {
+            const int64_t lag = core.end().offset - peer.match.offset;
+            tally.lag_max =
+                std::max(tally.lag_max, static_cast<uint64_t>(std::max<int64_t>(0, lag)));
+        }
+    }
+    return tally;
 }
 
 Task<Result<void>> PartitionTable::transfer(LogId id, NodeId to) {

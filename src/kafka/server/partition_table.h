@@ -54,6 +54,14 @@ class PartitionTable final : private PartitionEvents {
     Partition* find(storage::LogId id);
     size_t size() const { return partitions_.size(); }
     void for_each(const std::function<void(Partition&)>& visit);
+    // Of the replicas here, for the metrics.
+    struct Tally {
+        uint64_t leaders = 0;
+        uint64_t under_replicated = 0;  // led here, and not all replicas are in sync
+        uint64_t leaderless = 0;        // of which this node knows no leader
+        uint64_t lag_max = 0;           // offsets that a follower of a partition led here lacks
+    };
+    Tally tally() const;
     runtime::Task<void> expire_producers(WallTime now, int64_t age_ms);
 
     // The next news from any of these partitions, `bytes_needed` bytes in all, is posted to `to`,
@@ -80,6 +88,9 @@ class PartitionTable final : private PartitionEvents {
     void fire(FetchWatch& watch) override;
     void on_role(Partition& partition) override;
     void announce(Partition& partition);
+    runtime::Task<void> tend_all();
+    void tend(Partition& partition);
+    runtime::Task<void> change_members(storage::LogId id, raft::Configuration target);
 
     bool owns(storage::LogId id) const;
     // Of this node and this shard; nullptr if there is none (any more).
@@ -100,6 +111,7 @@ class PartitionTable final : private PartitionEvents {
     Mailbox& mailbox_;
     std::map<storage::LogId, std::unique_ptr<Partition>> partitions_;
     std::set<storage::LogId> changing_;
+    std::set<storage::LogId> changing_members_;
     runtime::WaitQueue change_over_;
     std::map<MailAddress, FetchWatch> watches_;
     std::function<void(Partition&)> on_leads_;

@@ -10,6 +10,12 @@ namespace weir::kafka {
 using runtime::Shard;
 using runtime::Task;
 
+namespace {
+
+constexpr size_t kOffsetsReplicas = 3;
+
+}  // namespace
+
 KafkaError to_kafka(cluster::AdminFault fault) {
     using cluster::AdminFault;
     switch (fault) {
@@ -81,7 +87,9 @@ Task<KafkaError> ensure_offsets_topic(Server& server) {
     cluster::NewTopic topic;
     topic.name = kOffsetsTopic;
     topic.partitions = server.settings().offsets_partitions;
-    topic.replication_factor = 1;
+    // As many as Kafka's default, if there are so many nodes.
+    topic.replication_factor = static_cast<int16_t>(
+        std::clamp<size_t>(server.image().nodes().size(), 1, kOffsetsReplicas));
     topic.configs = {{"cleanup.policy", "compact"},
                      {"compression.type", "producer"},
                      {"segment.bytes", std::to_string(server.settings().offsets_segment_bytes)}};
