@@ -1,0 +1,364 @@
+// Partitions on several nodes of the simulator: the real store, the real connections, a table of
+// partitions on each node; the metadata is what the test says.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/units.h"
+#include "cluster/features.h"
+#include "cluster/metadata_shard.h"
+#include "kafka/records/builder.h"
+#include "kafka/records/record.h"
+#include "kafka/server/partition_table.h"
+#include "rpc/listener.h"
+#include "runtime/sim/world.h"
+#include "storage/store.h"
+
+namespace weir::kafka {
+namespace {
+
+using runtime::Shard;
+using runtime::Task;
+
+constexpr storage::LogId kLog{7};
+
+class Replicas : public testing::Test {
+  protected:
+    static constexpr size_t kNodes = 4;
+    struct Node {
+        sim::Node* node = nullptr;
+        std::unique_ptr<runtime::MemoryBudget> memory, rpc_memory;
+        // Of the present life.
+        PartitionTable* table = nullptr;
+        cluster::MetadataShard* metadata = nullptr;
+        std::optional<std::function<Task<void>()>> job;
+    };
+
+    Replicas() {
+        for (size_t i = 0; i < kNodes; ++i) {
+            nodes.push_back(std::make_unique<Node>());
+            nodes.back()->node = &world.add_node({.name = name(i), .shards = 1});
+        }
+        topic.bytes.fill(9);
+        apply(cluster::FeatureFinalized{
+            std::string(cluster::kWeirVersion),
+            cluster::supported_features().find(cluster::kWeirVersion)->second.max});
+        apply(cluster::NodeRegistered{.id = 0, .uuid = uuid(0)});
+        apply(cluster::NodeRegistered{.id = 1, .uuid = uuid(1)});
+        apply(cluster::NodeRegistered{.id = 2, .uuid = uuid(2)});
+        apply(cluster::NodeRegistered{.id = 3, .uuid = uuid(3)});
+        apply(cluster::TopicCreated{.name = "t",
+                                    .id = topic,
+                                    .partitions = {{.log = kLog, .replicas = {0, 1, 2}}},
+                                    .configs = {}});
+        for (size_t i = 0; i < kNodes; ++i) start(i);
+    }
+    ~Replicas() override {
+        for (size_t i = 0; i < kNodes; ++i) {
+            if (nodes[i]->node->running()) kill(i);
+        }
+    }
+
+    static std::string name(size_t i) { return fmt::format("n{}", i); }
+    static Uuid uuid(size_t i) {
+        Uuid id;
+        id.bytes.fill(static_cast<uint8_t>(100 + i));
+        return id;
+    }
+    void apply(cluster::MetadataRecord record) {
+        if (std::holds_alternative<cluster::NodeRegistered>(record)) {
+            auto& node = std::get<cluster::NodeRegistered>(record);
+            node.epoch = 1;
+            node.rpc = {name(static_cast<size_t>(node.id)), 7000};
+            node.kafka = {name(static_cast<size_t>(node.id)), 9092};
+            node.shards = 1;
+            node.features = cluster::supported_features();
+        }
+        ASSERT_TRUE(image.apply(record).has_value());
+    }
+    // A change of the metadata, told to every node that runs.
+    void change(cluster::MetadataRecord record) {
+        apply(record);
+        for (size_t i = 0; i < kNodes; ++i) {
+            if (nodes[i]->table == nullptr) continue;
+            run_on(i, [this, i, record]() -> Task<void> {
+                nodes[i]->metadata->adopt(image, 0);
+                cluster::MetadataChange news;
+                news.records = {record};
+                co_await nodes[i]->table->follow(news);
+            });
+        }
+    }
+
+    void start(size_t i) {
+        nodes[i]->memory = std::make_unique<runtime::MemoryBudget>(16_MiB);
+        nodes[i]->rpc_memory = std::make_unique<runtime::MemoryBudget>(16_MiB);
+        world.start(*nodes[i]->node, [this, i](Shard&) { return serve(this, i); });
+    }
+    void kill(size_t i) {
+        nodes[i]->table = nullptr;
+        nodes[i]->metadata = nullptr;
+        nodes[i]->job.reset();
+        world.kill(*nodes[i]->node, sim::Kill::kProcess);
+    }
+    bool run_until(const std::function<bool()>& done, Duration budget = 60s) {
+        return world.run_until(done, budget) == sim::World::Outcome::kDone;
+    }
+    void run_on(size_t i, std::function<Task<void>()> job) {
+        nodes[i]->job = std::move(job);
+        ASSERT_TRUE(run_until([&] { return !nodes[i]->job; })) << log;
+    }
+
+    static Task<void> serve(Replicas* test, size_t index) {
+        Node& node = *test->nodes[index];
+        storage::StoreOptions options;
+        options.directory = "/data";
+        options.memory = node.memory.get();
+        options.on_fatal = [](const Error&) {};
+        auto opened = co_await storage::StoreSet::open(options);
+        if (!opened) {
+            ADD_FAILURE() << opened.error().to_string();
+            co_return;
+        }
+        const std::unique_ptr<storage::StoreSet> set = std::move(*opened);
+        Uuid cluster_id;
+        cluster_id.bytes.fill(1);
+        rpc::Endpoint endpoint(
+            rpc::Identity{cluster_id, NodeId{static_cast<int32_t>(index)}, uuid(index)},
+            rpc::EndpointOptions{.memory = node.rpc_memory.get()});
+        for (size_t other = 0; other < kNodes; ++other) {
+            if (other != index)
+                endpoint.set_address(NodeId{static_cast<int32_t>(other)}, name(other), 7000);
+        }
+        replication::Replicator replicator(
+            {.self = {static_cast<int32_t>(index)}, .raft = {}, .store = &set->local()});
+        replicator.start(&endpoint);
+        rpc::Listener listener({&endpoint}, {});
+        while (!co_await listener.open(name(index) + ":7000"))
+            (void)co_await runtime::sleep_for(50ms);
+        listener.start();
+        cluster::MetadataShard metadata(static_cast<int32_t>(index), {});
+        metadata.adopt(test->image, 0);
+        metadata.set_announce([test](const cluster::LeaderState& state) {
+            test->announced.push_back(state);
+            for (auto& each : test->nodes) {
+                if (each->metadata != nullptr) each->metadata->leaders().learn(state);
+            }
+        });
+        metadata.set_report([test](const cluster::MetadataShard::ReplicasReport& report) {
+            test->reported.insert(report.revision);
+        });
+        node.metadata = &metadata;
+        runtime::Scope scope;
+        std::vector<Mailbox*> boxes;
+        Mailbox mailbox(0, boxes, scope);
+        boxes.push_back(&mailbox);
+        PartitionTable table(set->local(), metadata, replicator, mailbox);
+        if (const auto done = co_await table.open(); !done) {
+            ADD_FAILURE() << done.error().to_string();
+            co_return;
+        }
+        node.table = &table;
+        while (true) {
+            if (node.job) {
+                co_await (*node.job)();
+                node.job.reset();
+            }
+            (void)co_await runtime::sleep_for(1ms);
+        }
+    }
+
+    Partition* partition(size_t i) {
+        return nodes[i]->table == nullptr ? nullptr : nodes[i]->table->find(kLog);
+    }
+    int leader() {
+        for (size_t i = 0; i < kNodes; ++i) {
+            if (partition(i) != nullptr && partition(i)->leads()) return static_cast<int>(i);
+        }
+        return -1;
+    }
+    size_t wait_leader() {
+        EXPECT_TRUE(run_until([&] { return leader() >= 0; })) << log;
+        return static_cast<size_t>(std::max(0, leader()));
+    }
+    size_t follower() {
+        const auto leads = static_cast<size_t>(leader());
+        for (size_t i = 0; i < kNodes; ++i) {
+            if (i != leads && partition(i) != nullptr) return i;
+        }
+        return 0;
+    }
+
+    static std::vector<uint8_t> batch(int32_t sequence, int32_t records) {
+        BatchBuilder builder({.compression = Compression::kNone,
+                              .producer_id = 5,
+                              .producer_epoch = 0,
+                              .base_sequence = sequence});
+        for (int32_t i = 0; i < records; ++i) {
+            builder.append({.timestamp = {1000},
+                            .key = std::nullopt,
+                            .value = as_bytes("value"),
+                            .headers = {}});
+        }
+        return *builder.build();
+    }
+    AppendOutcome append(size_t i, int32_t sequence, int32_t records, bool wait = true,
+                         AppendOptions options = {}) {
+        AppendOutcome outcome;
+        run_on(i, [&, options]() -> Task<void> {
+            const auto use = partition(i)->enter();
+            outcome = co_await partition(i)->append(
+                {.bytes = runtime::SharedBytes::copy_of(batch(sequence, records)),
+                 .max_timestamp = {1000}},
+                options, {});
+            if (wait && outcome.error == KafkaError::kNone) {
+                outcome.error = co_await partition(i)->wait_committed(
+                    outcome.end, outcome.term, {.deadline = Shard::current().now() + 20s});
+            }
+        });
+        return outcome;
+    }
+    FetchOutcome fetch(size_t i, FetchRange range) {
+        FetchOutcome outcome;
+        range.bytes_max = 1_MiB;
+        range.at_least_one = true;
+        run_on(i, [&]() -> Task<void> {
+            const auto use = partition(i)->enter();
+            outcome = co_await partition(i)->fetch(range, {});
+        });
+        return outcome;
+    }
+
+    std::string log;
+    std::vector<std::unique_ptr<Node>> nodes;
+    Uuid topic;
+    cluster::MetadataImage image;  // as all nodes have it
+    std::vector<cluster::LeaderState> announced;
+    std::set<uint32_t> reported;
+    sim::World world{{.plan = {.seed = 11}, .log_sink = [this](const Logger::Event& event) {
+                          log += fmt::format("{} {} {}\n", event.component, event.message,
+                                             event.fields);
+                      }}};
+};
+
+TEST_F(Replicas, what_was_acknowledged_survives_its_leader_and_is_known_when_it_is_sent_again) {
+    const size_t first = wait_leader();
+    EXPECT_EQ(partition(3), nullptr) << "the node has no replica";
+    ASSERT_EQ(append(first, 0, 3).error, KafkaError::kNone);
+    ASSERT_EQ(append(first, 3, 2).base_offset, 3);
+    const int32_t epoch = partition(first)->leader_epoch();
+    kill(first);
+    const size_t second = wait_leader();
+    ASSERT_NE(second, first);
+    EXPECT_GT(partition(second)->leader_epoch(), epoch);
+    // A follower took the producer's state with the batches.
+    const AppendOutcome again = append(second, 3, 2);
+    EXPECT_EQ(again.error, KafkaError::kNone);
+    EXPECT_EQ(again.base_offset, 3);
+    EXPECT_EQ(append(second, 7, 1).error, KafkaError::kOutOfOrderSequenceNumber);
+    EXPECT_EQ(append(second, 5, 1).base_offset, 5);
+    // The old epoch ends where the new one began.
+    EXPECT_EQ(partition(second)->end_of_epoch(epoch).end_offset, 5);
+    EXPECT_EQ(partition(second)->check_epoch(epoch), KafkaError::kFencedLeaderEpoch);
+    start(first);
+    EXPECT_TRUE(run_until([&] {
+        return partition(first) != nullptr && partition(first)->high_watermark() == 6;
+    })) << log;
+    EXPECT_EQ(partition(first)->producers().at(0).last_sequence, 5);
+}
+
+TEST_F(Replicas, what_a_leader_alone_appended_is_cut_off_and_its_producer_may_send_it_again) {
+    const size_t first = wait_leader();
+    ASSERT_EQ(append(first, 0, 3).error, KafkaError::kNone);
+    // Nobody hears this leader any more.
+    for (size_t i = 0; i < kNodes; ++i) {
+        if (i == first) continue;
+        world.cut_link(*nodes[first]->node, *nodes[i]->node);
+        world.cut_link(*nodes[i]->node, *nodes[first]->node);
+    }
+    const AppendOutcome lost = append(first, 3, 4, false);
+    ASSERT_EQ(lost.base_offset, 3);
+    EXPECT_EQ(partition(first)->producers().at(0).last_sequence, 6);
+    EXPECT_EQ(partition(first)->high_watermark(), 3);
+    ASSERT_TRUE(run_until([&] {
+        for (size_t i = 0; i < 3; ++i) {
+            if (i != first && partition(i)->leads()) return true;
+        }
+        return false;
+    })) << log;
+    ASSERT_TRUE(run_until([&] { return !partition(first)->is_leader(); })) << log;
+    EXPECT_EQ(append(first, 3, 4).error, KafkaError::kNotLeaderOrFollower);
+    const size_t second = static_cast<size_t>(leader());
+    ASSERT_EQ(append(second, 3, 1).base_offset, 3) << "it is not known: it was lost";
+    world.heal();
+    ASSERT_TRUE(run_until([&] { return partition(first)->high_watermark() == 4; })) << log;
+    EXPECT_EQ(partition(first)->producers().at(0).last_sequence, 3);
+    EXPECT_EQ(partition(first)->log().end().offset, 4);
+}
+
+TEST_F(Replicas, followers_give_what_is_committed_and_send_writers_to_the_leader) {
+    const size_t leads = wait_leader();
+    ASSERT_EQ(append(leads, 0, 3).error, KafkaError::kNone);
+    const size_t other = follower();
+    ASSERT_TRUE(run_until([&] { return partition(other)->high_watermark() == 3; })) << log;
+    EXPECT_GT(fetch(other, {.offset = 0}).size, 0u);
+    EXPECT_EQ(fetch(other, {.offset = 3}).error, KafkaError::kNone);
+    EXPECT_EQ(fetch(other, {.offset = 4}).error, KafkaError::kOffsetNotAvailable);
+    EXPECT_EQ(fetch(leads, {.offset = 4}).error, KafkaError::kOffsetOutOfRange);
+    const FetchOutcome refused = fetch(other, {.offset = 0, .leader_only = true});
+    EXPECT_EQ(refused.error, KafkaError::kNotLeaderOrFollower);
+    EXPECT_EQ(refused.hint.leader, static_cast<int32_t>(leads));
+    const AppendOutcome written = append(other, 3, 1);
+    EXPECT_EQ(written.error, KafkaError::kNotLeaderOrFollower);
+    EXPECT_EQ(written.hint.leader, static_cast<int32_t>(leads));
+    EXPECT_EQ(written.hint.epoch, partition(leads)->leader_epoch());
+}
+
+TEST_F(Replicas, a_replica_that_is_gone_is_not_in_sync_and_counts_no_more) {
+    const size_t leads = wait_leader();
+    ASSERT_EQ(append(leads, 0, 3, true, {.in_sync_min = 3}).error, KafkaError::kNone);
+    ASSERT_TRUE(run_until([&] { return !announced.empty(); })) << log;
+    EXPECT_EQ(announced.back().in_sync, (std::vector<int32_t>{0, 1, 2}));
+    const size_t gone = follower();
+    kill(gone);
+    ASSERT_TRUE(run_until([&] { return announced.back().in_sync.size() == 2; })) << log;
+    EXPECT_EQ(append(leads, 3, 1, true, {.in_sync_min = 3}).error, KafkaError::kNotEnoughReplicas);
+    EXPECT_EQ(append(leads, 3, 1, true, {.in_sync_min = 2}).error, KafkaError::kNone);
+    start(gone);
+    ASSERT_TRUE(run_until([&] { return announced.back().in_sync.size() == 3; })) << log;
+    EXPECT_EQ(announced.back().leader, static_cast<int32_t>(leads));
+}
+
+TEST_F(Replicas, a_reassignment_moves_the_replica_its_data_and_its_producers) {
+    const size_t leads = wait_leader();
+    ASSERT_EQ(append(leads, 0, 3).error, KafkaError::kNone);
+    change(cluster::PartitionReassigned{
+        .topic = topic, .partition = 0, .target = {3, 1, 2}, .revision = 1});
+    ASSERT_TRUE(run_until([&] { return reported.contains(1); })) << log;
+    change(cluster::PartitionReplicasChanged{
+        .topic = topic, .partition = 0, .replicas = {3, 1, 2}, .revision = 2});
+    ASSERT_TRUE(run_until([&] { return partition(0) == nullptr; })) << log;
+    const size_t now = wait_leader();
+    EXPECT_NE(now, 0u);
+    EXPECT_EQ(append(now, 0, 3).base_offset, 0) << "sent again";
+    EXPECT_EQ(append(now, 3, 1).base_offset, 3);
+    ASSERT_TRUE(run_until([&] {
+        return partition(3) != nullptr && partition(3)->high_watermark() == 4;
+    })) << log;
+    EXPECT_EQ(partition(3)->producers().at(0).last_sequence, 3);
+    // Leadership goes where it is asked to go.
+    run_on(now, [&]() -> Task<void> {
+        if (now != 3) EXPECT_TRUE(co_await nodes[now]->table->transfer(kLog, NodeId{3}));
+    });
+    ASSERT_TRUE(run_until([&] { return partition(3)->leads(); })) << log;
+    EXPECT_EQ(append(3, 4, 1).base_offset, 4);
+}
+
+}  // namespace
+}  // namespace weir::kafka
