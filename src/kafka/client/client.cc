@@ -133,7 +133,8 @@ Task<Result<std::vector<Client::Topic>>> Client::topics(std::vector<std::string>
         Topic topic{name, from.topic_id, from.is_internal, {}};
         for (const auto& p : from.partitions) {
             topic.partitions.push_back(
-                {p.partition_index, p.leader_id, p.replica_nodes, p.isr_nodes, p.error_code});
+                {p.partition_index, p.leader_id, p.leader_epoch,
+                                        p.replica_nodes, p.isr_nodes, p.error_code});
         }
         std::ranges::sort(topic.partitions, {}, &Partition::index);
         topics.push_back(std::move(topic));

@@ -39,6 +39,7 @@ class Client {
     struct Partition {
         int32_t index;
         int32_t leader;
+        int32_t leader_epoch;  // -1: the broker does not say
         std::vector<int32_t> replicas;
         std::vector<int32_t> in_sync;
         int16_t error_code;
