@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "cli/admin_client.h"
 #include "cli/client_command.h"
 
 int main(int argc, char** argv) {
@@ -13,6 +14,8 @@ int main(int argc, char** argv) {
     weir::cli::add_start_command(app, &exit_code);
     weir::cli::add_topic_commands(app, &exit_code);
     weir::cli::add_group_commands(app, &exit_code);
+    weir::cli::add_cluster_commands(app, &exit_code);
+    weir::cli::add_partition_commands(app, &exit_code);
     weir::cli::add_bench_commands(app, &exit_code);
     weir::cli::add_debug_commands(app, &exit_code);
     std::string output = "text";
