@@ -62,7 +62,8 @@ class Gate {
 
       private:
         void leave() {
-            if (gate_ != nullptr) std::exchange(gate_, nullptr)->leave();
+            if (gate_ != nullptr && !Shard::current_is_dying()) gate_->leave();
+            gate_ = nullptr;
         }
         Gate* gate_ = nullptr;
     };

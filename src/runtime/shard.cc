@@ -42,6 +42,8 @@ Shard& Shard::current() {
 
 void Shard::set_current(Shard* shard) { current_shard = shard; }
 
+bool Shard::current_is_dying() { return current_shard != nullptr && current_shard->dying(); }
+
 void Shard::complete(Op& op) {
     CHECK(op.in_flight);
     op.in_flight = false;

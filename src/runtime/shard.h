@@ -46,6 +46,9 @@ class Shard {
     static Shard& current();
     // Set by the owner of the loop around turn(), and by the simulator around kill; nullptr when none.
     static void set_current(Shard* shard);
+    // Of the shard whose turn it is, if there is one: then its coroutines are destroyed, in any order, and what one of them holds of
+    // another may be gone.
+    static bool current_is_dying();
 
     ShardId id() const { return id_; }
     uint32_t count() const { return group_.count(); }

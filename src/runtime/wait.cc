@@ -73,7 +73,9 @@ void Units::shrink(uint64_t count) {
 }
 
 void Units::release() {
-    if (semaphore_ != nullptr) std::exchange(semaphore_, nullptr)->give_back(std::exchange(count_, 0));
+    if (semaphore_ != nullptr && !Shard::current_is_dying()) semaphore_->give_back(count_);
+    semaphore_ = nullptr;
+    count_ = 0;
 }
 
 Semaphore::~Semaphore() { CHECK(waiters_.empty() || Shard::current().dying()); }
