@@ -85,6 +85,8 @@ Task<Result<void>> GroupPartition::replay() {
         const auto read = co_await runtime::try_(partition_.log().read(
             offset, {.end_offset = partition_.high_watermark(), .bytes_max = kLoadBytes},
             scope_.stop_token()));
+        // The coordinator is closed by then, and takes nothing.
+        if (scope_.stop_requested()) co_return fail(ErrorCode::kCancelled);
         if (read.parts.empty()) break;
         for (const SharedBytes& part : read.parts) {
             log_bytes_ += part.size();
@@ -101,6 +103,7 @@ Task<Result<void>> GroupPartition::replay() {
                 }
             }
             if (Shard::current().need_preempt()) co_await runtime::yield();
+            if (scope_.stop_requested()) co_return fail(ErrorCode::kCancelled);
         }
         offset = read.next_offset;
     }
