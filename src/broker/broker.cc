@@ -51,7 +51,11 @@ Broker::Broker(BrokerOptions options, BuildInfo build, std::function<void(const 
                    .node_id = options_.node_id}),
       parts_(Shard::current().count()) {}
 
-Broker::~Broker() = default;
+Broker::~Broker() {
+    // Of a node that is killed in the simulator: requests under way hold the controller's lock, so
+    // they go before it.
+    for (Parts& parts : parts_) parts.server.reset();
+}
 
 storage::StoreOptions Broker::store_options() {
     const uint64_t shards = Shard::current().count();
@@ -66,6 +70,7 @@ storage::StoreOptions Broker::store_options() {
         std::min(options_.cache_bytes, options_.memory / kUnflushedShare / shards);
     options.retention_check_ms = options_.retention_check_ms;
     options.on_fatal = [this](const Error& error) { fail_node(error); };
+    if (options_.adjust_store) options_.adjust_store(options);
     return options;
 }
 
@@ -73,11 +78,14 @@ void Broker::fail_node(const Error& error) {
     Shard& shard = Shard::current();
     shard.log().error("broker", "storage failed: the node stops", "error=\"{}\"",
                       error.to_string());
+    if (parts_[shard.id()].replicator) parts_[shard.id()].replicator->give_up(error);
     shard.remote_scope().spawn(tell_fatal(error));
 }
 
 Task<void> Broker::tell_fatal(Error error) {
     co_await runtime::on(0, [this, &error]() -> Task<void> {
+        storage_error_ = error;
+        if (controller_) controller_->break_off(error);
         if (on_fatal_) std::exchange(on_fatal_, nullptr)(error);
         co_return;
     });
@@ -197,6 +205,7 @@ Task<void> Broker::make_shards() {
             replication::ReplicatorOptions options;
             options.self = NodeId{node_id()};
             options.store = &stores_->local();
+            if (options_.adjust_raft) options_.adjust_raft(options.raft);
             parts.replicator = std::make_unique<replication::Replicator>(std::move(options));
             parts.replicator->start(parts.endpoint.get());
             co_return;
@@ -261,6 +270,7 @@ Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
                                                                .shards = std::move(parts),
                                                                .controller = controller_.get()});
     co_await link_->start();
+    if (storage_error_) co_return fail(*storage_error_);
     co_await try_(controller_->open(first_voters()));
     if (!options_.rpc && controller_->group()->configuration().members.size() > 1) {
         co_return fail(ErrorCode::kInvalidArgument,
@@ -301,6 +311,7 @@ Task<Result<void>> Broker::start_servers() {
                 .endpoint = parts_[i].endpoint.get(),
                 .take_producer_ids =
                     [this](int64_t count) { return link_->take_producer_ids(count); },
+                .bugs = options_.server_bugs,
             });
             co_return;
         });

@@ -52,6 +52,8 @@ class Broker {
     const std::string& kafka_address() const { return listener_.address(); }
     const std::string& admin_address() const { return admin_.address(); }
     int32_t node_id() const { return membership_.identity().node_id; }
+    // For whoever looks inside (the simulator's oracles); after start(), on that shard.
+    kafka::Server& server(runtime::ShardId shard) { return *parts_[shard].server; }
 
   private:
     // One shard's parts: made, used and destroyed there.
@@ -106,6 +108,7 @@ class Broker {
     http::Server admin_;
     bool admin_started_ = false;
     bool ready_ = false;
+    std::optional<Error> storage_error_;
 };
 
 }  // namespace weir::broker

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,9 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "cluster/config_view.h"
+#include "kafka/server/server_bugs.h"
+#include "raft/options.h"
+#include "storage/store.h"
 
 namespace weir::broker {
 
@@ -33,6 +37,10 @@ struct BrokerOptions {
     uint64_t journal_file_bytes = 0;
     uint64_t cache_bytes = 0;
     int64_t retention_check_ms = 0;
+    // Of the simulator, which draws limits small and switches bugs on; nothing else sets them.
+    std::function<void(storage::StoreOptions&)> adjust_store = {};
+    std::function<void(raft::Options&)> adjust_raft = {};
+    kafka::ServerBugs server_bugs = {};
 };
 
 // Flags win over the file. kInvalidArgument names the option and says what it may be.

@@ -72,6 +72,12 @@ Task<Result<void>> Controller::serve_from(int64_t offset, runtime::WaitOptions o
     co_return Result<void>{};
 }
 
+void Controller::break_off(const Error& error) {
+    if (!broken_) broken_ = error;
+    published_change_.notify_all();
+    changed_.notify_all();
+}
+
 void Controller::follow() {
     following_ = true;
     changed_.notify_all();

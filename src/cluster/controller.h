@@ -54,6 +54,8 @@ class Controller final : private replication::StateMachine {
     // The shards' owners have built on their images, which stood still so far: they follow the log
     // from here on.
     void follow();
+    // The node's storage failed: what waits here ends with this error.
+    void break_off(const Error& error);
     // Leaves the group; who waits for a change gets kUnavailable or kCancelled. No shard hears of a
     // change afterwards. Before the replicator's close().
     runtime::Task<void> close();

@@ -73,6 +73,10 @@ void Replicator::for_each(const std::function<void(Group&)>& visit) {
     for (auto& [id, group] : groups_) visit(*group);
 }
 
+void Replicator::give_up(const Error& error) {
+    for (auto& [id, group] : groups_) group->give_up("the store failed", error);
+}
+
 Task<void> Replicator::close() {
     closing_ = true;
     due_changed_.notify_all();

@@ -57,6 +57,9 @@ class Replicator {
     Group* find(storage::LogId id);
     void for_each(const std::function<void(Group&)>& visit);
     size_t size() const { return groups_.size(); }
+    // The shard's store failed: nothing more becomes durable, so whoever waits for it ends with
+    // this error, and no group goes on until the node starts again.
+    void give_up(const Error& error);
     // All groups, then what they share. Before the endpoint's close().
     runtime::Task<void> close();
 

@@ -19,6 +19,7 @@
 #include "kafka/server/mailbox.h"
 #include "kafka/server/metrics.h"
 #include "kafka/server/partition_table.h"
+#include "kafka/server/server_bugs.h"
 #include "kafka/server/turns.h"
 #include "replication/replicator.h"
 #include "runtime/memory.h"
@@ -53,6 +54,7 @@ class Server {
         rpc::Endpoint* endpoint = nullptr;          // of this shard; none: there are no other nodes
         // On shard 0: the first of so many that nobody had before. None: of `controller`.
         std::function<runtime::Task<Result<int64_t>>(int64_t count)> take_producer_ids = {};
+        ServerBugs bugs = {};
     };
 
     explicit Server(Options options);
@@ -79,6 +81,7 @@ class Server {
     replication::Replicator& replicator() { return *options_.replicator; }
     cluster::MetadataShard& metadata() { return *options_.metadata; }
     const cluster::MetadataImage& image() const { return options_.metadata->image(); }
+    const ServerBugs& bugs() const { return options_.bugs; }
     const cluster::BrokerSettings& settings() const { return options_.metadata->broker(); }
     // Inside of on(0, ...) alone.
     cluster::Controller& controller();
@@ -130,15 +133,15 @@ class Server {
     runtime::Semaphore fetch_bytes_;
     IntrusiveList<Sending> sending_;
     std::optional<Instant> hurried_;
-
-    runtime::Scope connection_scope_;
-    runtime::StopSource draining_;
-    runtime::StopSource waits_;
-    size_t connections_ = 0;
-
     int64_t next_producer_id_ = 0;
     int64_t producer_ids_end_ = 0;
     runtime::Semaphore producer_id_lock_{1};
+
+    runtime::StopSource draining_;
+    runtime::StopSource waits_;
+    size_t connections_ = 0;
+    // The last: what runs in it uses the others to its end.
+    runtime::Scope connection_scope_;
 };
 
 }  // namespace weir::kafka
