@@ -1,5 +1,5 @@
-// weir_sim: runs the storage simulation on many seeds, replays one, or shows that switched-on bugs
-// are caught.
+// weir_sim: runs a simulation (a node's storage, or a cluster) on many seeds, replays one, or shows
+// that switched-on bugs are caught.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "bugs.h"
+#include "cluster_bugs.h"
+#include "cluster_run.h"
 #include "seeds.h"
 #include "storage_workload.h"
 
@@ -26,32 +28,72 @@ struct Arguments {
     bool fresh = false;
     std::string bug;
     bool corruption = false;
+    uint32_t nodes = 0;
     bool log = false;
     std::string trace;
     uint32_t jobs = 0;
     uint64_t failures_max = 10;
+    bool list_bugs = false;
 };
 
-StorageRunOptions options_of(const Arguments& arguments, uint64_t seed) {
-    StorageRunOptions options;
-    options.seed = seed;
-    options.corruption = arguments.corruption;
-    for (const NamedBug& bug : kBugs) {
-        if (bug.name == arguments.bug) options.bugs.*bug.flag = true;
-    }
-    return options;
-}
+// One kind of simulation: a node's storage, or a cluster.
+struct StorageSimulation {
+    using Options = StorageRunOptions;
+    using Result = StorageRunResult;
+    static constexpr std::string_view kCommand = "./dev sim";
 
+    static Options options_of(const Arguments& arguments, uint64_t seed) {
+        Options options;
+        options.seed = seed;
+        options.corruption = arguments.corruption;
+        for (const NamedBug& bug : kBugs) {
+            if (bug.name == arguments.bug) options.bugs.*bug.flag = true;
+        }
+        return options;
+    }
+    static Result run(const Options& options) { return run_storage(options); }
+    static std::vector<std::string> bugs() {
+        std::vector<std::string> names;
+        for (const NamedBug& bug : kBugs) names.emplace_back(bug.name);
+        return names;
+    }
+};
+
+struct ClusterSimulation {
+    using Options = ClusterRunOptions;
+    using Result = ClusterRunResult;
+    static constexpr std::string_view kCommand = "./dev sim cluster";
+
+    static Options options_of(const Arguments& arguments, uint64_t seed) {
+        Options options;
+        options.seed = seed;
+        options.nodes = arguments.nodes;
+        for (const NamedClusterBug& bug : kClusterBugs) {
+            if (bug.name == arguments.bug) bug.switch_on(options.bugs);
+        }
+        return options;
+    }
+    static Result run(const Options& options) { return run_cluster(options); }
+    static std::vector<std::string> bugs() {
+        std::vector<std::string> names;
+        for (const NamedClusterBug& bug : kClusterBugs) names.emplace_back(bug.name);
+        return names;
+    }
+};
+
+template <class Simulation>
 std::string repeat_command(const Arguments& arguments, uint64_t seed) {
-    return fmt::format("./dev sim --seed {}{}{}", seed,
+    return fmt::format("{} --seed {}{}{}{}", Simulation::kCommand, seed,
                        arguments.bug.empty() ? "" : " --bug " + arguments.bug,
-                       arguments.corruption ? " --corruption" : "");
+                       arguments.corruption ? " --corruption" : "",
+                       arguments.nodes > 0 ? fmt::format(" --nodes {}", arguments.nodes) : "");
 }
 
 std::string seconds(int64_t ns) { return fmt::format("{:.1f} s", static_cast<double>(ns) / 1e9); }
 
+template <class Simulation>
 int replay(const Arguments& arguments) {
-    StorageRunOptions options = options_of(arguments, arguments.seed);
+    typename Simulation::Options options = Simulation::options_of(arguments, arguments.seed);
     options.note_sink = [](const std::string& text) { fmt::print("{}\n", text); };
     if (arguments.log) {
         options.log_sink = [](const Logger::Event& event) {
@@ -68,7 +110,7 @@ int replay(const Arguments& arguments) {
         }
         options.trace_sink = [trace](const std::string& line) { fmt::print(trace, "{}\n", line); };
     }
-    const StorageRunResult result = run_storage(options);
+    const typename Simulation::Result result = Simulation::run(options);
     if (trace != nullptr) std::fclose(trace);
     fmt::print("{}\n", result.seen.to_string());
     fmt::print("seed {} {}: virtual time {}, {} steps, trace hash={:016x}\n", arguments.seed,
@@ -80,15 +122,16 @@ int replay(const Arguments& arguments) {
 // ... and must leave the same trace.
 bool runs_twice(uint64_t seed) { return seed % 20 == 0; }
 
+template <class Simulation>
 SeedOutcome run_one(const Arguments& arguments, uint64_t seed) {
-    const StorageRunOptions options = options_of(arguments, seed);
-    const StorageRunResult result = run_storage(options);
+    const typename Simulation::Options options = Simulation::options_of(arguments, seed);
+    const typename Simulation::Result result = Simulation::run(options);
     SeedOutcome outcome{.seed = seed,
                         .failure = result.failure,
                         .virtual_ns = result.virtual_time.count(),
                         .extra = {}};
     if (outcome.failure.empty() && runs_twice(seed)) {
-        const StorageRunResult again = run_storage(options);
+        const typename Simulation::Result again = Simulation::run(options);
         if (again.trace_hash != result.trace_hash) {
             outcome.failure = fmt::format("not deterministic: trace hash={:016x}, then {:016x}",
                                           result.trace_hash, again.trace_hash);
@@ -109,27 +152,28 @@ std::vector<uint64_t> seeds_of(const Arguments& arguments) {
     return seeds;
 }
 
+template <class Simulation>
 int run_many(const Arguments& arguments) {
     const std::vector<uint64_t> seeds = seeds_of(arguments);
     fmt::print("seeds {} to {}\n", seeds.front(), seeds.back());
-    StorageRunResult::Seen seen;
+    typename Simulation::Result::Seen seen;
     int64_t virtual_ns = 0;
     uint64_t run = 0;
     uint64_t failures = 0;
     pool_of(arguments).run(
-        seeds, [&](uint64_t seed) { return run_one(arguments, seed); },
+        seeds, [&](uint64_t seed) { return run_one<Simulation>(arguments, seed); },
         [&](const SeedOutcome& outcome) {
             ++run;
             virtual_ns += outcome.virtual_ns;
             if (outcome.extra.size() == sizeof seen) {
-                StorageRunResult::Seen one;
+                typename Simulation::Result::Seen one;
                 std::copy_n(outcome.extra.data(), sizeof one, reinterpret_cast<char*>(&one));
                 seen.add(one);
             }
             if (outcome.failure.empty()) return true;
             ++failures;
             fmt::print("seed {}: {}\n  repeat: {}\n", outcome.seed, outcome.failure,
-                       repeat_command(arguments, outcome.seed));
+                       repeat_command<Simulation>(arguments, outcome.seed));
             std::fflush(stdout);
             return failures < arguments.failures_max;
         });
@@ -140,11 +184,12 @@ int run_many(const Arguments& arguments) {
 }
 
 // The first of `seeds` that fails with this bug, or none; and why.
+template <class Simulation>
 SeedOutcome first_failure(const Arguments& arguments, const std::vector<uint64_t>& seeds,
                           uint64_t* run) {
     SeedOutcome found;
     pool_of(arguments).run(
-        seeds, [&](uint64_t seed) { return run_one(arguments, seed); },
+        seeds, [&](uint64_t seed) { return run_one<Simulation>(arguments, seed); },
         [&](const SeedOutcome& outcome) {
             ++*run;
             if (outcome.failure.empty()) return true;
@@ -155,19 +200,20 @@ SeedOutcome first_failure(const Arguments& arguments, const std::vector<uint64_t
 }
 
 // A bug is caught by a seed that fails with it and passes without it.
+template <class Simulation>
 bool catch_bug(Arguments arguments, std::string_view bug) {
     std::vector<uint64_t> seeds = seeds_of(arguments);
     uint64_t run = 0;
     bool caught = false;
     while (!caught && !seeds.empty()) {
         arguments.bug = bug;
-        const SeedOutcome with = first_failure(arguments, seeds, &run);
+        const SeedOutcome with = first_failure<Simulation>(arguments, seeds, &run);
         if (with.failure.empty()) break;
         fmt::print("seed {}: {}\n  repeat: {}\n", with.seed, with.failure,
-                   repeat_command(arguments, with.seed));
+                   repeat_command<Simulation>(arguments, with.seed));
         arguments.bug.clear();
         uint64_t control = 0;
-        const SeedOutcome without = first_failure(arguments, {with.seed}, &control);
+        const SeedOutcome without = first_failure<Simulation>(arguments, {with.seed}, &control);
         caught = without.failure.empty();
         if (!caught) fmt::print("  ... and without the bug too: {}\n", without.failure);
         // Those before it may be run again: seeds end in any order.
@@ -178,53 +224,69 @@ bool catch_bug(Arguments arguments, std::string_view bug) {
     return caught;
 }
 
+template <class Simulation>
 int catch_bugs(const Arguments& arguments) {
     bool all = true;
-    for (const NamedBug& bug : kBugs) {
-        if (arguments.bug == "all" || arguments.bug == bug.name)
-            all &= catch_bug(arguments, bug.name);
+    for (const std::string& bug : Simulation::bugs()) {
+        if (arguments.bug == "all" || arguments.bug == bug)
+            all &= catch_bug<Simulation>(arguments, bug);
     }
     return all ? 0 : 1;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-    Arguments arguments;
-    CLI::App app{
-        "Simulates a node's storage under faults, from seeds. Exit 1 when a seed fails; with "
-        "--bug, when none does."};
+// What the command line of either kind has.
+void add_options(CLI::App& app, Arguments& arguments, std::vector<std::string> bugs) {
     app.add_option("--seeds", arguments.seeds, "run so many seeds");
     app.add_option("--first", arguments.first, "... from this one on")->capture_default_str();
     app.add_flag("--fresh", arguments.fresh, "... from a number that nobody has run before");
     app.add_option("--seed", arguments.seed,
                    "replay one seed and print what happens, and its trace hash");
-    app.add_flag("--log", arguments.log, "with --seed: also the node's log");
+    app.add_flag("--log", arguments.log, "with --seed: also the nodes' log");
     app.add_option("--trace", arguments.trace, "with --seed: write each event to this file");
-    std::vector<std::string> names{"all"};
-    for (const NamedBug& bug : kBugs) names.emplace_back(bug.name);
+    bugs.emplace_back("all");
     app.add_option("--bug", arguments.bug,
                    "switch a bug on, or one after the other; ends at the first seed that catches "
                    "it, by failing with the bug and passing without it")
-        ->check(CLI::IsMember(names));
-    bool list_bugs = false;
-    app.add_flag("--list-bugs", list_bugs, "print the names of the bugs");
-    app.add_flag("--corruption", arguments.corruption,
-                 "also corrupt data that was synced: it must be told, never be believed");
+        ->check(CLI::IsMember(bugs));
+    app.add_flag("--list-bugs", arguments.list_bugs, "print the names of the bugs");
     app.add_option("--jobs", arguments.jobs, "worker processes; 0: one for each processor")
         ->capture_default_str();
     app.add_option("--failures", arguments.failures_max, "stop after so many failures")
         ->capture_default_str();
-    CLI11_PARSE(app, argc, argv);
-    if (list_bugs) {
-        for (const NamedBug& bug : kBugs) fmt::print("{}\n", bug.name);
+}
+
+template <class Simulation>
+int run(Arguments arguments) {
+    if (arguments.list_bugs) {
+        for (const std::string& bug : Simulation::bugs()) fmt::print("{}\n", bug);
         return 0;
     }
-    if (arguments.seeds == 0) return replay(arguments);
+    if (arguments.seeds == 0) return replay<Simulation>(arguments);
     if (arguments.fresh) {
         const auto now = std::chrono::system_clock::now().time_since_epoch();
         arguments.first = static_cast<uint64_t>(
             std::chrono::duration_cast<std::chrono::microseconds>(now).count());
     }
-    return arguments.bug.empty() ? run_many(arguments) : catch_bugs(arguments);
+    return arguments.bug.empty() ? run_many<Simulation>(arguments)
+                                 : catch_bugs<Simulation>(arguments);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Arguments storage;
+    Arguments cluster;
+    CLI::App app{
+        "Simulates a node's storage under faults, from seeds; or, as `cluster`, a whole cluster "
+        "with its clients. Exit 1 when a seed fails; with --bug, when none does."};
+    add_options(app, storage, StorageSimulation::bugs());
+    app.add_flag("--corruption", storage.corruption,
+                 "also corrupt data that was synced: it must be told, never be believed");
+    CLI::App* cluster_app = app.add_subcommand("cluster", "simulate brokers and their clients");
+    add_options(*cluster_app, cluster, ClusterSimulation::bugs());
+    cluster_app->add_option("--nodes", cluster.nodes, "so many nodes; 0: drawn from the seed")
+        ->capture_default_str();
+    CLI11_PARSE(app, argc, argv);
+    return cluster_app->parsed() ? run<ClusterSimulation>(cluster)
+                                 : run<StorageSimulation>(storage);
 }

@@ -1,0 +1,130 @@
+// The clients of a simulated cluster: producers, readers, members of groups and an administrator,
+// which speak the Kafka protocol through kafka/client over the simulated network, to a cluster that
+// loses nodes, connections and answers under them. What they send and are told goes into the
+// ClusterHistory. They run on a node of their own; owned by the run, which starts run() there.
+//
+// First the topics are made; then everybody works until wind_down(); then each finishes what it
+// began, all is read to its end, and the groups catch up. Whatever fails before that is tried
+// again, so a cluster that does not come back shows as one that never finishes.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/prng.h"
+#include "cluster_history.h"
+#include "kafka/client/client.h"
+#include "runtime/scope.h"
+#include "runtime/shard.h"
+
+namespace weir::sim {
+
+using runtime::Scope;
+using runtime::Shard;
+using runtime::Task;
+
+struct ClientOptions {
+    uint64_t seed = 0;
+    std::vector<std::string> bootstrap;
+    uint32_t nodes = 1;  // how many the cluster has: for replication factors and reassignments
+    uint32_t topics = 1;
+    uint32_t partitions = 1;  // of each
+    uint32_t idempotent_producers = 1;
+    uint32_t plain_producers = 1;
+    uint32_t weak_producers = 0;
+    uint32_t readers = 1;
+    uint32_t members = 0;  // of one group
+    bool admin = false;
+    uint32_t batch_records_max = 8;
+    uint32_t pad_max = 200;
+    Duration pause_max = std::chrono::milliseconds(20);
+    Duration request_timeout = std::chrono::seconds(3);
+    uint64_t records_max = 3000;  // of all producers
+};
+
+class ClusterClients {
+  public:
+    ClusterClients(ClientOptions options, ClusterHistory& history,
+                   std::function<void(const std::string&)> fail);
+    ~ClusterClients();
+
+    static Task<void> run(ClusterClients* clients);
+    // Between steps of the world.
+    void wind_down() { winding_down_ = true; }
+    bool serving() const { return serving_; }  // the topics are there
+    bool finished() const { return finished_; }
+    // For whoever asks why nothing ends.
+    std::string doing() const;
+
+    struct Topic {
+        std::string name;
+        Uuid id;
+        int32_t partitions = 0;
+    };
+    const std::vector<Topic>& topics() const { return topics_; }
+
+    struct Counts {
+        uint64_t requests = 0;
+        uint64_t failures = 0;  // that were tried again
+        uint64_t rebalances = 0;
+        uint64_t topics_made = 0;
+        uint64_t topics_removed = 0;
+        uint64_t reassignments = 0;
+    };
+    const Counts& counts() const { return counts_; }
+
+  private:
+    class Session;
+    struct Batch;
+    struct Member;
+    friend class Session;
+
+    Prng prng(std::string_view who, uint64_t number) const;
+    void say(const std::string& who, std::string what) { doing_[who] = std::move(what); }
+    void fail(const std::string& what) { fail_(what); }
+    Task<void> pause(Prng* prng);
+
+    static Task<void> create_topics(ClusterClients* self);
+    static Task<void> idempotent(ClusterClients* self, uint32_t number);
+    static Task<bool> deliver(ClusterClients* self, Session* session, std::string who,
+                              const Topic* topic, int32_t partition, std::vector<Batch> open);
+    static Task<void> once(ClusterClients* self, uint32_t number, WriterKind kind);
+    static Task<void> reader(ClusterClients* self, uint32_t number);
+    static Task<Result<int64_t>> fetch(ClusterClients* self, Session* session, const Topic* topic,
+                                       int32_t partition, int64_t position, int32_t* last_epoch,
+                                       int64_t* high_watermark);
+    static Task<void> read_all(ClusterClients* self);
+    static Task<void> member(ClusterClients* self, uint32_t number);
+    static Task<Result<void>> member_life(ClusterClients* self, Session* session, Member* member);
+    static Task<Result<void>> work_as_member(ClusterClients* self, Session* session,
+                                             Member* member);
+    static Task<void> admin(ClusterClients* self);
+    static Task<Result<void>> create_topic(ClusterClients* self, Session* session, Topic* topic);
+    static Task<Result<bool>> delete_topic(ClusterClients* self, Session* session, Topic topic);
+    static Task<Result<void>> alter_config(ClusterClients* self, Session* session, Prng* prng);
+    static Task<Result<void>> reassign(ClusterClients* self, Session* session, Prng* prng);
+    static Task<void> check_topics(ClusterClients* self);
+
+    ClientOptions options_;
+    ClusterHistory& history_;
+    std::function<void(const std::string&)> fail_;
+    std::vector<Topic> topics_;
+    std::vector<Topic> short_lived_;  // of the administrator: those that are there now
+    std::vector<std::string> removed_;
+    std::map<std::string, std::string> configs_;  // by topic: what was last confirmed
+    std::map<PartitionKey, int64_t> ends_;        // when all producers are done
+    std::map<PartitionKey, int64_t> committed_;   // as far as was confirmed
+    uint64_t records_ = 0;
+    bool winding_down_ = false;
+    bool serving_ = false;
+    bool producers_done_ = false;
+    bool all_read_ = false;
+    bool finished_ = false;
+    std::map<std::string, std::string> doing_;
+    Counts counts_;
+};
+
+}  // namespace weir::sim

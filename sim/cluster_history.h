@@ -1,0 +1,125 @@
+// ClusterHistory: what the simulated clients sent, were answered and read, and what must follow
+// from it. Every record has a name (its writer and a number that the writer counts for each
+// partition), so the history knows of each byte that comes back where it belongs. Plain code,
+// outside of every node; one a run. A rule that is broken is told to the listener, in words.
+//
+// The rules, by partition:
+//   - an offset holds one record for ever, whoever reads it, from whichever node;
+//   - a record that is read was sent to this partition, and its bytes are those that were sent;
+//   - it is there once: in its writer's order if the writer is idempotent;
+//   - one that was acknowledged with acks=all is there in the end, at the offset that was told;
+//   - a reader goes forward, without gaps, and gets nothing at or above the high watermark it is
+//     told;
+//   - the high watermark of an epoch does not go back; an epoch has one leader.
+// And by group: a committed offset that was acknowledged never goes back.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/uuid.h"
+
+namespace weir::sim {
+
+struct PartitionKey {
+    Uuid topic;
+    int32_t index = 0;
+    auto operator<=>(const PartitionKey&) const = default;
+};
+
+struct RecordName {
+    uint32_t writer = 0;
+    uint32_t number = 0;  // counts the writer's records to one partition, from 0
+    auto operator<=>(const RecordName&) const = default;
+};
+
+enum class WriterKind : uint8_t {
+    kIdempotent,  // acks=all, each record again and again until it is acknowledged
+    kPlain,       // acks=all, each record once: it may be lost while it is not acknowledged
+    kWeak,        // acks=1 or 0, each once: it may be lost even then
+};
+
+class ClusterHistory {
+  public:
+    using Listener = std::function<void(const std::string& broken_rule)>;
+    explicit ClusterHistory(Listener listener) : listener_(std::move(listener)) {}
+
+    // --- writing. A record's value, `pad` bytes beyond its head.
+    static constexpr size_t kHeadBytes = 12;
+    static std::vector<uint8_t> value_of(RecordName name, uint32_t pad);
+    uint32_t new_writer(WriterKind kind);
+    // Before the request leaves.
+    void sent(const PartitionKey& key, RecordName name);
+    // `offset` -1: the broker knows it as a duplicate and does not say where it is.
+    void acknowledged(const PartitionKey& key, RecordName name, int64_t offset);
+
+    // --- reading. `epoch` -1: not known.
+    void read(const PartitionKey& key, int64_t offset, int32_t epoch, Bytes value);
+    // The largest high watermark that anybody was told in this epoch so far; -1: none.
+    int64_t high_watermark_told(const PartitionKey& key, int32_t epoch) const;
+    // `before`: what that was when the question left.
+    void told_high_watermark(const PartitionKey& key, int32_t epoch, int64_t high_watermark,
+                             int64_t before);
+    void told_leader(const PartitionKey& key, int32_t epoch, int32_t leader);
+
+    // --- groups
+    struct Commit {
+        std::string group;
+        PartitionKey key;
+        auto operator<=>(const Commit&) const = default;
+    };
+    void commit_sent(const Commit& commit, int64_t offset);
+    void commit_acknowledged(const Commit& commit, int64_t offset);
+    // What an answer may tell at least, for a question that leaves now.
+    int64_t committed_at_least(const Commit& commit) const;
+    // -1: nothing is committed.
+    void told_committed(const Commit& commit, int64_t offset, int64_t at_least);
+
+    // --- the end: all of [start, end) was read, and nobody writes any more.
+    void check_all_read(const PartitionKey& key, int64_t start, int64_t end);
+    // The topic was deleted by somebody who was allowed to: nothing must be there any more.
+    void forget(const PartitionKey& key) { partitions_.erase(key); }
+    std::vector<PartitionKey> partitions() const;
+
+    struct Counts {
+        uint64_t sent = 0;
+        uint64_t acknowledged = 0;
+        uint64_t read = 0;
+        uint64_t commits = 0;
+        uint64_t epochs = 0;
+    };
+    Counts counts() const { return counts_; }
+
+  private:
+    struct Held {
+        RecordName name;
+        int32_t epoch = -1;
+    };
+    struct Partition {
+        std::set<RecordName> sent;
+        std::map<RecordName, int64_t> acknowledged;
+        std::map<int64_t, Held> held;  // by offset, as first read
+        std::map<RecordName, int64_t> where;
+        std::map<int32_t, int64_t> high_watermarks;  // by epoch
+        std::map<int32_t, int32_t> leaders;          // by epoch
+    };
+    struct Committed {
+        std::set<int64_t> sent;
+        int64_t acknowledged = -1;
+    };
+    void complain(const PartitionKey& key, const std::string& what) const;
+
+    Listener listener_;
+    std::vector<WriterKind> writers_;
+    std::map<PartitionKey, Partition> partitions_;
+    std::map<Commit, Committed> commits_;
+    Counts counts_;
+};
+
+}  // namespace weir::sim

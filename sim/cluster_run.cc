@@ -1,0 +1,819 @@
+#include "cluster_run.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/crc32c.h"
+#include "base/units.h"
+#include "broker/broker.h"
+#include "cluster_clients.h"
+#include "cluster_history.h"
+#include "runtime/remote.h"
+#include "runtime/sim/world.h"
+#include "runtime/wait.h"
+
+namespace weir::sim {
+
+namespace {
+
+constexpr Duration kServeMax = 120s;  // from the start until the topics are there, under faults
+constexpr Duration kHealMax = 240s;   // from the healing until everything is finished
+constexpr Duration kStopMax = 60s;    // for a node that is asked to stop
+constexpr uint64_t kDiskBytes = uint64_t{1} << 30;
+
+// What is drawn for the whole run besides the plan of faults.
+struct Knobs {
+    uint32_t nodes;
+    uint32_t shards_max;
+    bool minority_only;  // no majority is down or cut off at a time
+    Duration work_time;  // under faults
+    Duration fault_mean;
+    // Classes of faults that are on.
+    bool kills, pauses, orderly, links, full_disk, clock_jumps, rolling;
+    bool one_sick_disk;  // the plan's disk errors strike one node; else none
+    int32_t offsets_partitions;
+    uint64_t journal_file_bytes;
+    uint64_t unflushed_bytes;
+    uint64_t cache_bytes;
+    uint64_t bypass_bytes;
+    ClientOptions clients;
+
+    std::string to_string() const {
+        return fmt::format(
+            "knobs: nodes={} shards<={} minority_only={} work={}ms fault_mean={}ms kills={} "
+            "pauses={} orderly={} links={} full_disk={} clock_jumps={} rolling={} sick_disk={}\n"
+            "  store: journal_file={} unflushed={} cache={} bypass={} offsets_partitions={}\n"
+            "  clients: topics={}x{} idempotent={} plain={} weak={} readers={} members={} admin={} "
+            "batch<={} pad<={} pause<={}us records<={}\n",
+            nodes, shards_max, minority_only, work_time.count() / 1'000'000,
+            fault_mean.count() / 1'000'000, kills, pauses, orderly, links, full_disk, clock_jumps,
+            rolling, one_sick_disk, journal_file_bytes, unflushed_bytes, cache_bytes, bypass_bytes,
+            offsets_partitions, clients.topics, clients.partitions, clients.idempotent_producers,
+            clients.plain_producers, clients.weak_producers, clients.readers, clients.members,
+            clients.admin, clients.batch_records_max, clients.pad_max,
+            clients.pause_max.count() / 1000, clients.records_max);
+    }
+};
+
+Knobs draw_knobs(uint64_t seed, uint32_t nodes_wanted) {
+    Prng prng(seed, "cluster knobs");
+    Knobs knobs{};
+    constexpr uint32_t kSizes[] = {1, 3, 3, 3, 3, 3, 5, 2, 4, 7};
+    knobs.nodes = kSizes[prng.below(std::size(kSizes))];
+    if (nodes_wanted > 0) knobs.nodes = nodes_wanted;
+    knobs.shards_max = static_cast<uint32_t>(prng.between(1, knobs.nodes > 3 ? 2 : 4));
+    knobs.minority_only = prng.chance(0.7);
+    knobs.work_time = std::chrono::milliseconds(prng.between(1500, 12'000));
+    knobs.fault_mean = std::chrono::milliseconds(prng.between(150, 2500));
+    knobs.kills = prng.chance(0.7);
+    knobs.pauses = prng.chance(0.35);
+    knobs.orderly = prng.chance(0.35);
+    knobs.links = prng.chance(0.6);
+    knobs.full_disk = prng.chance(0.1);
+    knobs.clock_jumps = prng.chance(0.3);
+    knobs.rolling = prng.chance(0.2);
+    knobs.one_sick_disk = prng.chance(0.4);
+    knobs.offsets_partitions = static_cast<int32_t>(prng.between(1, 3));
+    knobs.journal_file_bytes = uint64_t{64 << 10} << prng.below(3);
+    knobs.unflushed_bytes = uint64_t{128 << 10} << prng.below(4);
+    knobs.cache_bytes = uint64_t{64 << 10} << prng.below(5);
+    knobs.bypass_bytes = uint64_t{4 << 10} << prng.below(7);
+    ClientOptions& clients = knobs.clients;
+    clients.seed = seed;
+    clients.nodes = knobs.nodes;
+    clients.topics = static_cast<uint32_t>(prng.between(1, 2));
+    clients.partitions = static_cast<uint32_t>(prng.between(1, 4));
+    clients.idempotent_producers = static_cast<uint32_t>(prng.between(1, 3));
+    clients.plain_producers = static_cast<uint32_t>(prng.below(3));
+    clients.weak_producers = static_cast<uint32_t>(prng.below(2));
+    clients.readers = static_cast<uint32_t>(prng.between(1, 2));
+    clients.members = prng.chance(0.5) ? static_cast<uint32_t>(prng.between(1, 3)) : 0;
+    clients.admin = prng.chance(0.5);
+    clients.batch_records_max = static_cast<uint32_t>(prng.between(1, 8));
+    clients.pad_max = static_cast<uint32_t>(prng.below(4) == 0 ? 8000 : prng.below(300));
+    clients.pause_max = std::chrono::milliseconds(prng.below(120));
+    clients.request_timeout = std::chrono::milliseconds(prng.between(1500, 4000));
+    clients.records_max = clients.pad_max > 1000 ? 800 : 2500;
+    return knobs;
+}
+
+Plan plan_of(uint64_t seed) {
+    Plan plan = draw_plan(seed);
+    plan.disk.capacity_bytes = kDiskBytes;
+    // The run kills nodes itself.
+    plan.crash = {};
+    // Of a connection's byte-wise segments and of a clock that takes a third of a millisecond to be
+    // read a cluster only gets slow; the lower floors have runs of their own for both.
+    plan.net.chunk_bytes_max = std::max<uint64_t>(plan.net.chunk_bytes_max, 2048);
+    plan.net.buffer_bytes_max = std::max<uint64_t>(plan.net.buffer_bytes_max, 16 << 10);
+    plan.schedule.clock_read_cost = std::min<Duration>(plan.schedule.clock_read_cost, 5us);
+    // Elections need a network that is faster than their time-outs, most of the time.
+    plan.net.delay_min = std::min<Duration>(plan.net.delay_min, 1ms);
+    plan.net.delay_mean = std::min<Duration>(plan.net.delay_mean, 5ms);
+    plan.net.stall_max = std::min<Duration>(plan.net.stall_max, 5s);
+    plan.net.connect_timeout = 2s;
+    plan.net.unacknowledged_max = 10s;
+    plan.disk.stall_max = std::min<Duration>(plan.disk.stall_max, 2s);
+    plan.disk.sync_mean = std::min<Duration>(plan.disk.sync_mean, 5ms);
+    plan.clock.drift_max = std::min(plan.clock.drift_max, 0.02);
+    return plan;
+}
+
+// One entry of a replica's log, as far as two replicas must be alike.
+struct SeenEntry {
+    storage::Position first;
+    int32_t term;
+    uint32_t crc;
+    bool operator==(const SeenEntry&) const = default;
+};
+
+struct SeenReplica {
+    std::string what;
+    int64_t start = 0;
+    int64_t high_watermark = 0;
+    int64_t end = 0;
+    std::vector<SeenEntry> entries;  // below the high watermark
+    std::vector<std::tuple<int64_t, int16_t, int32_t>> producers;
+};
+
+class ClusterRun {
+  public:
+    explicit ClusterRun(const ClusterRunOptions& options);
+    ~ClusterRun();
+    ClusterRunResult run();
+
+  private:
+    struct Machine {
+        uint32_t index = 0;
+        Node* node = nullptr;
+        // Of the present life.
+        broker::Broker* broker = nullptr;
+        bool serving = false;
+        bool stop = false;
+        bool fatal = false;
+        std::optional<std::function<Task<void>(broker::Broker&)>> job;
+        // What the nemesis did to it.
+        bool held_down = false;  // it restarts it later
+        bool cut = false;
+        bool sick = false;  // errors of its disk have a reason
+        bool full = false;
+        uint64_t failed_starts = 0;
+        std::string last_error;
+    };
+
+    // --- the world's side
+    void start(Machine& machine);
+    void kill(Machine& machine, Kill how);
+    void reap_finished();
+    void strike();
+    void next_strike();
+    bool may_take_down(const Machine& machine) const;
+    Machine& pick() { return *machines_[prng_.below(machines_.size())]; }
+    void restart_in_order(Machine& machine);
+    void roll(size_t next);
+    void cut_links();
+    void heal();
+    bool wait(const std::function<bool()>& done, Duration budget, std::string_view what);
+    void compare_replicas();
+    bool gather(std::map<uint64_t, std::map<uint32_t, SeenReplica>>* replicas);
+    void stop_all();
+    std::string state() const;
+    Duration draw(Duration low, Duration high) {
+        return Duration(static_cast<int64_t>(prng_.between(static_cast<uint64_t>(low.count()),
+                                                           static_cast<uint64_t>(high.count()))));
+    }
+    void note(const std::string& text) {
+        if (options_.note_sink)
+            options_.note_sink(fmt::format("{:>12}us {}", world_.now().ns / 1000, text));
+    }
+    void fail(const std::string& text) {
+        if (!failure_.empty()) return;
+        failure_ = fmt::format("at {}us: {}", world_.now().ns / 1000, text);
+        note("FAILURE " + text);
+    }
+
+    // --- the nodes' side
+    static Task<void> node_main(ClusterRun* run, Machine* machine, Shard* shard);
+    static Task<void> watch_stop(Machine* machine, runtime::StopSource* source,
+                                 runtime::StopToken over);
+    static Task<void> client_main(ClusterRun* run, Shard* shard);
+    static Task<void> look(std::map<uint64_t, SeenReplica>* seen, broker::Broker* broker);
+    static Task<void> look_here(std::map<uint64_t, SeenReplica>* seen, broker::Broker* broker);
+    broker::BrokerOptions options_of(const Machine& machine) const;
+
+    ClusterRunOptions options_;
+    Knobs knobs_;
+    ClusterRunResult result_;
+    std::string failure_;
+    World world_;
+    std::vector<std::unique_ptr<Machine>> machines_;
+    Node* client_node_ = nullptr;
+    Prng prng_;
+    ClusterHistory history_;
+    ClusterClients clients_;
+    bool striking_ = false;
+    bool healed_ = false;
+    bool rolling_ = false;
+};
+
+std::string host(uint32_t index) { return fmt::format("n{}", index); }
+
+ClientOptions with_bootstrap(ClientOptions options, uint32_t nodes) {
+    for (uint32_t i = 0; i < nodes; ++i) options.bootstrap.push_back(host(i) + ":9092");
+    return options;
+}
+
+ClusterRun::ClusterRun(const ClusterRunOptions& options)
+    : options_(options),
+      knobs_(draw_knobs(options.seed, options.nodes)),
+      world_({.plan = plan_of(options.seed),
+              .log_sink = options.log_sink,
+              .log_level = options.log_level,
+              .trace_sink = options.trace_sink}),
+      prng_(world_.prng("nemesis")),
+      history_([this](const std::string& broken) { fail(broken); }),
+      clients_(with_bootstrap(knobs_.clients, knobs_.nodes), history_,
+               [this](const std::string& broken) { fail(broken); }) {
+    note(world_.plan().to_string());
+    note(knobs_.to_string());
+    for (uint32_t i = 0; i < knobs_.nodes; ++i) {
+        machines_.push_back(std::make_unique<Machine>());
+        Machine& machine = *machines_.back();
+        machine.index = i;
+        machine.node = &world_.add_node({.name = host(i), .shards = 1});
+    }
+    client_node_ = &world_.add_node({.name = "clients", .shards = 1});
+    const size_t sick = prng_.below(machines_.size());
+    for (auto& machine : machines_) {
+        DiskFaults& disk = machine->node->disk_faults();
+        machine->sick = knobs_.one_sick_disk && machine->index == sick &&
+                        (disk.read_error_chance > 0 || disk.write_error_chance > 0 ||
+                         disk.sync_error_chance > 0 || disk.metadata_error_chance > 0 ||
+                         disk.metadata_full_chance > 0);
+        if (machine->sick) continue;
+        disk.read_error_chance = disk.write_error_chance = disk.sync_error_chance = 0;
+        disk.metadata_error_chance = disk.metadata_full_chance = 0;
+    }
+    DiskFaults& none = client_node_->disk_faults();
+    none = {};
+}
+
+ClusterRun::~ClusterRun() {
+    for (auto& machine : machines_) {
+        if (machine->node->running()) kill(*machine, Kill::kProcess);
+    }
+    if (client_node_->running()) world_.kill(*client_node_, Kill::kProcess);
+}
+
+broker::BrokerOptions ClusterRun::options_of(const Machine& machine) const {
+    cluster::ConfigMap flags{
+        {"data", "/data"},
+        {"kafka", host(machine.index) + ":9092"},
+        {"admin", host(machine.index) + ":9644"},
+        {"memory", "64MiB"},
+        {"num.partitions", "1"},
+        {"offsets.topic.num.partitions", std::to_string(knobs_.offsets_partitions)},
+        {"group.initial.rebalance.delay.ms", "100"},
+        // Wall clocks jump by days here: what forgets by wall time must not.
+        {"log.retention.ms", "-1"},
+        {"log.message.timestamp.after.max.ms", "9223372036854775807"},
+        {"producer.id.expiration.ms", "2147483647"},
+        {"offsets.retention.minutes", "2147483647"},
+    };
+    if (knobs_.nodes > 1) {
+        flags["rpc"] = host(machine.index) + ":9700";
+        std::string seeds;
+        for (uint32_t i = 0; i < knobs_.nodes; ++i)
+            seeds += fmt::format("{}{}:9700", i == 0 ? "" : ",", host(i));
+        flags["seeds"] = seeds;
+    }
+    auto made = broker::make_options({}, std::move(flags), 1_GiB);
+    CHECK(made);
+    broker::BrokerOptions options = std::move(*made);
+    options.journal_file_bytes = knobs_.journal_file_bytes;
+    options.journal_bytes = knobs_.journal_file_bytes * 6;
+    options.adjust_store = [this](storage::StoreOptions& store) {
+        store.journal_first_file_bytes = knobs_.journal_file_bytes;
+        store.unflushed_bytes_max = knobs_.unflushed_bytes;
+        store.cache_bytes_max = knobs_.cache_bytes;
+        store.bypass_bytes_min = knobs_.bypass_bytes;
+        store.bugs = options_.bugs.storage;
+    };
+    options.adjust_raft = [this](raft::Options& raft) { raft.bugs = options_.bugs.raft; };
+    options.server_bugs = options_.bugs.server;
+    return options;
+}
+
+// ---------------------------------------------------------------- nodes
+
+// A node may wait for the others until somebody ends it.
+Task<void> ClusterRun::watch_stop(Machine* machine, runtime::StopSource* source,
+                                  runtime::StopToken over) {
+    while (!machine->stop && co_await runtime::sleep_for(20ms, over)) {
+    }
+    if (machine->stop) source->request_stop();
+}
+
+Task<void> ClusterRun::node_main(ClusterRun* run, Machine* machine, Shard* shard) {
+    if (shard->id() != 0) co_return;
+    runtime::StopSource stop_starting;
+    auto broker = std::make_unique<broker::Broker>(
+        run->options_of(*machine), broker::BuildInfo{.version = "sim", .driver = "sim"},
+        [run, machine, &stop_starting](const Error& error) {
+            machine->fatal = true;
+            stop_starting.request_stop();
+            if (!machine->sick && !machine->full)
+                run->fail(fmt::format("n{} stops without a reason: {}", machine->index,
+                                      error.to_string()));
+        });
+    Scope watch;
+    watch.spawn(watch_stop(machine, &stop_starting, watch.stop_token()));
+    const Result<void> started = co_await broker->start(stop_starting.token());
+    co_await watch.close();
+    if (started) {
+        machine->broker = broker.get();
+        machine->serving = true;
+        while (!machine->stop && !machine->fatal) {
+            if (machine->job) {
+                co_await (*machine->job)(*broker);
+                machine->job.reset();
+            }
+            (void)co_await runtime::sleep_for(10ms);
+        }
+    } else {
+        ++machine->failed_starts;
+        machine->last_error = started.error().to_string();
+        run->note(fmt::format("n{} does not start: {}", machine->index, machine->last_error));
+        if (!machine->sick && !machine->full && !machine->fatal && !machine->stop)
+            run->fail(
+                fmt::format("n{} does not start: {}", machine->index, started.error().to_string()));
+    }
+    machine->broker = nullptr;
+    machine->serving = false;
+    machine->job.reset();
+    co_await broker->stop();
+}
+
+Task<void> ClusterRun::client_main(ClusterRun* run, Shard* shard) {
+    if (shard->id() == 0) co_await ClusterClients::run(&run->clients_);
+}
+
+void ClusterRun::start(Machine& machine) {
+    machine.stop = machine.fatal = machine.serving = false;
+    const auto shards = static_cast<uint32_t>(prng_.between(1, knobs_.shards_max));
+    machine.node->set_shard_count(shards);
+    note(fmt::format("n{} starts on {} shards", machine.index, shards));
+    world_.start(*machine.node,
+                 [this, &machine](Shard& shard) { return node_main(this, &machine, &shard); });
+}
+
+void ClusterRun::kill(Machine& machine, Kill how) {
+    machine.broker = nullptr;
+    machine.serving = false;
+    machine.job.reset();
+    world_.kill(*machine.node, how);
+}
+
+// A node that ended by itself comes again, as a supervisor would have it.
+void ClusterRun::reap_finished() {
+    for (auto& each : machines_) {
+        Machine& machine = *each;
+        if (!machine.node->running() || !machine.node->finished() || machine.held_down) continue;
+        world_.reap(*machine.node);
+        note(
+            fmt::format("n{} ended{}", machine.index, machine.fatal ? " after a fatal error" : ""));
+        if (!machine.stop) ++result_.seen.failed_lives;
+        machine.held_down = true;
+        world_.schedule(draw(10ms, 1500ms), [this, &machine] {
+            machine.held_down = false;
+            if (!machine.node->running()) start(machine);
+        });
+    }
+}
+
+// ---------------------------------------------------------------- the nemesis
+
+// With this one away, is there still a majority that is up and not cut off?
+bool ClusterRun::may_take_down(const Machine& machine) const {
+    if (!knobs_.minority_only || machines_.size() == 1) return true;
+    size_t away = 1;
+    for (const auto& other : machines_)
+        if (other.get() != &machine && (!other->node->running() || other->cut || other->sick ||
+                                        other->full || other->node->paused()))
+            ++away;
+    return away * 2 < machines_.size();
+}
+
+void ClusterRun::next_strike() {
+    const auto mean = static_cast<double>(knobs_.fault_mean.count());
+    world_.schedule(Duration(static_cast<int64_t>(prng_.exponential(mean)) + 1'000'000), [this] {
+        if (healed_) return;
+        if (striking_) strike();
+        next_strike();
+    });
+}
+
+void ClusterRun::strike() {
+    Machine& machine = pick();
+    const bool up = machine.node->running() && !machine.node->finished() && !machine.held_down &&
+                    !machine.node->paused() && !machine.stop;
+    switch (prng_.below(7)) {
+        case 0:
+        case 1: {
+            if (!knobs_.kills || !up || rolling_ || !may_take_down(machine)) return;
+            const Kill how = prng_.chance(0.5) ? Kill::kPower : Kill::kProcess;
+            note(fmt::format("n{} is killed{}{}", machine.index,
+                             how == Kill::kPower ? ", with its power" : "",
+                             machine.serving ? "" : ", while it starts"));
+            ++(how == Kill::kPower ? result_.seen.power_cuts : result_.seen.kills);
+            kill(machine, how);
+            machine.held_down = true;
+            world_.schedule(prng_.chance(0.5) ? draw(5ms, 300ms) : draw(300ms, 4s),
+                            [this, &machine] {
+                                machine.held_down = false;
+                                if (!machine.node->running()) start(machine);
+                            });
+            return;
+        }
+        case 2: {
+            if (!knobs_.pauses || !up || !may_take_down(machine)) return;
+            note(fmt::format("n{} is paused", machine.index));
+            ++result_.seen.pauses;
+            world_.pause(*machine.node);
+            world_.schedule(draw(20ms, 3s), [this, &machine] {
+                if (machine.node->running() && machine.node->paused()) {
+                    note(fmt::format("n{} is resumed", machine.index));
+                    world_.resume(*machine.node);
+                }
+            });
+            return;
+        }
+        case 3:
+            if (knobs_.rolling && !rolling_ && prng_.chance(0.3)) {
+                roll(0);
+                return;
+            }
+            if (!knobs_.orderly || rolling_ || !up || !may_take_down(machine)) return;
+            restart_in_order(machine);
+            return;
+        case 4:
+        case 5:
+            if (knobs_.links) cut_links();
+            return;
+        default:
+            if (knobs_.clock_jumps && up && prng_.chance(0.7)) {
+                ++result_.seen.clock_jumps;
+                const Duration by = draw(1ms, 3h) * (prng_.chance(0.5) ? 1 : -1);
+                note(fmt::format("n{}'s wall clock jumps by {} ms", machine.index,
+                                 by.count() / 1'000'000));
+                world_.jump_wall_clock(*machine.node, by);
+                return;
+            }
+            if (!knobs_.full_disk || machine.full || !may_take_down(machine)) return;
+            note(fmt::format("n{}'s disk is full", machine.index));
+            ++result_.seen.full_disks;
+            machine.full = true;
+            machine.node->disk().set_capacity(0);
+            world_.schedule(draw(100ms, 3s), [this, &machine] {
+                note(fmt::format("n{}'s disk has room", machine.index));
+                machine.node->disk().set_capacity(kDiskBytes);
+                machine.full = false;
+            });
+    }
+}
+
+void ClusterRun::restart_in_order(Machine& machine) {
+    note(fmt::format("n{} is asked to stop", machine.index));
+    ++result_.seen.orderly_restarts;
+    machine.stop = true;
+}
+
+// One after the other, each when the one before serves again.
+void ClusterRun::roll(size_t next) {
+    rolling_ = next < machines_.size() && !healed_;
+    if (!rolling_) return;
+    Machine& machine = *machines_[next];
+    const bool calm = std::ranges::all_of(
+        machines_, [](const auto& m) { return m->serving && !m->node->paused(); });
+    if (!calm) {
+        world_.schedule(200ms, [this, next] { roll(next); });
+        return;
+    }
+    restart_in_order(machine);
+    world_.schedule(500ms, [this, next] { roll(next + 1); });
+}
+
+void ClusterRun::cut_links() {
+    Machine& machine = pick();
+    if (machine.cut || !may_take_down(machine)) return;
+    const bool one_way = prng_.chance(0.4);
+    const bool inbound = prng_.chance(0.5);
+    const bool clients_too = prng_.chance(0.4);
+    // From all others, or from some of them alone.
+    std::vector<Node*> others;
+    for (auto& other : machines_) {
+        if (other.get() != &machine && prng_.chance(0.8)) others.push_back(other->node);
+    }
+    if (clients_too || others.empty()) others.push_back(client_node_);
+    note(fmt::format("n{} is cut off from {} nodes{}{}", machine.index, others.size(),
+                     clients_too ? ", the clients' among them" : "",
+                     one_way ? (inbound ? ", inbound" : ", outbound") : ""));
+    ++(one_way ? result_.seen.partitions_one_way : result_.seen.partitions_two_way);
+    machine.cut = true;
+    for (Node* other : others) {
+        if (!one_way || inbound) world_.cut_link(*other, *machine.node);
+        if (!one_way || !inbound) world_.cut_link(*machine.node, *other);
+    }
+    world_.schedule(draw(50ms, 5s), [this, &machine, others] {
+        if (healed_) return;
+        note(fmt::format("n{} is back in the network", machine.index));
+        machine.cut = false;
+        for (Node* other : others) {
+            world_.heal_link(*other, *machine.node);
+            world_.heal_link(*machine.node, *other);
+        }
+    });
+}
+
+void ClusterRun::heal() {
+    note("healing");
+    healed_ = true;
+    striking_ = false;
+    world_.heal();
+    for (auto& machine : machines_) {
+        machine->cut = false;
+        machine->full = false;
+        machine->node->disk().set_capacity(kDiskBytes);
+        machine->node->disk_faults().capacity_bytes = kDiskBytes;
+        if (machine->node->running() && machine->node->paused()) world_.resume(*machine->node);
+    }
+    clients_.wind_down();
+}
+
+// ---------------------------------------------------------------- the run
+
+std::string ClusterRun::state() const {
+    std::string text;
+    for (const auto& machine : machines_)
+        text += fmt::format("n{} {}{}{}; ", machine->index,
+                            machine->serving           ? "serves"
+                            : machine->node->running() ? "runs"
+                                                       : "is down",
+                            machine->node->running() && machine->node->paused() ? " (paused)" : "",
+                            machine->last_error.empty() ? "" : " (" + machine->last_error + ")");
+    return text + "clients: " + clients_.doing();
+}
+
+bool ClusterRun::wait(const std::function<bool()>& done, Duration budget, std::string_view what) {
+    const Instant deadline = world_.now() + budget;
+    while (failure_.empty() && !done()) {
+        const World::Outcome outcome = world_.run_until(
+            [&] {
+                return !failure_.empty() || done() ||
+                       std::ranges::any_of(machines_, [](const auto& m) {
+                           return m->node->running() && m->node->finished() && !m->held_down;
+                       });
+            },
+            deadline - world_.now());
+        reap_finished();
+        if (outcome == World::Outcome::kDone) continue;
+        fail(fmt::format("{} is not done after {} s: {}", what,
+                         std::chrono::duration_cast<std::chrono::seconds>(budget).count(),
+                         state()));
+    }
+    return failure_.empty();
+}
+
+ClusterRunResult ClusterRun::run() {
+    result_.seen.nodes = machines_.size();
+    for (auto& machine : machines_) {
+        Machine* at = machine.get();
+        at->held_down = true;
+        world_.schedule(draw(0ns, prng_.chance(0.5) ? 50ms : 2s), [this, at] {
+            at->held_down = false;
+            if (!at->node->running()) start(*at);
+        });
+    }
+    world_.start(*client_node_, [this](Shard& shard) { return client_main(this, &shard); });
+    next_strike();
+    striking_ = prng_.chance(0.3);  // before the cluster is there, too
+    if (wait([this] { return clients_.serving(); }, kServeMax, "making the topics")) {
+        striking_ = true;
+        note("the topics are there");
+        const Instant end = world_.now() + knobs_.work_time;
+        wait([&] { return world_.now() >= end; }, knobs_.work_time + 10s, "the work");
+    }
+    if (failure_.empty()) {
+        heal();
+        if (wait([this] { return clients_.finished(); }, kHealMax, "what the clients began"))
+            compare_replicas();
+    }
+    if (failure_.empty()) stop_all();
+    const ClusterHistory::Counts history = history_.counts();
+    const ClusterClients::Counts clients = clients_.counts();
+    ClusterRunResult::Seen& seen = result_.seen;
+    seen.sent = history.sent;
+    seen.acknowledged = history.acknowledged;
+    seen.read = history.read;
+    seen.commits = history.commits;
+    seen.epochs = history.epochs;
+    seen.requests = clients.requests;
+    seen.failures = clients.failures;
+    seen.rebalances = clients.rebalances;
+    seen.topics_made = clients.topics_made;
+    seen.topics_removed = clients.topics_removed;
+    seen.reassignments = clients.reassignments;
+    result_.failure = failure_;
+    result_.trace_hash = world_.trace_hash();
+    for (auto& machine : machines_)
+        result_.trace_hash = mix64(result_.trace_hash ^ machine->node->disk().content_hash());
+    result_.virtual_time = world_.now() - Instant{};
+    result_.steps = world_.steps();
+    return result_;
+}
+
+void ClusterRun::stop_all() {
+    note("stopping");
+    for (auto& machine : machines_) {
+        machine->stop = true;
+        machine->held_down = true;
+    }
+    const auto all_down = [this] {
+        return client_node_->finished() && std::ranges::all_of(machines_, [](const auto& m) {
+                   return !m->node->running() || m->node->finished();
+               });
+    };
+    const World::Outcome outcome = world_.run_until(all_down, kStopMax);
+    if (outcome != World::Outcome::kDone) {
+        fail("the nodes do not stop: " + state());
+        return;
+    }
+    for (auto& machine : machines_)
+        if (machine->node->running()) world_.reap(*machine->node);
+    world_.reap(*client_node_);
+}
+
+// ---------------------------------------------------------------- replicas
+
+Task<void> ClusterRun::look_here(std::map<uint64_t, SeenReplica>* seen, broker::Broker* broker) {
+    kafka::Server& server = broker->server(Shard::current().id());
+    std::vector<kafka::Partition*> partitions;
+    server.partitions().for_each(
+        [&](kafka::Partition& partition) { partitions.push_back(&partition); });
+    for (kafka::Partition* partition : partitions) {
+        // Nobody deletes topics now, so each stays while it is read.
+        storage::Log& log = partition->log();
+        SeenReplica replica;
+        replica.what = fmt::format("{}-{}", partition->topic(), partition->index());
+        replica.start = log.start_offset();
+        replica.high_watermark = partition->high_watermark();
+        replica.end = log.end().offset;
+        for (const auto& producer : partition->producers())
+            replica.producers.emplace_back(producer.id, producer.epoch, producer.last_sequence);
+        storage::Position at{replica.start, 0};
+        while (at.offset < replica.high_watermark) {
+            const auto entries = co_await log.read_entries(
+                at, {.end = {replica.high_watermark, 0}, .bytes_max = 64_KiB}, {});
+            if (!entries || entries->empty()) break;
+            for (const storage::FoundEntry& entry : *entries) {
+                at = entry.info.end();
+                replica.entries.push_back(
+                    {entry.info.first, entry.info.term, crc32c(entry.payload.bytes())});
+            }
+        }
+        (*seen)[log.id().v] = std::move(replica);
+    }
+}
+
+Task<void> ClusterRun::look(std::map<uint64_t, SeenReplica>* seen, broker::Broker* broker) {
+    for (runtime::ShardId i = 0; i < Shard::current().count(); ++i)
+        co_await runtime::on(i, [seen, broker] { return look_here(seen, broker); });
+}
+
+bool ClusterRun::gather(std::map<uint64_t, std::map<uint32_t, SeenReplica>>* replicas) {
+    std::vector<std::map<uint64_t, SeenReplica>> seen(machines_.size());
+    if (!wait(
+            [this] {
+                return std::ranges::all_of(machines_, [](const auto& m) { return m->serving; });
+            },
+            60s, "serving on all nodes"))
+        return false;
+    for (size_t i = 0; i < machines_.size(); ++i)
+        machines_[i]->job = [&seen, i](broker::Broker& broker) { return look(&seen[i], &broker); };
+    if (!wait(
+            [this] {
+                return std::ranges::none_of(machines_,
+                                            [](const auto& m) { return m->job.has_value(); });
+            },
+            60s, "reading the replicas"))
+        return false;
+    replicas->clear();
+    for (uint32_t i = 0; i < seen.size(); ++i)
+        for (auto& [log, replica] : seen[i]) (*replicas)[log][i] = std::move(replica);
+    return true;
+}
+
+// Nobody writes: the replicas come to have the same high watermark, and then are equal below it.
+void ClusterRun::compare_replicas() {
+    note("comparing replicas");
+    std::map<uint64_t, std::map<uint32_t, SeenReplica>> replicas;
+    std::string behind;
+    const Instant deadline = world_.now() + 60s;
+    do {
+        if (!gather(&replicas)) return;
+        behind.clear();
+        for (const auto& [log, by_node] : replicas) {
+            const int64_t high_watermark = by_node.begin()->second.high_watermark;
+            for (const auto& [node, replica] : by_node) {
+                if (replica.high_watermark != high_watermark || replica.end != high_watermark)
+                    behind += fmt::format("{} on n{}: [{}, {}, {}); ", replica.what, node,
+                                          replica.start, replica.high_watermark, replica.end);
+            }
+        }
+        if (!behind.empty()) (void)world_.run_for(500ms);
+    } while (!behind.empty() && world_.now() < deadline);
+    if (!behind.empty()) {
+        fail("replicas do not catch up (start, high watermark, end): " + behind);
+        return;
+    }
+    for (const auto& [log, by_node] : replicas) {
+        const auto& [first_node, first] = *by_node.begin();
+        for (const auto& [node, replica] : by_node) {
+            ++result_.seen.replicas_compared;
+            const int64_t from = std::max(first.start, replica.start);
+            const auto below = [&](const SeenEntry& entry) { return entry.first.offset < from; };
+            const auto a = std::ranges::find_if_not(first.entries, below);
+            const auto b = std::ranges::find_if_not(replica.entries, below);
+            const auto [one, other] =
+                std::mismatch(a, first.entries.end(), b, replica.entries.end());
+            if (one != first.entries.end() || other != replica.entries.end()) {
+                fail(fmt::format(
+                    "{}: the replicas on n{} and n{} differ from offset {} on", replica.what,
+                    first_node, node,
+                    one != first.entries.end() ? one->first.offset : other->first.offset));
+                return;
+            }
+            if (replica.producers != first.producers) {
+                fail(fmt::format(
+                    "{}: the producers (id, epoch, sequence) on n{} and n{} differ: "
+                    "{} and {}",
+                    replica.what, first_node, node, first.producers, replica.producers));
+                return;
+            }
+        }
+    }
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- results
+
+void ClusterRunResult::Seen::add(const Seen& other) {
+    nodes += other.nodes;
+    kills += other.kills;
+    power_cuts += other.power_cuts;
+    pauses += other.pauses;
+    orderly_restarts += other.orderly_restarts;
+    failed_lives += other.failed_lives;
+    partitions_two_way += other.partitions_two_way;
+    partitions_one_way += other.partitions_one_way;
+    full_disks += other.full_disks;
+    clock_jumps += other.clock_jumps;
+    sent += other.sent;
+    acknowledged += other.acknowledged;
+    read += other.read;
+    commits += other.commits;
+    epochs += other.epochs;
+    requests += other.requests;
+    failures += other.failures;
+    rebalances += other.rebalances;
+    topics_made += other.topics_made;
+    topics_removed += other.topics_removed;
+    reassignments += other.reassignments;
+    replicas_compared += other.replicas_compared;
+}
+
+std::string ClusterRunResult::Seen::to_string() const {
+    return fmt::format(
+        "nodes={} kills={} power_cuts={} pauses={} orderly_restarts={} failed_lives={} "
+        "partitions={} one_way={} full_disks={} clock_jumps={} sent={} acknowledged={} read={} "
+        "commits={} epochs={} requests={} failures={} rebalances={} topics={} removed={} "
+        "reassignments={} replicas={}",
+        nodes, kills, power_cuts, pauses, orderly_restarts, failed_lives, partitions_two_way,
+        partitions_one_way, full_disks, clock_jumps, sent, acknowledged, read, commits, epochs,
+        requests, failures, rebalances, topics_made, topics_removed, reassignments,
+        replicas_compared);
+}
+
+ClusterRunResult run_cluster(const ClusterRunOptions& options) {
+    ClusterRun run(options);
+    return run.run();
+}
+
+}  // namespace weir::sim
