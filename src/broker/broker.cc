@@ -269,6 +269,14 @@ Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
                                                                .members = membership_.members(),
                                                                .shards = std::move(parts),
                                                                .controller = controller_.get()});
+    duties_ = std::make_unique<Duties>(*controller_, *link_);
+    api_ = std::make_unique<AdminApi>(
+        *controller_, *link_,
+        cluster::NodeHealth{.id = node_id(),
+                            .address = fmt::format("{}:{}", advertised_->host, advertised_->port),
+                            .rack = options_.rack,
+                            .alive = true});
+    link_->set_admin([this](cluster::AdminCall call) { return api_->change(std::move(call)); });
     co_await link_->start();
     if (storage_error_) co_return fail(*storage_error_);
     co_await try_(controller_->open(first_voters()));
@@ -285,6 +293,8 @@ Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
             if (options_.rpc) co_await try_(open_transport());
         }
     }
+    // Also before this node serves: it may be the controller that others wait for.
+    duties_->start();
     int64_t committed_end = controller_->applied();
     if (options_.rpc) {
         committed_end = co_await try_(link_->register_node(co_await try_(registration()), stop));
@@ -391,6 +401,8 @@ void Broker::add_admin_pages() {
     admin_.handle("GET", "/version", [this](const http::Request&) -> Task<http::Response> {
         co_return http::Response{.body = build_.version + "\n"};
     });
+    admin_.handle_under("/v1/",
+                        [this](const http::Request& request) { return api_->answer(request); });
     admin_.handle("GET", "/metrics", [this](const http::Request&) { return metrics_page(); });
 }
 
@@ -420,8 +432,10 @@ Task<void> Broker::stop() {
     if (admin_started_) co_await admin_.stop();
     if (transport_open_) co_await transport_->close();
     link_closed_ = true;
-    if (link_) co_await link_->close();
+    // The controller goes first: who waits for it is told.
     if (controller_) co_await controller_->close();
+    if (duties_) co_await duties_->close();
+    if (link_) co_await link_->close();
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         if (!parts_[i].server_started) continue;
         co_await runtime::on(i, [this, i] { return parts_[i].server->stop(); });
@@ -441,6 +455,8 @@ Task<void> Broker::stop() {
             co_return;
         });
     }
+    api_.reset();
+    duties_.reset();
     link_.reset();
     controller_.reset();
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {

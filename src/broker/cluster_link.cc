@@ -131,6 +131,7 @@ void ClusterLink::set_handlers() {
     handle(cluster::kLeaderUpdateCall, &ClusterLink::answer_leader_update);
     handle(cluster::kReplicasCall, &ClusterLink::answer_report);
     handle(cluster::kProducerIdsCall, &ClusterLink::answer_producer_ids);
+    handle(cluster::kAdminCall, &ClusterLink::answer_admin);
     handle(cluster::kProgressCall, &ClusterLink::answer_progress);
 }
 
@@ -476,6 +477,14 @@ Task<Result<rpc::Message>> ClusterLink::answer_producer_ids(rpc::Request request
         co_return fail(ErrorCode::kInvalidArgument, "a block of producer ids of that size");
     const int64_t first = co_await try_(options_.controller->take_producer_ids(count));
     co_return message({}, cluster::encode_i64(first));
+}
+
+Task<Result<rpc::Message>> ClusterLink::answer_admin(rpc::Request request) {
+    auto call = co_await try_(cluster::decode_admin_call(request.body.bytes()));
+    if (!options_.controller->leads())
+        co_return fail(ErrorCode::kUnavailable, "this node is not the controller");
+    const cluster::AdminReply reply = co_await admin_(std::move(call));
+    co_return message({}, cluster::encode(reply));
 }
 
 void ClusterLink::report(const MetadataShard::ReplicasReport& report) {

@@ -62,6 +62,10 @@ class ClusterLink {
     // On any shard: to the controller, if it is to be had.
     void report(const cluster::MetadataShard::ReplicasReport& report);
 
+    // What kAdminCall runs.
+    void set_admin(std::function<runtime::Task<cluster::AdminReply>(cluster::AdminCall)> admin) {
+        admin_ = std::move(admin);
+    }
     // A cluster of its own was made, or found.
     void set_identity(cluster::NodeIdentity identity) { options_.identity = std::move(identity); }
     bool is_alive(int32_t node) const { return status_.alive.contains(node); }
@@ -108,6 +112,7 @@ class ClusterLink {
     runtime::Task<Result<rpc::Message>> answer_leader_update(rpc::Request request);
     runtime::Task<Result<rpc::Message>> answer_report(rpc::Request request);
     runtime::Task<Result<rpc::Message>> answer_producer_ids(rpc::Request request);
+    runtime::Task<Result<rpc::Message>> answer_admin(rpc::Request request);
     runtime::Task<Result<rpc::Message>> answer_progress(rpc::Request request);
     runtime::Task<Result<void>> take_report(cluster::MetadataShard::ReplicasReport report);
     runtime::Task<void> send_report(cluster::MetadataShard::ReplicasReport report);
@@ -117,6 +122,7 @@ class ClusterLink {
     std::vector<std::string> addresses_to_ask() const;
 
     Options options_;
+    std::function<runtime::Task<cluster::AdminReply>(cluster::AdminCall)> admin_;
     std::map<int32_t, cluster::Endpoint> hints_;  // of members that the image does not have yet
     std::map<int32_t, Known> known_;              // whose addresses the endpoints have
     cluster::MetadataShard::Status status_;

@@ -20,9 +20,10 @@ constexpr int32_t kPartitionsPerTopicMax = 100'000;
 AdminError fault(AdminFault fault, std::string message) { return {fault, std::move(message)}; }
 
 AdminError from_error(const Error& error) {
-    const bool unavailable = error.code == ErrorCode::kCancelled ||
-                             error.code == ErrorCode::kTimedOut ||
-                             error.code == ErrorCode::kUnavailable;
+    if (error.code == ErrorCode::kUnavailable)
+        return fault(AdminFault::kNotController, error.message);
+    const bool unavailable =
+        error.code == ErrorCode::kCancelled || error.code == ErrorCode::kTimedOut;
     return fault(unavailable ? AdminFault::kUnavailable : AdminFault::kStorage, error.to_string());
 }
 
@@ -52,7 +53,16 @@ AdminError check_replicas(const Controller& controller, const std::vector<int32_
 // each run of the same changes.
 AdminError place_replicas(const Controller& controller, size_t replication_factor,
                           std::span<PartitionAssignment> partitions) {
-    Placement placement(controller.placement_nodes(), {}, controller.image().partition_count());
+    std::vector<PlacementNode> nodes = controller.placement_nodes();
+    // Nodes that do not answer are used when there are too few without them, as in Kafka.
+    const auto accepting =
+        static_cast<size_t>(std::ranges::count(nodes, true, &PlacementNode::accepts));
+    for (PlacementNode& node : nodes) {
+        const NodeImage* known = controller.image().find_node(node.id);
+        if (accepting < replication_factor && known != nullptr)
+            node.accepts = known->state == NodeState::kActive;
+    }
+    Placement placement(std::move(nodes), {}, controller.image().partition_count());
     auto placed = placement.place(partitions.size(), replication_factor);
     if (!placed) return fault(AdminFault::kInvalidReplicationFactor, placed.error().message);
     for (size_t i = 0; i < partitions.size(); ++i) partitions[i].replicas = std::move((*placed)[i]);
@@ -68,6 +78,9 @@ Task<Result<void>> make_logs(Controller& controller, const ConfigMap& configs,
     std::vector<NewLog> logs;
     for (size_t i = 0; i < ids.size(); ++i) {
         partitions[i].log = ids[i];
+        // In a cluster each node makes its own when it hears of them; alone a topic whose logs
+        // can't be made must not come to be.
+        if (!controller.image().nodes().empty()) continue;
         const auto& replicas = partitions[i].replicas;
         if (std::ranges::find(replicas, controller.local().node_id()) != replicas.end())
             logs.push_back({ids[i], config});

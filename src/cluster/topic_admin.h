@@ -28,8 +28,9 @@ enum class AdminFault : uint8_t {
     kPolicyViolation,
     kDeletionDisabled,
     kResourceNotFound,
-    kStorage,      // the log of the metadata, or of a new partition, could not be written
-    kUnavailable,  // stopping, or too long in the queue
+    kStorage,        // the log of the metadata, or of a new partition, could not be written
+    kUnavailable,    // stopping, or too long in the queue
+    kNotController,  // ask the node that is; what became of the change may not be known
 };
 
 struct AdminError {

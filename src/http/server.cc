@@ -47,6 +47,11 @@ void Server::handle(std::string method, std::string path, Handler handler) {
     handlers_[std::move(path)][std::move(method)] = std::move(handler);
 }
 
+void Server::handle_under(std::string prefix, Handler handler) {
+    prefix_ = std::move(prefix);
+    under_prefix_ = std::move(handler);
+}
+
 Task<Result<void>> Server::start(std::string address) {
     listener_ =
         co_await try_(runtime::TcpListener::listen(std::move(address), options_.connections_max));
@@ -126,6 +131,8 @@ Task<Result<void>> Server::serve_requests(runtime::TcpStream* stream) {
 
 Task<Response> Server::answer(const Request* request) {
     const auto path = handlers_.find(request->path);
+    if (path == handlers_.end() && under_prefix_ && request->path.starts_with(prefix_))
+        co_return co_await under_prefix_(*request);
     if (path == handlers_.end()) co_return Response{.status = 404, .body = "not found\n"};
     const auto method = path->second.find(request->method == "HEAD" ? "GET" : request->method);
     if (method == path->second.end())

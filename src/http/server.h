@@ -45,6 +45,8 @@ class Server {
     // Before start(). A handler runs on the server's shard; the request lives until its task ends.
     // Unknown paths get 404, known ones with another method 405.
     void handle(std::string method, std::string path, Handler handler);
+    // All methods and paths that begin with `prefix` and have no handler of their own. One.
+    void handle_under(std::string prefix, Handler handler);
 
     // "host:port"; port 0 picks one, see address().
     runtime::Task<Result<void>> start(std::string address);
@@ -60,6 +62,8 @@ class Server {
 
     Options options_;
     std::map<std::string, std::map<std::string, Handler>> handlers_;  // path, method
+    std::string prefix_;
+    Handler under_prefix_;
     runtime::TcpListener listener_;
     runtime::Scope scope_;
     uint32_t connections_ = 0;

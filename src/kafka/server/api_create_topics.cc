@@ -53,7 +53,7 @@ CreateTopicsResponse::Topic describe(Server& server, const cluster::TopicOutcome
 Task<CreateTopicsResponse> answer(Request& request, CreateTopicsRequest body) {
     std::vector<cluster::NewTopic> topics;
     for (auto& topic : body.topics) topics.push_back(wanted(topic));
-    const auto outcomes = co_await create_topics_at_controller(
+    const auto outcomes = co_await create_topics_here(
         request.server, std::move(topics), body.validate_only, admin_deadline(body.timeout_ms));
     CreateTopicsResponse response;
     for (const cluster::TopicOutcome& outcome : outcomes)

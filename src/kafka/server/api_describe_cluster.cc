@@ -1,5 +1,6 @@
 // DescribeCluster: the cluster's id and its brokers.
 #include "kafka/protocol/describe_cluster.h"
+#include "kafka/server/brokers.h"
 #include "kafka/server/handler.h"
 #include "kafka/server/server.h"
 #include "kafka/server/topics.h"
@@ -13,7 +14,7 @@ constexpr int8_t kBrokers = 1;
 constexpr int8_t kControllers = 2;
 
 Task<DescribeClusterResponse> answer(Request& request, DescribeClusterRequest body) {
-    const Server& server = request.server;
+    Server& server = request.server;
     DescribeClusterResponse response;
     response.endpoint_type = body.endpoint_type;
     if (body.endpoint_type != kBrokers) {
@@ -25,12 +26,15 @@ Task<DescribeClusterResponse> answer(Request& request, DescribeClusterRequest bo
         co_return response;
     }
     response.cluster_id = server.image().cluster_id().to_string();
-    response.controller_id = server.node().id;
-    response.brokers.push_back({.broker_id = server.node().id,
-                                .host = server.node().host,
-                                .port = server.node().port,
-                                .rack = server.node().rack,
-                                .is_fenced = false});
+    response.controller_id = server.controller_id();
+    for (BrokerEndpoint& broker : all_brokers(server, body.include_fenced_brokers)) {
+        const bool is_alive = server.is_alive(broker.id);
+        response.brokers.push_back({.broker_id = broker.id,
+                                    .host = std::move(broker.host),
+                                    .port = broker.port,
+                                    .rack = std::move(broker.rack),
+                                    .is_fenced = !is_alive});
+    }
     if (body.include_cluster_authorized_operations)
         response.cluster_authorized_operations = kClusterOperations;
     co_return response;

@@ -55,7 +55,7 @@ Task<MetadataResponse> answer(Request& request, MetadataRequest body) {
             {broker.id, std::move(broker.host), broker.port, std::move(broker.rack)});
     }
     response.cluster_id = server.image().cluster_id().to_string();
-    response.controller_id = server.node().id;
+    response.controller_id = server.controller_id();
 
     if (body.include_cluster_authorized_operations)
         response.cluster_authorized_operations = kClusterOperations;

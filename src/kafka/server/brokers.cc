@@ -14,10 +14,12 @@ BrokerEndpoint describe(const cluster::NodeImage& node) {
 
 }  // namespace
 
-std::vector<BrokerEndpoint> all_brokers(const Server& server) {
+std::vector<BrokerEndpoint> all_brokers(const Server& server, bool also_dead) {
     std::vector<BrokerEndpoint> brokers;
-    for (const auto& [id, node] : server.image().nodes())
-        brokers.push_back(id == server.node().id ? self(server) : describe(node));
+    for (const auto& [id, node] : server.image().nodes()) {
+        if (also_dead || server.is_alive(id))
+            brokers.push_back(id == server.node().id ? self(server) : describe(node));
+    }
     if (brokers.empty()) brokers.push_back(self(server));
     return brokers;
 }

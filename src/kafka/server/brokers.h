@@ -12,14 +12,14 @@
 
 namespace weir::kafka {
 
-// The brokers of the cluster, by id; in a cluster of one node that one.
+// The brokers of the cluster that answer, or all of them, by id; in a cluster of one node that one.
 struct BrokerEndpoint {
     int32_t id = -1;
     std::string host;
     int32_t port = -1;
     std::optional<std::string> rack;
 };
-std::vector<BrokerEndpoint> all_brokers(const Server& server);
+std::vector<BrokerEndpoint> all_brokers(const Server& server, bool also_dead = false);
 // Nothing if there is none with that id, or it is not known where it listens.
 std::optional<BrokerEndpoint> find_broker(const Server& server, int32_t id);
 
@@ -28,7 +28,7 @@ template <class Shown>
 void fill_leader(Server& server, const cluster::PartitionAssignment& partition, Shown& to) {
     to.replica_nodes = cluster::shown(partition).replicas;
     const cluster::LeaderState* known = server.metadata().leaders().find(partition.log);
-    if (known == nullptr || known->leader < 0) {
+    if (known == nullptr || known->leader < 0 || !server.is_alive(known->leader)) {
         to.error_code = code(KafkaError::kLeaderNotAvailable);
         to.leader_id = -1;
         to.leader_epoch = known == nullptr ? -1 : known->epoch;

@@ -1,6 +1,7 @@
 #include "kafka/server/connection.h"
 
 #include "base/units.h"
+#include "kafka/server/forward.h"
 #include "kafka/server/frame_reader.h"
 #include "kafka/server/handler.h"
 #include "kafka/server/server.h"
@@ -232,7 +233,8 @@ void Connection::start_eligible() {
 
 Task<void> Connection::work(Request* request) {
     begin_response(*request);
-    const auto result = co_await request->handler->run(*request);
+    const auto result = request->handler->at_controller ? co_await run_at_controller(*request)
+                                                        : co_await request->handler->run(*request);
     request->turn.done();
     if (!result) {
         // A request that was cut short by the connection's own end is nobody's fault.

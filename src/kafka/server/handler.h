@@ -29,6 +29,7 @@ struct Handler {
     // An error closes the connection: the request did not parse, or the answer can't be said in
     // this version.
     runtime::Task<Result<void>> (*run)(Request& request);
+    bool at_controller = false;  // forward.h; runs on the controller's shard 0 as elsewhere
 };
 
 std::span<const Handler> handlers();

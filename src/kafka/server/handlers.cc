@@ -7,6 +7,8 @@ namespace {
 
 using enum Overlap;
 
+constexpr bool kAtController = true;
+
 // By key. What transactions, security, replication and the newer group protocols need is not served
 // yet, so it is not in here. Produce is advertised from 0 as Kafka does (KAFKA-18659: librdkafka
 // gives up compression otherwise), and served from 0.
@@ -25,17 +27,18 @@ constexpr Handler kHandlers[] = {
     {ApiKey::kDescribeGroups, 0, 6, kNone, handle_describe_groups},
     {ApiKey::kListGroups, 0, 5, kNone, handle_list_groups},
     {ApiKey::kApiVersions, 0, 5, kFree, handle_api_versions},
-    {ApiKey::kCreateTopics, 0, 7, kNone, handle_create_topics},
-    {ApiKey::kDeleteTopics, 0, 6, kNone, handle_delete_topics},
+    {ApiKey::kCreateTopics, 0, 7, kNone, handle_create_topics, kAtController},
+    {ApiKey::kDeleteTopics, 0, 6, kNone, handle_delete_topics, kAtController},
     {ApiKey::kDeleteRecords, 0, 2, kNone, handle_delete_records},
     {ApiKey::kInitProducerId, 0, 5, kNone, handle_init_producer_id},
     {ApiKey::kOffsetForLeaderEpoch, 0, 4, kFree, handle_offset_for_leader_epoch},
     {ApiKey::kDescribeConfigs, 0, 4, kNone, handle_describe_configs},
-    {ApiKey::kAlterConfigs, 0, 2, kNone, handle_alter_configs},
+    {ApiKey::kAlterConfigs, 0, 2, kNone, handle_alter_configs, kAtController},
     {ApiKey::kDescribeLogDirs, 0, 5, kNone, handle_describe_log_dirs},
-    {ApiKey::kCreatePartitions, 0, 3, kNone, handle_create_partitions},
+    {ApiKey::kCreatePartitions, 0, 3, kNone, handle_create_partitions, kAtController},
     {ApiKey::kDeleteGroups, 0, 3, kNone, handle_delete_groups},
-    {ApiKey::kIncrementalAlterConfigs, 0, 1, kNone, handle_incremental_alter_configs},
+    {ApiKey::kIncrementalAlterConfigs, 0, 1, kNone, handle_incremental_alter_configs,
+     kAtController},
     {ApiKey::kOffsetDelete, 0, 0, kNone, handle_offset_delete},
     {ApiKey::kDescribeCluster, 0, 2, kFree, handle_describe_cluster},
     {ApiKey::kDescribeProducers, 0, 0, kNone, handle_describe_producers},

@@ -4,6 +4,7 @@
 
 #include "base/units.h"
 #include "kafka/server/connection.h"
+#include "kafka/server/forward.h"
 #include "kafka/server/group_shard.h"
 #include "runtime/remote.h"
 #include "runtime/shard.h"
@@ -53,6 +54,11 @@ Task<Result<void>> Server::start() {
     };
     hooks.changed = [this](cluster::MetadataChange change) { return follow(std::move(change)); };
     metadata().set_hooks(std::move(hooks));
+    if (endpoint() != nullptr && Shard::current().id() == 0) {
+        endpoint()->handle(kForwardCall, [this](rpc::Request request) {
+            return answer_forwarded(*this, std::move(request));
+        });
+    }
     partitions_.on_leads([this](Partition& partition) { groups_->on_leads(partition); });
     co_await runtime::try_(partitions_.open());
     groups_->start();
@@ -89,6 +95,14 @@ void Server::set_advertised(std::string host, int32_t port) {
 cluster::Controller& Server::controller() {
     CHECK(Shard::current().id() == 0);
     return *options_.controller;
+}
+
+int32_t Server::controller_id() const {
+    return options_.endpoint == nullptr ? node().id : options_.metadata->status().controller;
+}
+
+bool Server::is_alive(int32_t node) const {
+    return node == this->node().id || options_.metadata->status().alive.contains(node);
 }
 
 void Server::hurry_slow_clients() {

@@ -83,6 +83,12 @@ class Server {
     const cluster::MetadataImage& image() const { return options_.metadata->image(); }
     const ServerBugs& bugs() const { return options_.bugs; }
     const cluster::BrokerSettings& settings() const { return options_.metadata->broker(); }
+    // Of this shard; nullptr: there are no other nodes.
+    rpc::Endpoint* endpoint() { return options_.endpoint; }
+    // The node that is the controller, as far as it is known here; -1: none.
+    int32_t controller_id() const;
+    // Of a registered node, or this one: whether it answers.
+    bool is_alive(int32_t node) const;
     // Inside of on(0, ...) alone.
     cluster::Controller& controller();
     Server& peer(runtime::ShardId shard) { return *peers_[shard]; }

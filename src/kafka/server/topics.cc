@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "base/byte_reader.h"
+#include "kafka/protocol/create_topics.h"
+#include "kafka/server/forward.h"
 #include "runtime/remote.h"
 #include "runtime/shard.h"
 
@@ -49,6 +52,8 @@ KafkaError to_kafka(cluster::AdminFault fault) {
             return KafkaError::kKafkaStorageError;
         case AdminFault::kUnavailable:
             return KafkaError::kRequestTimedOut;
+        case AdminFault::kNotController:
+            return KafkaError::kNotController;
     }
     return KafkaError::kUnknownServerError;
 }
@@ -68,8 +73,80 @@ Instant admin_deadline(int32_t timeout_ms) {
     return Shard::current().now() + std::chrono::milliseconds(std::clamp(timeout_ms, 1, 300'000));
 }
 
+namespace {
+
+constexpr int16_t kCreateTopicsVersion = 7;
+
+CreateTopicsRequest to_request(const std::vector<cluster::NewTopic>& topics, bool validate_only,
+                               Duration timeout) {
+    CreateTopicsRequest request;
+    request.validate_only = validate_only;
+    request.timeout_ms = static_cast<int32_t>(timeout / std::chrono::milliseconds(1));
+    for (const cluster::NewTopic& topic : topics) {
+        CreateTopicsRequest::Topic& wanted = request.topics.emplace_back();
+        wanted.name = topic.name;
+        wanted.num_partitions = topic.partitions;
+        wanted.replication_factor = static_cast<int16_t>(topic.replication_factor);
+        for (const auto& [index, nodes] : topic.assignments)
+            wanted.assignments.push_back({.partition_index = index, .broker_ids = nodes});
+        for (const auto& [key, value] : topic.configs)
+            wanted.configs.push_back({.name = key, .value = value});
+    }
+    return request;
+}
+
+cluster::AdminFault to_fault(int16_t error) {
+    using enum cluster::AdminFault;
+    for (const cluster::AdminFault fault :
+         {kNone, kInvalidRequest, kInvalidTopicName, kTopicExists, kInvalidPartitions,
+          kInvalidReplicationFactor, kInvalidReplicaAssignment, kInvalidConfig, kPolicyViolation,
+          kUnavailable, kNotController}) {
+        if (code(to_kafka(fault)) == error) return fault;
+    }
+    return kStorage;
+}
+
+std::vector<cluster::TopicOutcome> fail_all(const std::vector<cluster::NewTopic>& topics,
+                                            const Error& error) {
+    std::vector<cluster::TopicOutcome> outcomes;
+    for (const cluster::NewTopic& topic : topics) {
+        cluster::TopicOutcome& outcome = outcomes.emplace_back();
+        outcome.topic.name = topic.name;
+        outcome.error = {cluster::AdminFault::kUnavailable, error.to_string()};
+    }
+    return outcomes;
+}
+
+}  // namespace
+
 Task<std::vector<cluster::TopicOutcome>> create_topics_at_controller(
     Server& server, std::vector<cluster::NewTopic> topics, bool validate_only, Instant deadline) {
+    ByteWriter body;
+    const auto encoded = to_request(topics, validate_only, deadline - Shard::current().now())
+                             .encode(body, kCreateTopicsVersion);
+    if (!encoded) co_return fail_all(topics, encoded.error());
+    const auto answer =
+        co_await ask_controller(server, ApiKey::kCreateTopics, kCreateTopicsVersion,
+                                runtime::SharedBytes::copy_of(body.flatten()), deadline);
+    if (!answer) co_return fail_all(topics, answer.error());
+    if (!*answer)
+        co_return co_await create_topics_here(server, std::move(topics), validate_only, deadline);
+    ByteReader in((*answer)->bytes());
+    const auto response = CreateTopicsResponse::decode(in, kCreateTopicsVersion);
+    if (!response) co_return fail_all(topics, response.error());
+    std::vector<cluster::TopicOutcome> outcomes;
+    for (const CreateTopicsResponse::Topic& topic : response->topics) {
+        cluster::TopicOutcome& outcome = outcomes.emplace_back();
+        outcome.topic.name = topic.name;
+        outcome.topic.id = topic.topic_id;
+        outcome.error = {to_fault(topic.error_code), topic.error_message.value_or("")};
+    }
+    co_return outcomes;
+}
+
+Task<std::vector<cluster::TopicOutcome>> create_topics_here(Server& server,
+                                                            std::vector<cluster::NewTopic> topics,
+                                                            bool validate_only, Instant deadline) {
     co_return co_await runtime::on(
         0,
         [server0 = &server.peer(0), topics = std::move(topics), validate_only,
@@ -95,7 +172,8 @@ Task<KafkaError> ensure_offsets_topic(Server& server) {
                      {"segment.bytes", std::to_string(server.settings().offsets_segment_bytes)}};
     const auto outcomes = co_await create_topics_at_controller(server, {std::move(topic)}, false,
                                                                admin_deadline(30'000));
-    const cluster::AdminFault fault = outcomes[0].error.fault;
+    const cluster::AdminFault fault =
+        outcomes.empty() ? cluster::AdminFault::kStorage : outcomes[0].error.fault;
     co_return fault == cluster::AdminFault::kTopicExists ? KafkaError::kNone : to_kafka(fault);
 }
 

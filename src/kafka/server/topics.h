@@ -42,8 +42,12 @@ FoundPartition find_partition(Server& server, const cluster::TopicImage* topic, 
 // Deadline of an administrative request: what the client said, within reason.
 Instant admin_deadline(int32_t timeout_ms);
 
-// With the broker's defaults. Runs on any shard.
+// With the controller's defaults, wherever it is; of the topic as it is then the outcome has the
+// name and the id. Runs on any shard.
 runtime::Task<std::vector<cluster::TopicOutcome>> create_topics_at_controller(
+    Server& server, std::vector<cluster::NewTopic> topics, bool validate_only, Instant deadline);
+// The same on the node that is the controller; the outcome has the whole topic.
+runtime::Task<std::vector<cluster::TopicOutcome>> create_topics_here(
     Server& server, std::vector<cluster::NewTopic> topics, bool validate_only, Instant deadline);
 // __consumer_offsets, if it is not there. kNone when it is there afterwards.
 runtime::Task<KafkaError> ensure_offsets_topic(Server& server);

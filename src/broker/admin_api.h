@@ -1,0 +1,43 @@
+// AdminApi: /v1/ of the admin port (docs/reference/admin-api.md). Reads are answered from this
+// node's image; what changes something runs where the controller is. Lives on shard 0.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "broker/cluster_link.h"
+#include "cluster/controller.h"
+#include "cluster/health.h"
+#include "cluster/wire.h"
+#include "http/server.h"
+
+namespace weir::broker {
+
+class AdminApi {
+  public:
+    // `self`: of a node that never registered. Both outlive the server that it answers for.
+    AdminApi(cluster::Controller& controller, ClusterLink& link, cluster::NodeHealth self)
+        : controller_(controller), link_(link), self_(std::move(self)) {}
+
+    runtime::Task<http::Response> answer(http::Request request);
+    // At the controller.
+    runtime::Task<cluster::AdminReply> change(cluster::AdminCall call);
+
+  private:
+    cluster::ClusterView view() const;
+    cluster::AdminReply health() const;
+    cluster::AdminReply members() const;
+    runtime::Task<cluster::AdminReply> partitions(std::string query);
+    runtime::Task<cluster::AdminReply> set_state(int32_t node, cluster::NodeState state);
+    runtime::Task<cluster::AdminReply> decommission(int32_t node);
+    runtime::Task<cluster::AdminReply> move(std::string topic, uint32_t partition,
+                                            std::vector<int32_t> replicas);
+    runtime::Task<cluster::AdminReply> transfer(std::string topic, uint32_t partition, int32_t to);
+    runtime::Task<cluster::AdminReply> commit(Result<std::vector<cluster::MetadataRecord>> records);
+
+    cluster::Controller& controller_;
+    ClusterLink& link_;
+    const cluster::NodeHealth self_;
+};
+
+}  // namespace weir::broker

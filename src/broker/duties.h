@@ -1,0 +1,51 @@
+// Duties: what the controller does of itself: it keeps its group's members in line with the
+// cluster's, moves partitions away from nodes that are being decommissioned and removes those nodes
+// in the end, drains the leaders of nodes in maintenance, and gives leadership back to preferred
+// replicas. Runs on shard 0 of every node, and does nothing where the controller is not. It keeps
+// nothing: a new controller goes on from the image.
+#pragma once
+
+#include <vector>
+
+#include "broker/cluster_link.h"
+#include "cluster/controller.h"
+#include "cluster/leader_balance.h"
+#include "runtime/scope.h"
+
+namespace weir::broker {
+
+class Duties {
+  public:
+    // Both outlive close().
+    Duties(cluster::Controller& controller, ClusterLink& link)
+        : controller_(controller), link_(link), balancer_({}) {}
+
+    void start();
+    runtime::Task<void> close();
+
+  private:
+    // One partition as balancers see it, and where it is.
+    struct Led {
+        std::vector<cluster::LedPartition> partitions;
+        std::vector<storage::LogId> logs;
+    };
+
+    runtime::Task<void> run_members();
+    runtime::Task<void> run_moves();
+    runtime::Task<void> run_leaders();
+    runtime::Task<Result<void>> remove_empty_nodes();
+    runtime::Task<Result<void>> move_away();
+    runtime::Task<void> transfer(std::vector<cluster::LeaderTransfer> transfers, const Led& led);
+    runtime::Task<bool> transfer_one(storage::LogId log, int32_t from, int32_t to);
+    runtime::Task<void> hand_over_controller();
+    Led led_partitions() const;
+    bool can_lead(int32_t node) const;
+
+    cluster::Controller& controller_;
+    ClusterLink& link_;
+    cluster::LeaderBalancer balancer_;
+    Instant balanced_;
+    runtime::Scope scope_;
+};
+
+}  // namespace weir::broker
