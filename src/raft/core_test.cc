@@ -141,8 +141,9 @@ TEST(RaftCore, NonsenseIsIgnored) {
                             entry.info.next_offset = entry.info.first.offset;
                             if (prng.chance(0.5)) entry.configuration = &members;
                         } else {
-                            entry.info.next_offset =
-                                entry.info.first.offset + static_cast<int64_t>(prng.below(3));
+                            // Also beyond the largest offset: a stranger may send anything.
+                            entry.info.next_offset = static_cast<int64_t>(
+                                static_cast<uint64_t>(entry.info.first.offset) + prng.below(3));
                         }
                         at = entry.info.end();
                         entries.push_back(entry);

@@ -74,7 +74,8 @@ TEST(Watchdog, a_long_step_is_reported_with_its_stack) {
     EXPECT_NE(reports[0].find("shard=0"), std::string::npos) << reports[0];
     RecordProperty("report", reports[0]);
 #ifndef WEIR_TSAN  // which delays signals to a moment of its own
-    EXPECT_NE(reports[0].find("spin_for"), std::string::npos) << reports[0];
+    // Where the signal comes before a function has made its frame, its caller (spin_for, which calls
+    // the clock all the time) is missing; the caller's caller never is.
     EXPECT_NE(reports[0].find("spin_until_reported"), std::string::npos) << reports[0];
 #endif
 }
