@@ -44,6 +44,8 @@ class Node:
             self.arguments += ["--config", path]
         self.process = None
         self.kafka = self.admin = None
+        self.prefix = []  # what the command begins with
+        self.number = 0  # in its cluster
         self.starts = 0
         self.start_seconds = 0.0
 
@@ -52,7 +54,7 @@ class Node:
     def start(self, seconds_max=START_SECONDS_MAX):
         """Returns when the node says that it serves. A second start uses the ports of the first."""
         assert self.process is None
-        command = [binary(), "start", "--data", self.data, "--kafka", self.kafka or "127.0.0.1:0",
+        command = [*self.prefix, binary(), "start", "--data", self.data, "--kafka", self.kafka or "127.0.0.1:0",
                    "--admin", self.admin or "127.0.0.1:0"] + self.arguments
         began = time.monotonic()
         with open(self.log_path, "ab") as log:
@@ -83,6 +85,7 @@ class Node:
             raise NodeFailed(f"the first line is not the ready line: {ready[0]!r}")
         self.kafka, self.admin = match[1], match[2]
         self.shards, self.driver = int(match[3]), match[4]
+        self.number = int(match[5] or 0)
         self.ready_line = ready[0]
         return self
 

@@ -1,0 +1,136 @@
+"""Three nodes as processes: they find each other, survive the loss of one, restart one after the other, take a fourth in, let one go."""
+
+import subprocess
+import time
+import unittest
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from weirtest.cluster import Cluster
+from weirtest.node import PATIENCE
+from weirtest.workload import Workload
+
+ARGUMENTS = ("--shards", "1", "--memory", "128MiB")
+PARTITIONS = 6
+
+
+def create(cluster, topic, partitions=PARTITIONS, replicas=3):
+    admin = AdminClient({"bootstrap.servers": cluster.brokers, "logger": None, "log_level": 0})
+    for future in admin.create_topics([NewTopic(topic, partitions, replicas)], operation_timeout=20).values():
+        future.result(30)
+
+
+class BringUp(unittest.TestCase):
+    def test_any_order_makes_one_cluster(self):
+        for order, gap in (([0, 1, 2], 0), ([2, 0, 1], 0.5)):
+            with self.subTest(order=order), Cluster(3, ARGUMENTS) as cluster:
+                cluster.start(order, gap)
+                health = cluster.await_healthy(nodes=3)
+                self.assertEqual([1, 2, 3], sorted(node["id"] for node in health["nodes"]))
+                seen = {cluster.weir("cluster", "info", node=node)["cluster_id"] for node in cluster.nodes}
+                self.assertEqual(1, len(seen))
+                numbers = [node.number for node in cluster.nodes]
+                for node in cluster.nodes:
+                    node.stop()
+                cluster.start()
+                self.assertEqual(numbers, [node.number for node in cluster.nodes], "a node keeps its number")
+                cluster.await_healthy(nodes=3)
+
+
+class Faults(unittest.TestCase):
+    def setUp(self):
+        self.cluster = Cluster(3, ARGUMENTS).start()
+        self.addCleanup(self.cluster.close)
+        self.cluster.await_healthy(nodes=3)
+        create(self.cluster, "topic")
+
+    def work(self):
+        load = Workload(self.cluster.brokers, "topic", PARTITIONS).start()
+        self.addCleanup(load.readers_stopped.set)
+        self.addCleanup(load.stopped.set)
+        self.await_more(load, 500)
+        return load
+
+    def await_more(self, load, count, seconds_max=30):
+        """So many more acknowledgements."""
+        wanted = load.acknowledged + count
+        deadline = time.monotonic() + seconds_max * PATIENCE
+        while load.acknowledged < wanted:
+            self.assertEqual([], load.fatal)
+            self.assertLess(time.monotonic(), deadline, "the producers do not get on\n" +
+                            "\n".join(node.log_tail(15) for node in self.cluster.nodes))
+            time.sleep(0.02)
+
+    def finish(self, load):
+        load.stop()
+        self.assertEqual([], load.problems())
+        self.assertGreater(load.acknowledged, 500)
+
+    def test_kcat_reads_what_confluent_wrote_from_any_node(self):
+        load = self.work()
+        self.finish(load)
+        total = sum(len(records) for records in load.history.final.values())
+        for node in self.cluster.nodes:
+            done = subprocess.run(["kcat", "-C", "-b", node.kafka, "-t", "topic", "-o", "beginning", "-e", "-q", "-f", "%o\n"],
+                                  stdout=subprocess.PIPE, timeout=60 * PATIENCE, check=True)
+            self.assertEqual(total, len(done.stdout.splitlines()))
+
+    def test_leaders_that_are_killed_lose_nothing(self):
+        load = self.work()
+        for partition in range(3):
+            leader = self.cluster.partitions("topic")[partition]["leader"]
+            node = self.cluster.by_id(leader)
+            node.kill()
+            self.await_more(load, 300)
+            self.cluster.start_one(node)
+            self.cluster.await_healthy(nodes=3)
+        self.finish(load)
+
+    def test_a_rolling_restart_fails_no_request(self):
+        load = self.work()
+        for node in self.cluster.nodes:
+            node.stop()
+            self.await_more(load, 100)
+            self.cluster.start_one(node)
+            self.cluster.await_healthy(nodes=3)
+        self.finish(load)
+
+    def test_a_frozen_leader_is_replaced_and_comes_back(self):
+        load = self.work()
+        node = self.cluster.by_id(self.cluster.partitions("topic")[0]["leader"])
+        self.cluster.freeze(node)
+        self.await_more(load, 300)
+        self.cluster.thaw(node)
+        self.cluster.await_healthy(nodes=3)
+        self.finish(load)
+
+    def test_a_node_joins_and_another_leaves_under_load(self):
+        load = self.work()
+        fourth = self.cluster.add()
+        self.cluster.start_one(fourth)
+        self.cluster.await_healthy(nodes=4)
+        leaving = self.cluster.nodes[0]
+        self.cluster.weir("cluster", "decommission", str(leaving.number), node=self.cluster.nodes[1], timeout=180 * PATIENCE)
+        leaving.kill()
+        self.cluster.await_healthy(nodes=3)
+        for partition in self.cluster.partitions("topic", node=self.cluster.nodes[1]):
+            self.assertNotIn(leaving.number, partition["replicas"])
+            self.assertEqual(3, len(partition["replicas"]))
+        self.finish(load)
+
+    def test_partitions_are_moved_and_leaders_transferred_under_load(self):
+        load = self.work()
+        for partition in self.cluster.partitions("topic"):
+            target = next(n for n in partition["replicas"] if n != partition["leader"])
+            self.cluster.weir("partition", "transfer-leader", "topic", str(partition["partition"]), "--to", str(target))
+        first = self.cluster.partitions("topic")[0]["replicas"]
+        for replicas in (first[:2], first[1:], first):
+            self.cluster.weir("partition", "move", "topic", "0", "--replicas", ",".join(map(str, replicas)))
+        self.cluster.weir("cluster", "maintenance", "1", "on")
+        self.assertNotIn(1, [p["leader"] for p in self.cluster.partitions("topic")])
+        self.cluster.weir("cluster", "maintenance", "1", "off")
+        self.finish(load)
+
+
+if __name__ == "__main__":
+    unittest.main()
