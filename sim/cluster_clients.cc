@@ -705,7 +705,9 @@ Task<Result<int64_t>> ClusterClients::fetch(ClusterClients* self, Session* sessi
     asked.fetch_offset = position;
     asked.last_fetched_epoch = *last_epoch;
     asked.partition_max_bytes = 64 << 10;
-    const int64_t told_before = self->history_.high_watermark_told(key, route.epoch);
+    const ClusterHistory::Teller teller{route.epoch, route.node,
+                                        self->options_.life_of(route.node)};
+    const int64_t told_before = self->history_.high_watermark_told(key, teller);
     ++self->counts_.requests;
     const auto answer = co_await try_(route.connection->call<kafka::FetchResponse>(
         std::move(request), INT16_MAX, std::chrono::milliseconds(kWaitMs)));
@@ -722,7 +724,7 @@ Task<Result<int64_t>> ClusterClients::fetch(ClusterClients* self, Session* sessi
                     p.diverging_epoch.end_offset));
                 co_return weir::fail(ErrorCode::kCorrupt);
             }
-            self->history_.told_high_watermark(key, route.epoch, p.high_watermark, told_before);
+            self->history_.told_high_watermark(key, teller, p.high_watermark, told_before);
             *high_watermark = p.high_watermark;
             if (p.records.null) continue;
             for (const Bytes part : p.records.parts) {

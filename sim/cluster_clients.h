@@ -42,7 +42,8 @@ struct ClientOptions {
     uint32_t pad_max = 200;
     Duration pause_max = std::chrono::milliseconds(20);
     Duration request_timeout = std::chrono::seconds(3);
-    uint64_t records_max = 3000;  // of all producers
+    uint64_t records_max = 3000;                    // of all producers
+    std::function<uint64_t(int32_t node)> life_of;  // how often the node was started
 };
 
 class ClusterClients {

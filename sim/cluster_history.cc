@@ -99,20 +99,21 @@ void ClusterHistory::read(const PartitionKey& key, int64_t offset, int32_t epoch
                                   told->second, offset));
 }
 
-int64_t ClusterHistory::high_watermark_told(const PartitionKey& key, int32_t epoch) const {
+int64_t ClusterHistory::high_watermark_told(const PartitionKey& key, const Teller& teller) const {
     const auto partition = partitions_.find(key);
     if (partition == partitions_.end()) return -1;
-    const auto at = partition->second.high_watermarks.find(epoch);
+    const auto at = partition->second.high_watermarks.find(teller);
     return at == partition->second.high_watermarks.end() ? -1 : at->second;
 }
 
-void ClusterHistory::told_high_watermark(const PartitionKey& key, int32_t epoch,
+void ClusterHistory::told_high_watermark(const PartitionKey& key, const Teller& teller,
                                          int64_t high_watermark, int64_t before) {
-    if (epoch < 0) return;
+    if (teller.epoch < 0) return;
     if (high_watermark < before)
-        complain(key, fmt::format("the high watermark of epoch {} went back from {} to {}", epoch,
-                                  before, high_watermark));
-    int64_t& told = partitions_[key].high_watermarks.emplace(epoch, high_watermark).first->second;
+        complain(key,
+                 fmt::format("the high watermark of node {} in epoch {} went back from {} to {}",
+                             teller.node, teller.epoch, before, high_watermark));
+    int64_t& told = partitions_[key].high_watermarks.emplace(teller, high_watermark).first->second;
     told = std::max(told, high_watermark);
 }
 

@@ -10,7 +10,7 @@
 //   - one that was acknowledged with acks=all is there in the end, at the offset that was told;
 //   - a reader goes forward, without gaps, and gets nothing at or above the high watermark it is
 //     told;
-//   - the high watermark of an epoch does not go back; an epoch has one leader.
+//   - the high watermark of a node in an epoch does not go back; an epoch has one leader.
 // And by group: a committed offset that was acknowledged never goes back.
 #pragma once
 
@@ -61,10 +61,17 @@ class ClusterHistory {
 
     // --- reading. `epoch` -1: not known.
     void read(const PartitionKey& key, int64_t offset, int32_t epoch, Bytes value);
-    // The largest high watermark that anybody was told in this epoch so far; -1: none.
-    int64_t high_watermark_told(const PartitionKey& key, int32_t epoch) const;
+    // Who told it. A node that was started anew in an epoch follows, and may know less.
+    struct Teller {
+        int32_t epoch = -1;
+        int32_t node = -1;
+        uint64_t life = 0;
+        auto operator<=>(const Teller&) const = default;
+    };
+    // The largest high watermark that it has told anybody so far; -1: none.
+    int64_t high_watermark_told(const PartitionKey& key, const Teller& teller) const;
     // `before`: what that was when the question left.
-    void told_high_watermark(const PartitionKey& key, int32_t epoch, int64_t high_watermark,
+    void told_high_watermark(const PartitionKey& key, const Teller& teller, int64_t high_watermark,
                              int64_t before);
     void told_leader(const PartitionKey& key, int32_t epoch, int32_t leader);
 
@@ -106,8 +113,8 @@ class ClusterHistory {
         std::map<RecordName, int64_t> acknowledged;
         std::map<int64_t, Held> held;  // by offset, as first read
         std::map<RecordName, int64_t> where;
-        std::map<int32_t, int64_t> high_watermarks;  // by epoch
-        std::map<int32_t, int32_t> leaders;          // by epoch
+        std::map<Teller, int64_t> high_watermarks;
+        std::map<int32_t, int32_t> leaders;  // by epoch
     };
     struct Committed {
         std::set<int64_t> sent;

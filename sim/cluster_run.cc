@@ -151,6 +151,7 @@ class ClusterRun {
   private:
     struct Machine {
         uint32_t index = 0;
+        int32_t id = -1;  // that its cluster gave it
         Node* node = nullptr;
         // Of the present life.
         broker::Broker* broker = nullptr;
@@ -162,6 +163,8 @@ class ClusterRun {
         bool held_down = false;  // it restarts it later
         bool cut = false;
         bool sick = false;  // errors of its disk have a reason
+        std::optional<DiskFaults> sick_disk;
+        bool was_full = false;
         bool full = false;
         uint64_t failed_starts = 0;
         std::string last_error;
@@ -181,6 +184,11 @@ class ClusterRun {
     void heal();
     bool wait(const std::function<bool()>& done, Duration budget, std::string_view what);
     void compare_replicas();
+    uint64_t life_of(int32_t node) const {
+        for (const auto& machine : machines_)
+            if (machine->id == node) return machine->node->lives();
+        return 0;
+    }
     bool gather(std::map<uint64_t, std::map<uint32_t, SeenReplica>>* replicas);
     void stop_all();
     std::string state() const;
@@ -224,7 +232,9 @@ class ClusterRun {
 
 std::string host(uint32_t index) { return fmt::format("n{}", index); }
 
-ClientOptions with_bootstrap(ClientOptions options, uint32_t nodes) {
+ClientOptions with_bootstrap(ClientOptions options, uint32_t nodes,
+                             std::function<uint64_t(int32_t)> life_of) {
+    options.life_of = std::move(life_of);
     for (uint32_t i = 0; i < nodes; ++i) options.bootstrap.push_back(host(i) + ":9092");
     return options;
 }
@@ -238,8 +248,9 @@ ClusterRun::ClusterRun(const ClusterRunOptions& options)
               .trace_sink = options.trace_sink}),
       prng_(world_.prng("nemesis")),
       history_([this](const std::string& broken) { fail(broken); }),
-      clients_(with_bootstrap(knobs_.clients, knobs_.nodes), history_,
-               [this](const std::string& broken) { fail(broken); }) {
+      clients_(with_bootstrap(knobs_.clients, knobs_.nodes,
+                              [this](int32_t node) { return life_of(node); }),
+               history_, [this](const std::string& broken) { fail(broken); }) {
     note(world_.plan().to_string());
     note(knobs_.to_string());
     for (uint32_t i = 0; i < knobs_.nodes; ++i) {
@@ -256,7 +267,8 @@ ClusterRun::ClusterRun(const ClusterRunOptions& options)
                         (disk.read_error_chance > 0 || disk.write_error_chance > 0 ||
                          disk.sync_error_chance > 0 || disk.metadata_error_chance > 0 ||
                          disk.metadata_full_chance > 0);
-        if (machine->sick) continue;
+        // From when the cluster is there.
+        if (machine->sick) machine->sick_disk = disk;
         disk.read_error_chance = disk.write_error_chance = disk.sync_error_chance = 0;
         disk.metadata_error_chance = disk.metadata_full_chance = 0;
     }
@@ -339,6 +351,7 @@ Task<void> ClusterRun::node_main(ClusterRun* run, Machine* machine, Shard* shard
     if (started) {
         machine->broker = broker.get();
         machine->serving = true;
+        machine->id = broker->node_id();
         while (!machine->stop && !machine->fatal) {
             if (machine->job) {
                 co_await (*machine->job)(*broker);
@@ -478,7 +491,7 @@ void ClusterRun::strike() {
             if (!knobs_.full_disk || machine.full || !may_take_down(machine)) return;
             note(fmt::format("n{}'s disk is full", machine.index));
             ++result_.seen.full_disks;
-            machine.full = true;
+            machine.full = machine.was_full = true;
             machine.node->disk().set_capacity(0);
             world_.schedule(draw(100ms, 3s), [this, &machine] {
                 note(fmt::format("n{}'s disk has room", machine.index));
@@ -552,6 +565,9 @@ void ClusterRun::heal() {
         machine->node->disk().set_capacity(kDiskBytes);
         machine->node->disk_faults().capacity_bytes = kDiskBytes;
         if (machine->node->running() && machine->node->paused()) world_.resume(*machine->node);
+        // What an operator does who made room; going on without is not always seen to work.
+        if (machine->was_full && machine->node->running() && !machine->node->finished())
+            restart_in_order(*machine);
     }
     clients_.wind_down();
 }
@@ -606,6 +622,8 @@ ClusterRunResult ClusterRun::run() {
     if (wait([this] { return clients_.serving(); }, kServeMax, "making the topics")) {
         striking_ = true;
         note("the topics are there");
+        for (auto& machine : machines_)
+            if (machine->sick) machine->node->disk_faults() = *machine->sick_disk;
         const Instant end = world_.now() + knobs_.work_time;
         wait([&] { return world_.now() >= end; }, knobs_.work_time + 10s, "the work");
     }
