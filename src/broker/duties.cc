@@ -24,9 +24,10 @@ namespace {
 constexpr Duration kMembersInterval = 250ms;
 constexpr Duration kMovesInterval = 500ms;
 constexpr Duration kLeadersInterval = 250ms;
-// Leadership goes back to who is preferred: not so often that a node that stumbles gets it each
-// time.
-constexpr Duration kBalanceInterval = 5s;
+// Leadership goes back to who is preferred: not so soon that a node that stumbles gets it each
+// time. The longer one is Kafka's leader.imbalance.check.interval.seconds.
+constexpr Duration kBalanceSoon = 5s;
+constexpr Duration kBalanceInterval = 300s;
 constexpr Duration kLockTimeout = 5s;
 constexpr Duration kTransferTimeout = 3s;
 // At the same time: moves of replicas, which copy data, and transfers of leadership.
@@ -162,6 +163,22 @@ Duties::Led Duties::led_partitions() const {
     return led;
 }
 
+// Soon after nodes or partitions came or went, and until that is settled; else seldom, so that what
+// an administrator made leader is left alone for a while.
+bool Duties::is_balance_due(Instant now) {
+    std::vector<int32_t> can_lead_now;
+    for (const auto& [id, node] : controller_.image().nodes()) {
+        if (can_lead(id)) can_lead_now.push_back(id);
+    }
+    if (can_lead_now != could_lead_ || controller_.image().partition_count() != partitions_seen_) {
+        could_lead_ = std::move(can_lead_now);
+        partitions_seen_ = controller_.image().partition_count();
+        changed_ = now;
+    }
+    const bool soon = balancer_.is_active() || balanced_ < changed_ + kBalanceSoon;
+    return now >= balanced_ + (soon ? kBalanceSoon : kBalanceInterval);
+}
+
 Task<void> Duties::run_leaders() {
     balanced_ = Shard::current().now();
     while (co_await runtime::sleep_for(kLeadersInterval, scope_.stop_token())) {
@@ -184,7 +201,7 @@ Task<void> Duties::run_leaders() {
         if (scope_.stop_requested() || !controller_.leads()) continue;
         if (!can_lead(link_.self()) && !nodes.empty()) co_await hand_over_controller();
         const Instant now = Shard::current().now();
-        if (draining || now < balanced_ + kBalanceInterval) continue;
+        if (!is_balance_due(now) || draining) continue;
         balanced_ = now;
         const Led led = led_partitions();
         co_await transfer(balancer_.plan(led.partitions, can), led);

@@ -40,11 +40,16 @@ class Duties {
     runtime::Task<void> hand_over_controller();
     Led led_partitions() const;
     bool can_lead(int32_t node) const;
+    bool is_balance_due(Instant now);
 
     cluster::Controller& controller_;
     ClusterLink& link_;
     cluster::LeaderBalancer balancer_;
     Instant balanced_;
+    // What balancing goes by, as it was seen last, and since when it is so.
+    std::vector<int32_t> could_lead_;
+    size_t partitions_seen_ = 0;
+    Instant changed_;
     runtime::Scope scope_;
 };
 
