@@ -275,7 +275,10 @@ void Group::carry_out(std::vector<storage::Entry>* entries) {
                                    Error{ErrorCode::kUnavailable, "the leader changed", 0});
         }
         waiting_term_ = effects.role->term;
-        if (effects.role->role == raft::Role::kLeader) ++replicator_.metrics_.elections_won;
+        if (effects.role->role == raft::Role::kLeader) {
+            ++replicator_.metrics_.elections_won;
+            if (core_->configuration().members.size() > 1) scope_.spawn(note_down_peers());
+        }
         machine_.on_role();
     }
     for (const raft::ReadReady& ready : effects.reads) {
@@ -642,6 +645,16 @@ void Group::peer_down(raft::NodeId node) {
 }
 
 // ---------------------------------------------------------------- what takes time
+
+// A core knows of a peer that went down only while it leads, and that is often why it does.
+Task<void> Group::note_down_peers() {
+    if (closing_ || failed_) co_return;
+    std::vector<raft::NodeId> down;
+    for (const raft::Member& member : core_->configuration().members) {
+        if (replicator_.is_down(member.node, id())) down.push_back(member.node);
+    }
+    for (const raft::NodeId node : down) peer_down(node);
+}
 
 Task<void> Group::truncate(Position end) {
     const auto truncated = co_await log_.truncate_suffix(end);

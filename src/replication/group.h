@@ -132,6 +132,7 @@ class Group {
 
     runtime::Task<void> run_inbox();
     runtime::Task<void> take_one(InboxItem item);
+    runtime::Task<void> note_down_peers();
     runtime::Task<void> truncate(storage::Position end);
     runtime::Task<void> save_hard_state();
     runtime::Task<void> save_configuration();

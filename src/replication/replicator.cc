@@ -228,6 +228,10 @@ void Replicator::note_peer(NodeId node, runtime::ShardId shard, bool up) {
         if (const auto status = endpoint_->status(node); status && status->shards > 0)
             peer_shards_[node.v] = status->shards;
     }
+    if (up)
+        down_.erase({node.v, shard});
+    else
+        down_.insert({node.v, shard});
     const raft::NodeId peer{node.v};
     for (auto& [id, group] : groups_) {
         if (shard_of(peer, id) != shard) continue;

@@ -77,6 +77,10 @@ class Replicator {
                                               storage::LogId log);
     runtime::ShardId shard_of(raft::NodeId node, storage::LogId log);
     bool closing() const { return closing_; }
+    // It answered once, and does not any more.
+    bool is_down(raft::NodeId node, storage::LogId log) {
+        return endpoint_ != nullptr && down_.contains({node.v, shard_of(node, log)});
+    }
 
     void receive_messages(rpc::Received received);
     void receive_append(rpc::Received received);
@@ -92,6 +96,7 @@ class Replicator {
     std::set<std::pair<Instant, storage::LogId>> due_;
     runtime::WaitQueue due_changed_;
     std::map<int32_t, uint32_t> peer_shards_;  // how many shards a node has
+    std::set<std::pair<int32_t, runtime::ShardId>> down_;
     std::map<std::pair<int32_t, runtime::ShardId>, ByteWriter> outgoing_;
     bool flushing_ = false;
     bool closing_ = false;

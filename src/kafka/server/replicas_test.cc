@@ -256,6 +256,14 @@ TEST_F(Replicas, what_was_acknowledged_survives_its_leader_and_is_known_when_it_
     kill(first);
     const size_t second = wait_leader();
     ASSERT_NE(second, first);
+    // The new leader knows why it is one.
+    ASSERT_TRUE(run_until(
+        [&] {
+            return announced.back().leader == static_cast<int32_t>(second) &&
+                   announced.back().in_sync.size() == 2;
+        },
+        2s))
+        << log;
     EXPECT_GT(partition(second)->leader_epoch(), epoch);
     // A follower took the producer's state with the batches.
     const AppendOutcome again = append(second, 3, 2);
