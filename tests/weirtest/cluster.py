@@ -37,6 +37,7 @@ class Cluster:
         self.arguments = list(arguments)
         self.config = config
         self.nodes = []
+        self.made = 0
         self.seeds = []
         for i in range(nodes):
             self.add(hosts[i] if hosts else "127.0.0.1", prefixes[i] if prefixes else (), folders[i] if folders else None,
@@ -44,7 +45,7 @@ class Cluster:
 
     def add(self, host="127.0.0.1", prefix=(), folder=None, ports=None):
         """One more node, not started yet."""
-        index = len(self.nodes)
+        index, self.made = self.made, self.made + 1
         kafka, admin, rpc = ports or free_ports(3)
         if index < self.founders:
             self.seeds.append(f"{host}:{rpc}")

@@ -40,7 +40,7 @@ class History:
 
     def acknowledge(self, writer, partition, number, offset):
         with self.lock:
-            self.acknowledged[writer, partition, number] = offset
+            self.acknowledged[writer, partition, number] = -1 if offset is None else offset
 
     def fail(self, writer, partition, number, error):
         with self.lock:

@@ -41,6 +41,12 @@ class Workload:
             self.fatal.append(str(error))
 
     def write(self, writer, draw):
+        try:
+            self.write_all(writer, draw)
+        except Exception as e:  # noqa: BLE001: a thread that ends in silence would look like one that had nothing to do
+            self.fatal.append(f"writer {writer}: {type(e).__name__}: {e}")
+
+    def write_all(self, writer, draw):
         producer = self.producer()
 
         def delivered(partition, number):
@@ -127,6 +133,11 @@ class Workload:
 
     def problems(self):
         wrong = self.history.check()
+        for (writer, partition), count in sorted(self.history.sent.items()):
+            answered = sum(1 for w, p, _ in self.history.acknowledged if (w, p) == (writer, partition))
+            answered += sum(1 for w, p, *_ in self.history.failed if (w, p) == (writer, partition))
+            if answered != count:
+                wrong.append(f"writer {writer} sent {count} records to partition {partition} and had {answered} answers")
         wrong += [f"a producer gave up: {text}" for text in self.fatal[:3]]
         wrong += [f"#{number} of writer {writer} to partition {partition} was given up: {error}"
                   for writer, partition, number, error in self.history.failed[:3]]

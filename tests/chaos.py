@@ -1,0 +1,381 @@
+#!/usr/bin/python3
+"""./dev chaos: three nodes, each in a network namespace of its own, are broken in every way while real clients write and read; then what they
+were told and read is checked. Ends with a report for people, and with 1 if a rule was broken.
+
+Needs root for namespaces and disks; without, it runs on loopback, and says which faults are left out."""
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
+
+from weirtest.cluster import Cluster, free_ports  # noqa: E402
+from weirtest.node import NodeFailed  # noqa: E402
+from weirtest.workload import Workload  # noqa: E402
+
+PARTITIONS = 8
+DISK_MIB = 700
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+
+
+def sh(*command, check=True):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=check).stdout.decode(errors="replace")
+
+
+class Net:
+    """Namespaces behind one bridge; node i is 10.97.N.(i+1), the clients' side is .254."""
+
+    def __init__(self, nodes):
+        self.tag = f"wc{os.getpid() % 10000}"
+        self.subnet = f"10.97.{os.getpid() % 250}"
+        self.count = 0
+        self.bridge = self.tag + "b"
+        sh("ip", "link", "add", self.bridge, "type", "bridge")
+        sh("ip", "addr", "add", self.subnet + ".254/24", "dev", self.bridge)
+        sh("ip", "link", "set", self.bridge, "up")
+        for _ in range(nodes):
+            self.add()
+
+    def add(self):
+        i = self.count
+        self.count += 1
+        name = self.name(i)
+        sh("ip", "netns", "add", name)
+        sh("ip", "link", "add", self.outer(i), "type", "veth", "peer", "name", "eth0", "netns", name)
+        sh("ip", "link", "set", self.outer(i), "master", self.bridge, "up")
+        for command in (("ip", "addr", "add", self.host(i) + "/24", "dev", "eth0"), ("ip", "link", "set", "eth0", "up"),
+                        ("ip", "link", "set", "lo", "up")):
+            sh("ip", "netns", "exec", name, *command)
+
+    def name(self, i):
+        return f"{self.tag}n{i}"
+
+    def outer(self, i):
+        return f"{self.tag}v{i}"
+
+    def host(self, i):
+        return f"{self.subnet}.{i + 1}"
+
+    def prefix(self, i):
+        return ("ip", "netns", "exec", self.name(i))
+
+    def cut(self, i, j, both=True):
+        """What j sends to i goes nowhere; the other way too if both."""
+        sh(*self.prefix(i), "ip", "route", "add", "blackhole", self.host(j) + "/32", check=False)
+        if both:
+            sh(*self.prefix(j), "ip", "route", "add", "blackhole", self.host(i) + "/32", check=False)
+
+    def heal(self, i):
+        for j in list(range(self.count)) + [253]:
+            sh(*self.prefix(i), "ip", "route", "del", "blackhole", self.host(j) + "/32", check=False)
+        sh(*self.prefix(i), "tc", "qdisc", "del", "dev", "eth0", "root", check=False)
+
+    def disturb(self, i, delay_ms, loss):
+        sh(*self.prefix(i), "tc", "qdisc", "replace", "dev", "eth0", "root", "netem", "delay", f"{delay_ms}ms", f"{delay_ms // 2}ms", "loss",
+           f"{loss}%")
+
+    def close(self):
+        for i in range(self.count):
+            sh("ip", "netns", "del", self.name(i), check=False)
+        sh("ip", "link", "del", self.bridge, check=False)
+
+
+class SmallDisk:
+    """A file system of its own in a file, so that it can be filled."""
+
+    def __init__(self, folder):
+        self.image, self.mount = os.path.join(folder, "disk.img"), os.path.join(folder, "disk")
+        os.makedirs(self.mount)
+        with open(self.image, "wb") as f:
+            f.truncate(DISK_MIB << 20)
+        sh("mkfs.ext4", "-q", "-m", "0", self.image)
+        sh("mount", "-o", "loop", self.image, self.mount)
+        self.ballast = os.path.join(self.mount, "ballast")
+
+    def fill(self):
+        free = os.statvfs(self.mount)
+        with open(self.ballast, "wb") as f:
+            os.posix_fallocate(f.fileno(), 0, max(4096, free.f_bavail * free.f_frsize - (1 << 20)))
+
+    def make_room(self):
+        if os.path.exists(self.ballast):
+            os.remove(self.ballast)
+
+    def close(self):
+        sh("umount", "-l", self.mount, check=False)
+
+
+class Chaos:
+    def __init__(self, minutes, seed, out):
+        self.seconds, self.draw, self.out = minutes * 60, random.Random(seed), out
+        self.began = time.monotonic()
+        self.events, self.left_out, self.unhealthy = [], [], []
+        self.counts = {}
+        self.folder = tempfile.mkdtemp(prefix="weir-chaos-")
+        self.net = self.disk = None
+        try:
+            self.net = Net(3)
+        except (subprocess.CalledProcessError, OSError) as e:
+            self.left_out.append(f"partitions, delay and loss: no network namespaces here ({e})")
+        self.netem = False
+        if self.net:
+            try:
+                self.net.disturb(0, 1, 0)
+                self.net.heal(0)
+                self.netem = True
+            except subprocess.CalledProcessError as e:
+                self.left_out.append(f"delay and loss: this kernel has no netem ({e.output.decode(errors='replace').strip() if isinstance(e.output, bytes) else str(e.output).strip()})")
+        try:
+            self.disk = SmallDisk(self.folder)
+        except (subprocess.CalledProcessError, OSError) as e:
+            self.left_out.append(f"a full disk: no file system in a file can be mounted here ({e})")
+        if not os.path.exists(FAKETIME):
+            self.left_out.append("a wrong clock: libfaketime is not installed (the simulator jumps clocks)")
+        folders = [self.disk.mount + "/0" if self.disk and i == 0 else os.path.join(self.folder, str(i)) for i in range(3)]
+        if self.net:
+            self.cluster = Cluster(3, self.arguments(), hosts=[self.net.host(i) for i in range(3)], prefixes=[self.net.prefix(i) for i in range(3)],
+                                   folders=folders, ports=[(9092, 9644, 9700)] * 3)
+        else:
+            self.cluster = Cluster(3, self.arguments(), folders=folders)
+
+    @staticmethod
+    def arguments():
+        return ("--shards", "1", "--memory", "128MiB", "-c", "journal.bytes=67108864", "-c", "log.segment.bytes=16777216")
+
+    def say(self, text):
+        line = f"{time.monotonic() - self.began:7.1f} s  {text}"
+        self.events.append(line)
+        print(line, flush=True)
+
+    # -- faults: each does, waits, undoes; no more than one node is away at a time
+
+    def pick(self):
+        return self.draw.choice(self.cluster.nodes[:3])
+
+    def pause(self, low=1.0, high=6.0):
+        time.sleep(self.draw.uniform(low, high))
+
+    def kill(self):
+        node = self.pick()
+        self.say(f"kill -9 of node {node.number}")
+        node.kill()
+        self.pause(0.1, 5)
+        self.cluster.start_one(node)
+
+    def freeze(self):
+        node = self.pick()
+        self.say(f"SIGSTOP of node {node.number}")
+        self.cluster.freeze(node)
+        self.pause(0.5, 8)
+        self.cluster.thaw(node)
+
+    def partition(self, both):
+        node = self.pick()
+        others = [other for other in self.cluster.nodes[:3] if other is not node]
+        if self.draw.random() < 0.3:
+            others = others[:1]
+        self.say(f"node {node.number} {'is cut off from' if both else 'hears and cannot answer'} nodes {[o.number for o in others]}")
+        for other in others:
+            self.net.cut(node.index, other.index, both)
+        self.pause(2, 10)
+        for i in range(3):
+            self.net.heal(i)
+
+    def two_way(self):
+        self.partition(True)
+
+    def one_way(self):
+        self.partition(False)
+
+    def slow_network(self):
+        node = self.pick()
+        delay, loss = self.draw.randrange(5, 200), self.draw.choice((0, 1, 5, 20))
+        self.say(f"the network of node {node.number}: {delay} ms and {loss} % lost")
+        self.net.disturb(node.index, delay, loss)
+        self.pause(2, 10)
+        self.net.heal(node.index)
+
+    def full_disk(self):
+        node = self.cluster.nodes[0]
+        self.say(f"the disk of node {node.number} is full")
+        self.disk.fill()
+        self.pause(2, 8)
+        self.disk.make_room()
+
+    def wrong_clock(self):
+        node = self.pick()
+        by = self.draw.choice(("-1d", "+1d", "-1h", "+30m"))
+        self.say(f"node {node.number} starts with its clock wrong by {by}")
+        node.stop()
+        prefix = node.prefix
+        node.prefix = [*prefix, "env", f"LD_PRELOAD={FAKETIME}", f"FAKETIME={by}", "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_NO_CACHE=0"]
+        self.cluster.start_one(node)
+        self.pause(2, 8)
+        node.stop()
+        node.prefix = prefix
+        self.cluster.start_one(node)
+
+    def rolling_restart(self):
+        self.say("rolling restart")
+        for node in self.cluster.nodes[:3]:
+            node.stop()
+            self.cluster.start_one(node)
+            self.cluster.await_healthy(60)
+
+    def reassign(self):
+        partition = self.draw.randrange(PARTITIONS)
+        numbers = [node.number for node in self.cluster.nodes[:3]]
+        self.draw.shuffle(numbers)
+        for replicas in (numbers[:2], numbers):
+            self.say(f"partition {partition} moves to {replicas}")
+            self.cluster.weir("partition", "move", "chaos", str(partition), "--replicas", ",".join(map(str, replicas)), timeout=120)
+
+    def decommission(self):
+        """A fourth node comes, is given replicas, and leaves."""
+        if self.net:
+            i = self.net.count
+            self.net.add()
+            node = self.cluster.add(self.net.host(i), self.net.prefix(i), None, (9092, 9644, 9700))
+        else:
+            node = self.cluster.add("127.0.0.1", (), None, free_ports(3))
+        self.cluster.start_one(node)
+        self.say(f"node {node.number} joins, is given a partition, and is decommissioned")
+        first = self.cluster.nodes[0].number
+        self.cluster.weir("partition", "move", "chaos", "0", "--replicas", f"{node.number},{first}", timeout=120)
+        self.cluster.weir("cluster", "decommission", str(node.number), timeout=180)
+        node.kill()
+        self.cluster.nodes.remove(node)
+
+    def maintenance(self):
+        node = self.pick()
+        self.say(f"maintenance of node {node.number}")
+        self.cluster.weir("cluster", "maintenance", str(node.number), "on", timeout=120)
+        self.cluster.weir("cluster", "maintenance", str(node.number), "off", timeout=120)
+
+    # -- the run
+
+    def faults(self):
+        faults = [self.kill, self.kill, self.freeze, self.rolling_restart, self.reassign, self.maintenance, self.decommission]
+        if self.net:
+            faults += [self.two_way, self.one_way]
+        if self.netem:
+            faults += [self.slow_network]
+        if self.disk:
+            faults += [self.full_disk]
+        if os.path.exists(FAKETIME):
+            faults += [self.wrong_clock]
+        return faults
+
+    def run(self):
+        self.cluster.start()
+        self.cluster.await_healthy(60, nodes=3)
+        admin = AdminClient({"bootstrap.servers": self.cluster.brokers, "logger": None, "log_level": 0})
+        for future in admin.create_topics([NewTopic("chaos", PARTITIONS, 3)], operation_timeout=20).values():
+            future.result(30)
+        load = Workload(self.cluster.brokers, "chaos", PARTITIONS, writers=3, readers=2, pause=0.004, seed=self.draw.randrange(1 << 30)).start()
+        wrong = []
+        try:
+            deck = []
+            while time.monotonic() - self.began < self.seconds:
+                # Each fault once, in a drawn order, before any comes again.
+                if not deck:
+                    deck = self.faults()
+                    self.draw.shuffle(deck)
+                fault = deck.pop()
+                before = load.acknowledged
+                fault()
+                self.counts[fault.__name__] = self.counts.get(fault.__name__, 0) + 1
+                self.cluster.await_healthy(90)
+                deadline = time.monotonic() + 60
+                while load.acknowledged <= before and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                if load.acknowledged <= before:
+                    raise NodeFailed(f"a minute after {fault.__name__} nothing new is acknowledged")
+        except Exception as e:  # noqa: BLE001: it belongs into the report, and the history is checked all the same
+            wrong.append(f"{type(e).__name__}: {e}")
+            self.say(wrong[-1])
+            self.repair()
+        self.say("the last fault is over: reading everything")
+        try:
+            load.stop()
+        except Exception as e:  # noqa: BLE001
+            wrong.append(f"reading everything: {type(e).__name__}: {e}")
+            load.readers_stopped.set()
+        wrong += load.problems()
+        self.report(load, wrong)
+        return wrong
+
+    def repair(self):
+        for i in range(self.net.count if self.net else 0):
+            self.net.heal(i)
+        if self.disk:
+            self.disk.make_room()
+        for node in self.cluster.nodes:
+            if node.process is not None and node.frozen:
+                self.cluster.thaw(node)
+            if node.process is None:
+                try:
+                    self.cluster.start_one(node)
+                except NodeFailed as e:
+                    self.say(str(e))
+
+    def report(self, load, wrong):
+        reads = sum(len(records) for records in load.history.reads.values())
+        lines = ["", f"chaos: {(time.monotonic() - self.began) / 60:.1f} minutes, 3 nodes " +
+                 ("in network namespaces" if self.net else "on loopback"),
+                 "faults: " + ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items())),
+                 *(f"left out: {text}" for text in self.left_out),
+                 f"records: {sum(load.history.sent.values())} sent, {load.acknowledged} acknowledged, {reads} read by the readers, "
+                 f"{sum(len(r) for r in load.history.final.values())} there in the end",
+                 f"longest time without an acknowledgement: {load.longest_gap:.1f} s",
+                 "every acknowledged record is there once and in order, no read went back, nothing was there that was never sent" if not wrong
+                 else f"BROKEN: {len(wrong)} findings", *wrong]
+        text = "\n".join(lines)
+        print(text, flush=True)
+        with open(self.out, "w", encoding="utf-8") as f:
+            f.write("\n".join(self.events) + "\n" + text + "\n")
+        print(f"the report is in {self.out}")
+
+    def keep_logs(self):
+        folder = self.out + ".logs"
+        os.makedirs(folder, exist_ok=True)
+        for node in self.cluster.nodes:
+            if os.path.exists(node.log_path):
+                shutil.copy(node.log_path, os.path.join(folder, f"node-{node.number}.log"))
+        print(f"the nodes' logs are in {folder}")
+
+    def close(self):
+        self.cluster.close()
+        if self.net:
+            self.net.close()
+        if self.disk:
+            self.disk.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the faults' order and kind")
+    parser.add_argument("--report", default="chaos-report.txt", help="where the report goes [chaos-report.txt]")
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}")
+    chaos = Chaos(arguments.minutes, arguments.seed, os.path.abspath(arguments.report))
+    try:
+        wrong = chaos.run()
+        if wrong:
+            chaos.keep_logs()
+        return 1 if wrong else 0
+    finally:
+        chaos.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
