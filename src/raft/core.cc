@@ -12,6 +12,7 @@ namespace weir::raft {
 Core::Core(const Options& options, CoreStart start)
     : options_(&options),
       self_(start.self),
+      recovering_(start.recovering && !options.bugs.rejoin_by_plain_raft),
       hard_(start.hard_state),
       saved_(start.hard_state),
       start_(start.start),
@@ -20,7 +21,8 @@ Core::Core(const Options& options, CoreStart start)
       commit_(start.commit),
       terms_(start.terms),
       configurations_(std::move(start.configurations)),
-      draws_(start.seed) {
+      draws_(start.seed),
+      recovery_id_(mix64(start.seed ^ 0x7ec04e51ull)) {
     CHECK(self_.v >= 0);
     CHECK(options.election_timeout_min > 0ns);
     CHECK(options.election_timeout_max > options.election_timeout_min);
@@ -49,7 +51,7 @@ void Core::start(Instant now, Effects& out) {
     loyal_ = options_->lease_reads;
     heard_ = now;
     const Configuration& now_in_force = configuration();
-    if (now_in_force.is_voter(self_) && majority(vote_bit(self_))) {
+    if (now_in_force.is_voter(self_) && all_voters(vote_bit(self_))) {
         campaign(false);
     } else {
         arm_election();
@@ -142,7 +144,9 @@ Duration Core::handicap() const {
         if (member.voter) highest = std::max(highest, int{member.priority});
     }
     const int behind = self == nullptr ? 0 : std::clamp(highest - int{self->priority}, 0, 4);
-    return behind * (options_->election_timeout_max - options_->election_timeout_min) / 2;
+    // Those that lost nothing come first.
+    const int steps = behind + (recovering_ ? 2 : 0);
+    return steps * (options_->election_timeout_max - options_->election_timeout_min) / 2;
 }
 
 void Core::arm_election() {
@@ -204,15 +208,16 @@ void Core::on_saved(HardState state, Instant now, Effects& out) {
     if (options_->bugs.forget_vote && state.term == hard_.term) saved_ = hard_;
     if (saved_ != hard_) return;
     if (role_ == Role::kCandidate) {
-        votes_for_ |= vote_bit(self_);
+        vote_for_self();
         ask_for_votes(false);
         return count_votes();
     }
     if (vote_to_ != kNoNode) {
-        send(vote_to_, VoteReply{.term = hard_.term, .granted = true});
+        send(vote_to_, VoteReply{.term = hard_.term, .granted = true, .recovering = recovering_});
         vote_to_ = kNoNode;
     }
     if (role_ == Role::kFollower && leader_ != kNoNode) {
+        ask_recovery(false);
         if (verified_) {
             acknowledge();
         } else if (received_ != Position{}) {

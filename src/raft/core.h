@@ -7,7 +7,9 @@
 // The driver's part, in short:
 //   - start() once; tick() at next_deadline() (or any time after it); step() for what peers send.
 //   - a proposal: may_propose(), append the entry to the log {term(), end()}, on_proposed().
-//   - the log's durable end moves: on_durable().
+//   - what of the log may be relied on moves: on_durable(). That is what is on stable storage; in a
+//     relaxed group it may be what is in memory, but for configurations and what follows them,
+//     which must be flushed. Who started again without having flushed is `recovering`.
 //   - effects: as effects.h says. Save and truncate are durable when on_saved(), on_truncated() are
 //     called; until then the core holds back what relies on them.
 //   - commit().offset is the high watermark.
@@ -73,7 +75,7 @@ class Core {
     ProposeStatus may_propose() const;
     void on_proposed(const EntryInfo& info, Instant now, Effects& out);
 
-    // The log is durable up to `end`. Ignored while a truncation or an install is under way.
+    // The log may be relied on up to `end`. Ignored while a truncation or an install is under way.
     void on_durable(Position end, Instant now, Effects& out);
     void on_saved(HardState state, Instant now, Effects& out);
     // Tell on_durable() afterwards: what became durable meanwhile was ignored.
@@ -123,6 +125,11 @@ class Core {
     Position durable_end() const { return durable_; }
     Position commit() const { return commit_; }
     bool quiet() const { return quiet_; }
+    // It may have lost entries that it acknowledged, and that were committed because it did. Until
+    // it has all that a leader's log held at some moment after this start, its votes do not count
+    // towards a majority. They count where all voters say yes: what is left is the best there is
+    // then. Takes part in all else: terms and votes are never lost.
+    bool recovering() const { return recovering_; }
     // A leader that has committed an entry of its term: what it has committed is all there is.
     bool leader_ready() const { return role_ == Role::kLeader && commit_ > term_start_; }
     const Configuration& configuration() const { return configurations_.back().configuration; }
@@ -168,10 +175,19 @@ class Core {
     bool loyal() const;
     uint16_t vote_bit(NodeId node) const;
     bool majority(uint16_t votes) const;
-    bool hopeless(uint16_t votes_against) const;
+    bool all_voters(uint16_t votes) const;
+    bool elected() const;
+    bool hopeless() const;
+    void vote_for_self();
     Verdict on(NodeId from, const VoteRequest& request);
     Verdict on(NodeId from, const VoteReply& reply);
     Verdict on(NodeId from, const TimeoutNow& request);
+
+    // recovery.cc
+    void ask_recovery(bool again);
+    void check_recovered();
+    Verdict on(NodeId from, const RecoveryRequest& request);
+    Verdict on(NodeId from, const RecoveryReply& reply);
 
     // follower.cc
     Verdict on(NodeId from, const AppendRequest& request);
@@ -232,6 +248,8 @@ class Core {
     bool transfer_campaign_ = false;
     uint16_t votes_for_ = 0;  // bits by the members' places
     uint16_t votes_against_ = 0;
+    uint16_t votes_recovering_ = 0;  // of those for it
+    bool recovering_ = false;
     HardState hard_;
     HardState saved_;  // what of it is durable
     NodeId vote_to_;   // a granted vote that waits for its save
@@ -250,6 +268,10 @@ class Core {
     Instant deadline_ = Instant::never();  // of the election timer or the next heartbeat
     Instant heard_{};
     uint64_t draws_;
+    uint64_t recovery_id_ = 0;          // of this start
+    Term recovery_asked_ = 0;           // the last term whose leader was asked
+    Term recovery_term_ = 0;            // the leader of this term said ...
+    Position recovery_end_;             // ... how far to come
     std::unique_ptr<Install> install_;  // one under way
     std::unique_ptr<Leading> leading_;
 

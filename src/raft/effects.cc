@@ -17,12 +17,15 @@ void Effects::clear() {
     reads.clear();
     change_done.reset();
     transfer_done.reset();
+    recovered = false;
+    elected_by_all = false;
 }
 
 bool Effects::empty() const {
     return !truncate_to && !install && append_begin == append_end && control.empty() && !save &&
            messages.empty() && entries.empty() && snapshots.empty() && !commit && !role &&
-           !configuration_changed && reads.empty() && !change_done && !transfer_done;
+           !configuration_changed && reads.empty() && !change_done && !transfer_done &&
+           !recovered && !elected_by_all;
 }
 
 }  // namespace weir::raft

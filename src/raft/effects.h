@@ -75,6 +75,10 @@ struct Effects {
     std::vector<ReadReady> reads;
     std::optional<bool> change_done;    // change_configuration() ended: with success?
     std::optional<bool> transfer_done;  // transfer() ended: did this node hand over?
+    bool recovered = false;             // see Core::recovering()
+    // It leads because all voters said so, not a majority of those that lost nothing: entries that
+    // were acknowledged from memory, and lost by all who had them, are gone.
+    bool elected_by_all = false;
 
     void clear();
     bool empty() const;

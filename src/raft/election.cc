@@ -1,6 +1,7 @@
 // Who leads: Raft §5.2 and §5.4.1, with pre-vote (dissertation §9.6), loyalty to a leader that was
 // heard (§4.2.3) and campaigns that a leader asked for (§3.10).
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "raft/core.h"
@@ -21,9 +22,29 @@ bool Core::majority(uint16_t votes) const {
            1;
 }
 
-// Whether what is left can't make a majority any more.
-bool Core::hopeless(uint16_t votes_against) const {
-    return !majority(static_cast<uint16_t>(~votes_against));
+// Old voters and new ones.
+bool Core::all_voters(uint16_t votes) const {
+    return std::ranges::all_of(configuration().members, [&](const Member& member) {
+        return (!member.voter && !member.old_voter) || (votes & vote_bit(member.node)) != 0;
+    });
+}
+
+// A majority of voters that have all that they acknowledged has all that is committed. Where too
+// many may have lost something, what all of them together find the longest log is the group's.
+bool Core::elected() const {
+    return majority(static_cast<uint16_t>(votes_for_ & ~votes_recovering_)) ||
+           all_voters(votes_for_);
+}
+
+// Whether what is left can't be enough any more.
+bool Core::hopeless() const {
+    return votes_against_ != 0 &&
+           !majority(static_cast<uint16_t>(~(votes_against_ | votes_recovering_)));
+}
+
+void Core::vote_for_self() {
+    votes_for_ |= vote_bit(self_);
+    if (recovering_) votes_recovering_ |= vote_bit(self_);
 }
 
 void Core::pre_campaign() {
@@ -37,10 +58,10 @@ void Core::pre_campaign() {
     follow(hard_.term, kNoNode);
     loyal_ = false;
     role_ = Role::kPreCandidate;
-    votes_for_ = vote_bit(self_);
-    votes_against_ = 0;
+    votes_for_ = votes_against_ = votes_recovering_ = 0;
+    vote_for_self();
     arm_election();
-    if (majority(votes_for_)) return campaign(false);
+    if (elected()) return campaign(false);
     ask_for_votes(true);
 }
 
@@ -51,11 +72,10 @@ void Core::campaign(bool transfer) {
     hard_.voted_for = self_.v;
     loyal_ = false;
     transfer_campaign_ = transfer;
-    votes_for_ = 0;  // its own vote counts when it is saved: on_saved()
-    votes_against_ = 0;
+    votes_for_ = votes_against_ = votes_recovering_ = 0;  // its own counts when it is saved
     arm_election();
     if (options_->bugs.reply_before_save) {
-        votes_for_ = vote_bit(self_);
+        vote_for_self();
         ask_for_votes(false);
     }
 }
@@ -101,7 +121,10 @@ Verdict Core::on(NodeId from, const VoteRequest& request) {
                           options_->bugs.vote_without_log_check;
     if (request.pre_vote) {
         if (complete && request.term > hard_.term) {
-            send(from, VoteReply{.term = request.term, .granted = true, .pre_vote = true});
+            send(from, VoteReply{.term = request.term,
+                                 .granted = true,
+                                 .pre_vote = true,
+                                 .recovering = recovering_});
         } else {
             refuse();
         }
@@ -116,7 +139,7 @@ Verdict Core::on(NodeId from, const VoteRequest& request) {
     hard_.voted_for = from.v;
     arm_election();
     if (saved_ == hard_ || options_->bugs.reply_before_save || options_->bugs.forget_vote) {
-        send(from, VoteReply{.term = hard_.term, .granted = true});
+        send(from, VoteReply{.term = hard_.term, .granted = true, .recovering = recovering_});
     } else {
         vote_to_ = from;
     }
@@ -136,22 +159,25 @@ Verdict Core::on(NodeId from, const VoteReply& reply) {
     }
     if (!configuration().is_voter(from)) return Verdict::kStale;  // it was one when it was asked
     (reply.granted ? votes_for_ : votes_against_) |= vote_bit(from);
+    if (reply.granted && reply.recovering) votes_recovering_ |= vote_bit(from);
     count_votes();
     return Verdict::kTaken;
 }
 
 void Core::count_votes() {
-    if (majority(votes_for_)) {
+    if (elected()) {
         if (role_ == Role::kPreCandidate) return campaign(false);
         return become_leader();
     }
     // The timer goes on: it tries again then.
-    if (hopeless(votes_against_)) follow(hard_.term, kNoNode);
+    if (hopeless()) follow(hard_.term, kNoNode);
 }
 
 void Core::become_leader() {
     CHECK(role_ == Role::kCandidate);
     CHECK(terms_.last_term() < hard_.term);
+    out_->elected_by_all = !majority(static_cast<uint16_t>(votes_for_ & ~votes_recovering_));
+    if (std::exchange(recovering_, false)) out_->recovered = true;  // what is left is this log
     role_ = Role::kLeader;
     leader_ = self_;
     loyal_ = false;
@@ -169,8 +195,8 @@ void Core::become_leader() {
 
 Verdict Core::on(NodeId from, const TimeoutNow& request) {
     if (request.term < hard_.term) return Verdict::kStale;
-    const bool able =
-        may_campaign() && hard_.term < kTermMax && !truncating_ && install_ == nullptr;
+    const bool able = may_campaign() && hard_.term < kTermMax && !truncating_ &&
+                      install_ == nullptr && !recovering_;
     if (request.term > hard_.term || role_ != Role::kFollower || leader_ != from || !able) {
         return Verdict::kStale;
     }

@@ -69,6 +69,7 @@ Verdict Core::on(NodeId from, const AppendRequest& request) {
     const Verdict leads = recognize(from, request.term);
     if (leads == Verdict::kStale && term_saved()) send(from, AppendReply{.term = hard_.term});
     if (leads != Verdict::kTaken) return leads;
+    ask_recovery(false);
     // A log that is being cut or replaced takes nothing; the leader sends again.
     if (truncating_ || install_ != nullptr) return Verdict::kTaken;
     const Verdict taken = take_entries(request);
@@ -167,7 +168,8 @@ Verdict Core::on(NodeId from, const Heartbeat& beat) {
     const bool all_here = steady && received_ == beat.end && end_ == beat.end &&
                           durable_ == beat.end && commit_ == beat.end;
     if (!term_saved()) return Verdict::kTaken;
-    if (beat.quiet && all_here) fall_asleep();
+    ask_recovery(true);
+    if (beat.quiet && all_here && !recovering_) fall_asleep();
     if (steady) acknowledged_ = std::max(acknowledged_, match());
     send(from, HeartbeatReply{.term = hard_.term,
                               .quiet = quiet_,

@@ -61,6 +61,7 @@ class Core::Turn {
     Turn& operator=(const Turn&) = delete;
     ~Turn() {
         if (core_.role_ == Role::kLeader) core_.advance_change();
+        if (core_.recovering_) core_.check_recovered();
         Effects& out = *core_.out_;
         const HardState hard = core_.hard_;
         if (hard != hard_) {

@@ -23,6 +23,7 @@ struct VoteReply {
     Term term = 0;  // of the request when granted, else the sender's own
     bool granted = false;
     bool pre_vote = false;
+    bool recovering = false;  // granted by one whose log may lack what it acknowledged
 };
 
 struct EntryView {
@@ -81,7 +82,22 @@ struct TimeoutNow {
     Term term = 0;
 };
 
+// From a replica that may have lost entries which it had acknowledged, to its leader: how far must
+// it come to have them all again? `id` is of this start of the replica, so that no answer to an
+// earlier one counts.
+struct RecoveryRequest {
+    Term term = 0;
+    uint64_t id = 0;
+    Position end;  // of its log
+};
+
+struct RecoveryReply {
+    Term term = 0;
+    uint64_t id = 0;
+    Position end;  // of the leader's log, when it had heard of this start
+};
+
 using Message = std::variant<VoteRequest, VoteReply, AppendRequest, AppendReply, Heartbeat,
-                             HeartbeatReply, TimeoutNow>;
+                             HeartbeatReply, TimeoutNow, RecoveryRequest, RecoveryReply>;
 
 }  // namespace weir::raft

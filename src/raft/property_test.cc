@@ -34,10 +34,12 @@ TEST(RaftProperty, WhatIsCommittedStaysAndTheGroupRecovers) {
     fmt::print(
         "{} seeds, {} events, {:.1f} virtual hours: {} elections, {} entries committed, {} reads "
         "({} at once), {} crashes, {} truncations, {} snapshots, {} changes, {} transfers, {} "
-        "sleeps\n",
+        "sleeps; relaxed: {} entries committed, {} recoveries, {} elections by all, {} of them "
+        "with a loss\n",
         count, stats.events, static_cast<double>(stats.virtual_ns) / 3.6e12, stats.elections,
         stats.committed, stats.reads, stats.lease_reads, stats.crashes, stats.truncations,
-        stats.installs, stats.changes, stats.transfers, stats.sleeps);
+        stats.installs, stats.changes, stats.transfers, stats.sleeps, stats.relaxed_committed,
+        stats.recoveries, stats.elections_by_all, stats.losses);
 }
 
 struct Bug {
@@ -63,6 +65,7 @@ const Bug kBugs[] = {
     {"lease_ignores_drift", &RaftBugs::lease_ignores_drift},
     {"lease_survives_transfer", &RaftBugs::lease_survives_transfer},
     {"read_without_term_commit", &RaftBugs::read_without_term_commit},
+    {"rejoin_by_plain_raft", &RaftBugs::rejoin_by_plain_raft},
 };
 
 // A bug may also trip one of the core's own checks, which ends the test: the oracles must be first.

@@ -22,6 +22,7 @@ struct RaftBugs {
     bool lease_ignores_drift = false;
     bool lease_survives_transfer = false;
     bool read_without_term_commit = false;  // a new leader reads before its term start is in
+    bool rejoin_by_plain_raft = false;      // a replica that lost entries counts as if it had not
 
     bool operator==(const RaftBugs&) const = default;
 };

@@ -40,6 +40,8 @@ struct Plan {
     double false_alarm = 0;  // a node is called down that is not
     double drift = 0;        // of clocks: rates in [1, 1 + drift]
     Duration faults_for = 8s;
+    bool relaxed = false;
+    bool may_lose = false;  // relaxed: majorities may crash
 };
 
 Plan draw_plan(uint64_t seed) {
@@ -95,6 +97,14 @@ Plan draw_plan(uint64_t seed) {
                 plan.transfer_every = 0ns;  // each voids the lease of its term
             }
         }
+    }
+    plan.relaxed = prng.chance(0.35);
+    if (plan.relaxed) {
+        plan.may_lose = prng.chance(0.3);
+        plan.flush_mean = Duration(prng.between(1'000'000, 300'000'000));
+        plan.crash_every = Duration(prng.between(100'000'000, 1'000'000'000));
+        // What a learner knows to be committed, and the voters lost, it can't take back.
+        if (plan.may_lose) plan.change_every = 0ns;
     }
     return plan;
 }
@@ -160,6 +170,7 @@ struct Node {
     Position acknowledged;        // ... and up to where
     Configuration members;        // in force before the call under way
     Position walked;              // the oracle has seen what is committed below it
+    bool recovering = false;      // kept on its disk
     bool reachable[kNodesMax] = {};
     uint64_t life_seen[kNodesMax] = {};
     std::vector<Packet> held;  // came while paused
@@ -322,6 +333,7 @@ class Cluster {
         at.terms = node.log.terms();
         at.configurations = node.log.configurations();
         at.seed = prng_.next();
+        at.recovering = node.recovering;
         node.core.emplace(plan_.options, std::move(at));
         node.members = node.core->configuration();
         node.walked = node.log.start;
@@ -341,6 +353,23 @@ class Cluster {
         size_t kept = node.disk.pending.empty() ? 0 : prng_.below(node.disk.pending.size() + 1);
         while (kept-- > 0) node.disk.apply_first();
         node.disk.pending.clear();
+        if (plan_.relaxed) {
+            node.recovering = true;
+            node.acknowledged = {};
+        }
+        halt(node);
+        note("{} crashes; keeps {}..{}", node.id.v, text(node.disk.log.start),
+             text(node.disk.log.end()));
+    }
+
+    void stop_in_good_order(Node& node) {
+        if (!node.core) return;
+        while (!node.disk.pending.empty()) node.disk.apply_first();
+        halt(node);
+        note("{} stops", node.id.v);
+    }
+
+    void halt(Node& node) {
         node.flush_under_way = false;
         node.flushing = 0;
         node.core.reset();
@@ -348,8 +377,53 @@ class Cluster {
         node.held.clear();
         node.tick_at = INT64_MAX;
         ++node.life;
-        note("{} crashes; keeps {}..{}", node.id.v, text(node.disk.log.start),
-             text(node.disk.log.end()));
+    }
+
+    // It may have lost what it acknowledged.
+    bool lossy(const Node& node) const {
+        return plan_.relaxed && (node.core ? node.core->recovering() : node.recovering);
+    }
+
+    // Whether a crash of this node leaves, of all voters that anybody may count, a majority that
+    // lost nothing.
+    bool may_crash(const Node& crashing) const {
+        if (!plan_.relaxed || plan_.may_lose) return true;
+        const auto fine = [&](const Configuration& configuration) {
+            for (const bool old : {false, true}) {
+                size_t all = 0;
+                size_t lost = 0;
+                for (const Member& member : configuration.members) {
+                    if (!(old ? member.old_voter : member.voter)) continue;
+                    const Node& node = nodes_[static_cast<size_t>(member.node.v)];
+                    ++all;
+                    if (node.id == crashing.id || lossy(node)) ++lost;
+                }
+                if (all > 0 && lost > all / 2) return false;
+            }
+            return true;
+        };
+        return std::ranges::all_of(nodes_, [&](const Node& node) {
+            return std::ranges::all_of(node.log.configurations(), [&](const ConfigurationAt& row) {
+                return row.configuration.members.empty() || fine(row.configuration);
+            });
+        });
+    }
+
+    // What counts of a node's log.
+    Position relied_on(const Node& node) const {
+        if (!plan_.relaxed) return node.disk.log.end();
+        for (const ModelDisk::Op& op : node.disk.pending) {
+            if (op.entry.configuration != nullptr) return op.entry.info.first;
+        }
+        return node.log.end();
+    }
+
+    void rely_on_memory(Node& node) {
+        const Position before = node.core->durable_end();
+        if (!plan_.relaxed || installing(node) || relied_on(node) <= before) return;
+        Effects out;
+        node.core->on_durable(relied_on(node), clock(node), out);
+        if (node.core->durable_end() != before) carry_out(node, out, nullptr);
     }
 
     void write(Node& node, ModelDisk::Op op) {
@@ -481,6 +555,12 @@ class Cluster {
         }
         if (core.end() != node.log.end() && !installing(node)) return fail("two ends of a log");
         if (out.configuration_changed || out.truncate_to) check_configuration(node);
+        if (out.recovered) {
+            node.recovering = false;
+            ++stats_.recoveries;
+            note("{} is recovered", node.id.v);
+        }
+        if (out.elected_by_all) elected_by_all(node);
         if (out.role) took_role(node, *out.role);
         if (out.commit) committed(node);
         for (const Outgoing& outgoing : out.messages) {
@@ -510,6 +590,7 @@ class Cluster {
         core.check_invariants();
         if (out.configuration_changed) node.members = core.configuration();
         arm(node);
+        if (violation_.empty()) rely_on_memory(node);
     }
 
     bool installing(const Node& node) const {
@@ -728,11 +809,15 @@ class Cluster {
     void crash_some() {
         Node* leader = some_leader();
         Node& node = leader != nullptr && prng_.chance(0.4) ? *leader : any_node();
-        crash(node);
+        if (plan_.relaxed && prng_.chance(0.2)) {
+            stop_in_good_order(node);
+        } else if (may_crash(node)) {
+            crash(node);
+        }
         schedule(EventKind::kRestart, index(node), 0, around(prng_.chance(0.5) ? 50ms : 1s), 0);
         if (!prng_.chance(0.1)) return;
         for (Node& other : nodes_) {
-            if (!other.core) continue;
+            if (!other.core || !may_crash(other)) continue;
             crash(other);
             schedule(EventKind::kRestart, index(other), 0, around(300ms), 0);
         }
@@ -810,7 +895,8 @@ class Cluster {
     void trim() {
         Node& node = any_node();
         if (!node.core || node.paused || installing(node) || node.log.entries.empty()) return;
-        const Position end = std::min(node.core->commit(), node.core->durable_end());
+        const Position end =
+            std::min({node.core->commit(), node.core->durable_end(), node.disk.log.end()});
         const size_t limit = node.log.index_of(end);
         if (limit == 0) return;
         const size_t pick = prng_.below(limit) + 1;
@@ -889,7 +975,7 @@ class Cluster {
         if (term > saved.term) return fail(fmt::format("{} speaks of a term not saved", node.id.v));
         if (const auto* reply = std::get_if<AppendReply>(&outgoing.message)) {
             if (!reply->accepted) return;
-            if (reply->match > node.disk.log.end())
+            if (reply->match > relied_on(node))
                 return fail(fmt::format("{} acknowledges what is not durable", node.id.v));
             if (term > node.acknowledged_term) node.acknowledged = {};
             node.acknowledged_term = term;
@@ -926,6 +1012,36 @@ class Cluster {
                                         node.id.v, change.term, text(last.info.first)));
         }
         check_logs();
+    }
+
+    // What was committed and this leader does not have is lost, if that may be.
+    void elected_by_all(Node& leader) {
+        ++stats_.elections_by_all;
+        const Term term = leader.core->term();
+        size_t kept = history_.size();
+        while (kept > 0 && committed_in_[kept - 1] >= term) --kept;
+        const size_t older = kept;
+        while (kept > 0 && history_[kept - 1].info.first >= leader.log.start) {
+            const LogEntry* own = leader.log.find(history_[kept - 1].info.first);
+            if (own != nullptr && own->same(history_[kept - 1])) break;
+            --kept;
+        }
+        if (kept == older) return;
+        size_t lost = 1;  // the leader itself
+        for (const Node& node : nodes_) {
+            if (node.id != leader.id && lossy(node)) ++lost;
+        }
+        if (!plan_.may_lose || older < history_.size() || 2 * lost <= plan_.voters)
+            return fail(fmt::format("{} leads by all votes without what is committed at {}",
+                                    leader.id.v, text(history_[kept].info.first)));
+        ++stats_.losses;
+        note("{} entries are lost", history_.size() - kept);
+        history_.resize(kept);
+        committed_in_.resize(kept);
+        hashes_.resize(kept);
+        const Position end = history_.empty() ? Position{} : history_.back().info.end();
+        acknowledged_ = std::min(acknowledged_, end);
+        for (Node& node : nodes_) node.walked = std::min(node.walked, end);
     }
 
     // Every node walks the same history, and only ever on.
@@ -967,6 +1083,7 @@ class Cluster {
         committed_in_.push_back(node.core->term());
         hashes_.push_back(chain(hashes_.empty() ? 0 : hashes_.back(), entry));
         ++stats_.committed;
+        if (plan_.relaxed) ++stats_.relaxed_committed;
         return check_quorum(node, entry);
     }
 
@@ -975,7 +1092,9 @@ class Cluster {
         const Configuration& members = node.members;
         const auto has = [&](NodeId id) {
             if (static_cast<size_t>(id.v) >= nodes_.size()) return false;
-            const ModelLog& disk = nodes_[static_cast<size_t>(id.v)].disk.log;
+            const Node& other = nodes_[static_cast<size_t>(id.v)];
+            if (lossy(other)) return true;  // it may have had it
+            const ModelLog& disk = plan_.relaxed && other.core ? other.log : other.disk.log;
             if (entry.info.end() <= disk.start) return true;
             const LogEntry* own = disk.find(entry.info.first);
             return own != nullptr && own->same(entry);
@@ -1046,7 +1165,8 @@ class Cluster {
         return std::ranges::all_of(core.configuration().members, [&](const Member& member) {
             const Core& other = *nodes_[static_cast<size_t>(member.node.v)].core;
             return other.leader() == leader->id && other.term() == core.term() &&
-                   other.commit() >= history_.back().info.end() && other.commit() == core.commit();
+                   !other.recovering() && other.commit() >= history_.back().info.end() &&
+                   other.commit() == core.commit();
         });
     }
 
@@ -1074,10 +1194,11 @@ class Cluster {
             if (now_ > until) {
                 std::string states;
                 for (const Node& node : nodes_) {
-                    states += fmt::format(" {}:{} term {} commit {} of {} members {};", node.id.v,
-                                          text(node.core->role()), node.core->term(),
-                                          text(node.core->commit()), text(node.core->end()),
-                                          text(node.core->configuration()));
+                    states += fmt::format(" {}:{}{} term {} commit {} of {} members {};", node.id.v,
+                                          text(node.core->role()),
+                                          node.core->recovering() ? " recovering" : "",
+                                          node.core->term(), text(node.core->commit()),
+                                          text(node.core->end()), text(node.core->configuration()));
                 }
                 return fail("no progress a minute after healing:" + states);
             }
@@ -1129,6 +1250,10 @@ void ClusterStats::add(const ClusterStats& other) {
     transfers += other.transfers;
     sleeps += other.sleeps;
     invalid += other.invalid;
+    relaxed_committed += other.relaxed_committed;
+    recoveries += other.recoveries;
+    elections_by_all += other.elections_by_all;
+    losses += other.losses;
 }
 
 ClusterResult run_cluster(uint64_t seed, const RaftBugs& bugs, bool trace) {

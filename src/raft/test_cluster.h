@@ -2,6 +2,10 @@
 // loses what was not flushed, of a network that loses, doubles, delays and reorders, and of clocks
 // that drift; a plan of faults drawn from a seed; and oracles that see everything. A run is a
 // safety phase with faults and a phase after healing in which the group must work again.
+//
+// Some groups are relaxed: what is in memory counts, and a crash loses it. In most of those so few
+// nodes are lost or recovering at one time that nothing committed may go; in the others it may go
+// by an election of all voters alone, when a majority of them may have lost it.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +28,11 @@ struct ClusterStats {
     uint64_t changes = 0;  // of the configuration, finished
     uint64_t transfers = 0;
     uint64_t sleeps = 0;
-    uint64_t invalid = 0;  // messages that a core called invalid
+    uint64_t invalid = 0;            // messages that a core called invalid
+    uint64_t relaxed_committed = 0;  // entries, from memory
+    uint64_t recoveries = 0;
+    uint64_t elections_by_all = 0;
+    uint64_t losses = 0;  // of what was committed, by such an election
 
     void add(const ClusterStats& other);
 };

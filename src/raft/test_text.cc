@@ -13,8 +13,8 @@ std::string body(const VoteRequest& m) {
 }
 
 std::string body(const VoteReply& m) {
-    return fmt::format("{} term={} {}", m.pre_vote ? "pre-vote" : "vote", m.term,
-                       m.granted ? "yes" : "no");
+    return fmt::format("{} term={} {}{}", m.pre_vote ? "pre-vote" : "vote", m.term,
+                       m.granted ? "yes" : "no", m.recovering ? " recovering" : "");
 }
 
 std::string body(const AppendRequest& m) {
@@ -39,6 +39,14 @@ std::string body(const Heartbeat& m) {
 std::string body(const HeartbeatReply& m) {
     return fmt::format("beat-ack term={} match={}{}", m.term, text(m.match),
                        m.quiet ? " quiet" : "");
+}
+
+std::string body(const RecoveryRequest& m) {
+    return fmt::format("recovery? term={} end={}", m.term, text(m.end));
+}
+
+std::string body(const RecoveryReply& m) {
+    return fmt::format("recovery term={} to={}", m.term, text(m.end));
 }
 
 std::string body(const TimeoutNow& m) { return fmt::format("campaign-now term={}", m.term); }

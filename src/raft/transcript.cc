@@ -46,6 +46,8 @@ struct Machine {
     ModelLog log;
     ModelDisk disk;
     bool held = false;
+    uint64_t crashes = 0;
+    bool recovering = false;  // kept on its disk
 };
 
 class Run {
@@ -94,11 +96,13 @@ class Run {
             return network(verb, words);
         }
         if (verb == "show") return show();
-        if (verb == "hold" || verb == "flush" || verb == "crash" || verb == "restart") {
+        if (verb == "hold" || verb == "flush" || verb == "crash" || verb == "stop" ||
+            verb == "restart") {
             const int node = number(words.at(0));
             if (verb == "hold") at(node).held = true;
             if (verb == "flush") flush(node, words.size() > 1 ? number(words[1]) : 0);
             if (verb == "crash") crash(node);
+            if (verb == "stop") stop(node);
             if (verb == "restart") start(node);
             return settle();
         }
@@ -153,6 +157,8 @@ class Run {
         } else if (name == "window") {
             options_.window_bytes = std::strtoull(value.c_str(), nullptr, 10);
             options_.send_bytes_max = options_.window_bytes;
+        } else if (name == "relaxed") {
+            relaxed_ = value == "1";
         } else {
             CHECK(name == "beats");
             beats_ = value == "1";
@@ -255,9 +261,10 @@ class Run {
                 terms += fmt::format(" {}{}", entry.info.term,
                                      entry.info.kind == EntryKind::kControl ? "'" : "");
             }
-            say("{} {} term={} log={}..{}{} commit={} members={}{}", node, text(one.role()),
+            say("{} {} term={} log={}..{}{} commit={} members={}{}{}", node, text(one.role()),
                 one.term(), text(one.log_start()), text(one.end()), terms, text(one.commit()),
-                text(one.configuration()), one.quiet() ? " quiet" : "");
+                text(one.configuration()), one.quiet() ? " quiet" : "",
+                one.recovering() ? " recovering" : "");
         }
     }
 
@@ -294,13 +301,41 @@ class Run {
         start.terms = machine.log.terms();
         start.configurations = machine.log.configurations();
         start.seed = static_cast<uint64_t>(node);
+        if (relaxed_) start.seed += 1000 * machine.crashes;
+        start.recovering = machine.recovering;
         machine.core = std::make_unique<Core>(options_, std::move(start));
         call(node, [&](Effects& out) { machine.core->start(now_, out); });
     }
 
     void crash(int node) {
+        Machine& machine = at(node);
+        machine.core.reset();
+        machine.disk.pending.clear();
+        ++machine.crashes;
+        if (relaxed_) machine.recovering = true;
+    }
+
+    void stop(int node) {
         at(node).core.reset();
-        at(node).disk.pending.clear();
+        while (!at(node).disk.pending.empty()) at(node).disk.apply_first();
+    }
+
+    // What counts of a relaxed log: all, but for a configuration that is not on the disk yet.
+    Position relied_on(const Machine& machine) const {
+        for (const ModelDisk::Op& op : machine.disk.pending) {
+            if (op.entry.configuration != nullptr) return op.entry.info.first;
+        }
+        return machine.log.end();
+    }
+
+    void rely_on_memory(int node) {
+        Machine& machine = at(node);
+        const Position before = machine.core->durable_end();
+        const Position end = relied_on(machine);
+        if (!relaxed_ || end <= before || machine.core->end() != machine.log.end()) return;
+        Effects out;
+        machine.core->on_durable(end, now_, out);
+        if (machine.core->durable_end() != before) carry_out(node, out, nullptr);
     }
 
     void write(int node, ModelDisk::Op op) { at(node).disk.pending.push_back(std::move(op)); }
@@ -379,6 +414,11 @@ class Run {
                     : fmt::format(" of {}", out.role->leader.v);
             say("{} is {}{} in term {}", node, text(out.role->role), leader, out.role->term);
         }
+        if (out.elected_by_all) say("{} leads because all voters said so", node);
+        if (out.recovered) {
+            say("{} is recovered", node);
+            machine.recovering = false;
+        }
         if (out.commit) say("{} commits up to {}", node, text(*out.commit));
         for (const Outgoing& outgoing : out.messages) {
             post({.from = node, .to = outgoing.to.v, .message = outgoing.message});
@@ -403,6 +443,7 @@ class Run {
             }
         }
         one.check_invariants();
+        rely_on_memory(node);
     }
 
     void append(int node, LogEntry entry) {
@@ -525,6 +566,7 @@ class Run {
     std::map<int, Machine> machines_;
     bool begun_ = false;
     bool beats_ = false;
+    bool relaxed_ = false;
     Instant now_{};
     std::deque<Letter> letters_;
     std::deque<std::pair<int, SendEntries>> works_;

@@ -2,7 +2,8 @@
 // that follow it, indented, are what happened. Nodes share a clock that moves by @ alone, messages
 // arrive at once and in order, disks flush at once, unless a command says otherwise.
 //
-//   options KEY=VALUE..       quiet_after, lease (1: reads by lease), window, beats (1: show them)
+//   options KEY=VALUE..       quiet_after, lease (1: reads by lease), window, beats (1: show them),
+//                             relaxed (1: what is in memory counts; who crashed is recovering)
 //   group 1 2 3 [learners 4]  the group's first members; nodes start with empty logs
 //   node 5                    a further node, that knows of no group
 //   log 1 2 2 4               before a start: node 1 has terms 2, 2, 4, an entry of width 1 each
@@ -15,6 +16,7 @@
 //   keep                      none are lost any more
 //   hold 1, flush 1 [N]       the disk of 1 stops flushing; flushes and goes on, or N writes alone
 //   crash 1, restart 1        what was not flushed is lost
+//   stop 1                    in good order: all is flushed
 //   trim 1 5                  node 1's log begins at offset 5
 //   transfer 1 2              leader 1 hands over to 2
 //   change 1 voters 1 2 [learners 3]

@@ -88,7 +88,10 @@ struct CoreStart {
     std::vector<TermStart> terms;  // ascending; also the row of the entry that ends at `start`
     std::vector<ConfigurationAt> configurations;  // ascending; the last one is in force; one at
                                                   // least, unless the replica waits to be added
-    uint64_t seed = 0;  // of the group's election timeouts; another on each node
+    uint64_t seed = 0;  // of the group's draws; another on each node and at each start
+    // Its log may lack entries that it acknowledged: they were in memory alone, and it stopped
+    // without flushing them. See Core::recovering().
+    bool recovering = false;
 };
 
 }  // namespace weir::raft
