@@ -134,6 +134,10 @@ Task<void> ShardStore::close() {
         journal_.give_up();
         co_await committer_.drain();
         co_await commit_scope_.close();
+        closed_whole_ = !failed() && std::ranges::all_of(logs_, [](const auto& row) {
+            const PartitionLog& log = *row.second;
+            return !log.has_pending() && !log.in_commit() && log.durable_end() == log.end();
+        });
         if (!failed()) {
             auto done = co_await checkpointer_.run(false);
             if (!done && !failed())

@@ -69,6 +69,10 @@ class ShardStore final : public Store {
     std::vector<LogId> logs() const override;
     const StoreMetrics& metrics() const override;
     bool failed() const override { return failure_.has_value(); }
+    uint64_t history() const override { return history_; }
+    void set_history(uint64_t history) { history_ = history; }
+    // After close(): all that was ever taken is on stable storage.
+    bool closed_whole() const { return closed_whole_; }
 
     // --- for the parts
     // -----------------------------------------------------------------------------------------------------
@@ -134,6 +138,8 @@ class ShardStore final : public Store {
     std::optional<Error> failure_;
     bool stopping_ = false;
     bool opened_ = false;
+    bool closed_whole_ = false;
+    uint64_t history_ = 0;
     JournalWriter journal_;
     SegmentFiles files_;
     ReadCache cache_;

@@ -81,6 +81,10 @@ class Store {
     virtual std::vector<LogId> logs() const = 0;
     virtual const StoreMetrics& metrics() const = 0;
     virtual bool failed() const = 0;
+    // Of the data directory: the same number as long as each stop of the node was an orderly one,
+    // with everything flushed. Whoever finds another one than before may lack what was appended
+    // and not durable. docs/formats/history.md.
+    virtual uint64_t history() const { return 0; }
 };
 
 class StoreSet {
@@ -91,8 +95,9 @@ class StoreSet {
     static runtime::Task<Result<std::unique_ptr<StoreSet>>> open(StoreOptions options);
     // The store of the shard that calls.
     virtual Store& local() = 0;
-    // Run on shard 0, before destruction: commits, checkpoints, closes. No task of the stores is
-    // left running afterwards.
+    // Run on shard 0, before destruction: commits, checkpoints, closes, and notes that the stop was
+    // orderly if all that was appended is durable. No task of the stores is left running
+    // afterwards.
     virtual runtime::Task<void> close() = 0;
 };
 

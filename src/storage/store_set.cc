@@ -11,6 +11,7 @@
 #include "runtime/remote.h"
 #include "runtime/shard.h"
 #include "runtime/wait.h"
+#include "storage/history.h"
 #include "storage/layout.h"
 #include "storage/shard_store.h"
 #include "storage/store.h"
@@ -74,12 +75,15 @@ class StoreSetImpl final : public StoreSet {
 
   private:
     Task<Result<void>> take_lock();
+    Task<Result<void>> begin_history();
     Task<Result<Layout>> read_or_make_layout();
     Task<Result<void>> make_shards(Layout layout, std::vector<std::vector<uint8_t>> checkpoints);
     Task<Result<void>> convert(Layout from, Layout to);
     Task<void> remove_other_generations(uint64_t generation);
 
     StoreOptions options_;
+    uint64_t history_ = 0;  // 0: not known yet
+    bool opened_ = false;
     File lock_;
     std::vector<std::unique_ptr<ShardStore>>
         stores_;  // [shard], each made, used and destroyed there
@@ -97,6 +101,27 @@ Task<Result<void>> StoreSetImpl::take_lock() {
         (void)co_await runtime::sleep_for(50ms);
     }
     co_return locked;
+}
+
+// Before anything is served: from now on a stop is not an orderly one unless close() notes it.
+Task<Result<void>> StoreSetImpl::begin_history() {
+    const std::string path = history_path(options_.directory);
+    History history;
+    const auto text = co_await runtime::read_small_file(path, 4096);
+    if (text) {
+        auto parsed = parse_history(*text);
+        if (!parsed) co_return fail(std::move(parsed).error().with(path));
+        history = *parsed;
+    } else if (!is_not_found(text.error())) {
+        co_return fail(text.error());
+    }
+    // A new one also where there is no such file: nobody knows what became of it.
+    history_ = history.stopped ? history.id : 0;
+    while (history_ == 0) {
+        Shard::current().driver().fill_entropy(
+            {reinterpret_cast<uint8_t*>(&history_), sizeof history_});
+    }
+    co_return co_await runtime::replace_small_file(path, encode_history({history_, false}));
 }
 
 Task<Result<Layout>> StoreSetImpl::read_or_make_layout() {
@@ -217,6 +242,7 @@ Task<void> StoreSetImpl::remove_other_generations(uint64_t generation) {
 Task<Result<void>> StoreSetImpl::open() {
     co_await try_(make_durable_directory(options_.directory, 1));
     co_await try_(take_lock());
+    co_await try_(begin_history());
     const Layout found = co_await try_(read_or_make_layout());
     co_await try_(make_durable_directory(logs_directory(options_.directory), 1));
     Layout layout{.generation = found.generation, .shards = Shard::current().count()};
@@ -230,11 +256,13 @@ Task<Result<void>> StoreSetImpl::open() {
     for (uint32_t i = 0; i < layout.shards; ++i) {
         opening.push_back(runtime::on(i, [this, i, layout]() -> Task<Result<void>> {
             stores_[i] = std::make_unique<ShardStore>(options_, layout, i);
+            stores_[i]->set_history(history_);
             co_return co_await stores_[i]->open();
         }));
     }
     for (Result<void>& opened : co_await runtime::all(std::move(opening)))
         co_await try_(std::move(opened));
+    opened_ = true;
     co_return Result<void>{};
 }
 
@@ -242,13 +270,25 @@ Task<void> StoreSetImpl::close() {
     std::vector<Task<bool>> closing;
     for (uint32_t i = 0; i < stores_.size(); ++i) {
         closing.push_back(runtime::on(i, [this, i]() -> Task<bool> {
-            if (stores_[i] != nullptr) co_await stores_[i]->close();
+            if (stores_[i] == nullptr) co_return false;
+            co_await stores_[i]->close();
+            const bool whole = stores_[i]->closed_whole();
             stores_[i].reset();
-            co_return true;
+            co_return whole;
         }));
     }
-    if (!closing.empty()) (void)co_await runtime::all(std::move(closing));
+    bool whole = opened_;
+    if (!closing.empty()) {
+        for (const bool each : co_await runtime::all(std::move(closing))) whole = whole && each;
+    }
     stores_.clear();
+    if (std::exchange(opened_, false) && whole) {
+        const auto noted = co_await runtime::replace_small_file(history_path(options_.directory),
+                                                                encode_history({history_, true}));
+        if (!noted)
+            Shard::current().log().warn("storage", "the orderly stop could not be noted",
+                                        "error=\"{}\"", noted.error().to_string());
+    }
     if (lock_.is_open()) (void)co_await lock_.close();
 }
 
