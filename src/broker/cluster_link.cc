@@ -329,11 +329,12 @@ Task<Result<cluster::RegisterReply>> ClusterLink::register_here(cluster::NodeReg
                 cluster::founding_records(identity.cluster_id, identity.founding)));
         } else if (controller.image().feature_level(cluster::kWeirVersion) < level) {
             // A node of its own that others may join from now on.
+            const auto newest = static_cast<int32_t>(cluster::WeirLevel::kNewest);
             co_await try_(
-                cluster::check_finalize(controller.image(), cluster::kWeirVersion, level));
+                cluster::check_finalize(controller.image(), cluster::kWeirVersion, newest));
             std::vector<cluster::MetadataRecord> records;
             records.emplace_back(
-                cluster::FeatureFinalized{std::string(cluster::kWeirVersion), level});
+                cluster::FeatureFinalized{std::string(cluster::kWeirVersion), newest});
             co_await try_(controller.commit(std::move(records)));
         }
         auto planned = co_await try_(

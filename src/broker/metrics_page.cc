@@ -98,6 +98,14 @@ std::string render_metrics(const std::vector<ShardMetrics>& shards,
     page.gauge("weir_partitions_leaderless",
                "Partitions with a replica here of which this node knows no leader.",
                sum_of(shards, [](const auto& s) { return s.tally.leaderless; }));
+    page.gauge("weir_partitions_recovering",
+               "Replicas here that may lack what they acknowledged from memory before a stop that "
+               "was not orderly, and have not caught up yet (weir.durability=relaxed).",
+               sum_of(shards, [](const auto& s) { return s.tally.recovering; }));
+    page.counter("weir_elections_by_all_total",
+                 "Elections won here in which all voters had to be heard, because a majority may "
+                 "have lost what it had acknowledged from memory: each may have lost records.",
+                 sum_of(shards, [](const auto& s) { return s.tally.elections_by_all; }));
     uint64_t lag_max = 0;
     for (const ShardMetrics& shard : shards) lag_max = std::max(lag_max, shard.tally.lag_max);
     page.gauge("weir_replication_lag_max",

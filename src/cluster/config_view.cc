@@ -100,6 +100,7 @@ TopicSettings topic_settings(const ConfigView& view, const ConfigMap& own) {
     const auto policies = config_list(policy);
     settings.compacted = std::ranges::find(policies, "compact") != policies.end();
     settings.deletes = std::ranges::find(policies, "delete") != policies.end();
+    settings.relaxed = view.topic_value(own, "weir.durability") == "relaxed";
     settings.log.segment_bytes = static_cast<uint64_t>(integer("segment.bytes"));
     settings.log.segment_ms = integer("segment.ms");
     settings.log.retention_bytes = integer("retention.bytes");

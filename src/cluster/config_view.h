@@ -71,7 +71,8 @@ struct TopicSettings {
     std::string compression;        // compression.type
     int32_t compression_level = 0;  // of that codec
     bool compacted = false;
-    bool deletes = true;  // cleanup.policy has "delete"
+    bool deletes = true;   // cleanup.policy has "delete"
+    bool relaxed = false;  // weir.durability; never heeded for internal topics
     storage::LogConfig log;
 };
 TopicSettings topic_settings(const ConfigView& view, const ConfigMap& own);

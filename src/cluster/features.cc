@@ -10,8 +10,9 @@ namespace {
 constexpr FeatureLevel kLevels[] = {
     {kWeirVersion, 0, "one node: topics, configuration, ranges of ids"},
     {kWeirVersion, 1, "clusters: nodes and their states, reassignment of partitions"},
+    {kWeirVersion, 2, "topics whose records count when they are in memory: weir.durability"},
 #ifdef WEIR_TEST_FEATURE_LEVEL
-    {kWeirVersion, 2, "nothing more: stands for a later version in tests of upgrades"},
+    {kWeirVersion, 3, "nothing more: stands for a later version in tests of upgrades"},
 #endif
 };
 

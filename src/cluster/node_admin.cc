@@ -61,7 +61,7 @@ std::vector<MetadataRecord> founding_records(const Uuid& cluster_id, const Found
     std::vector<MetadataRecord> records;
     records.emplace_back(ClusterCreated{cluster_id});
     records.emplace_back(
-        FeatureFinalized{std::string(kWeirVersion), static_cast<int32_t>(WeirLevel::kCluster)});
+        FeatureFinalized{std::string(kWeirVersion), static_cast<int32_t>(WeirLevel::kNewest)});
     records.emplace_back(NodeIdsReserved{ids_end});
     return records;
 }

@@ -58,7 +58,7 @@ class NodeAdmin : public testing::Test {
 TEST_F(NodeAdmin, founders_get_the_ids_of_the_founding_and_others_the_next) {
     EXPECT_EQ(image.find_node(uuid_of(3))->info.id, 5);
     EXPECT_EQ(image.cluster_id(), cluster_id_of(three_founders()));
-    EXPECT_EQ(image.feature_level(kWeirVersion), 1);
+    EXPECT_EQ(image.feature_level(kWeirVersion), static_cast<int32_t>(WeirLevel::kNewest));
     EXPECT_EQ(add(node_of(4)), 6);
     EXPECT_EQ(add(node_of(5, 3)), 3);  // a low one that was told
     EXPECT_EQ(add(node_of(6)), 7);
@@ -85,7 +85,7 @@ TEST_F(NodeAdmin, the_id_of_another_disk_is_refused_and_its_address_told) {
     EXPECT_EQ(refusal(node_of(2, 9)), "this data directory is node 2, not 9");
     NodeRegistered old = node_of(4);
     old.features.clear();
-    EXPECT_NE(refusal(old).find("the cluster is at level 1 of weir.version"), std::string::npos);
+    EXPECT_NE(refusal(old).find("the cluster is at level 2 of weir.version"), std::string::npos);
 }
 
 TEST(NodeAdminFounding, a_founders_id_is_kept_for_it_until_it_registers) {

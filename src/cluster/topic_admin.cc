@@ -4,6 +4,7 @@
 #include <set>
 #include <span>
 
+#include "cluster/features.h"
 #include "runtime/driver.h"
 #include "runtime/shard.h"
 
@@ -86,6 +87,25 @@ Task<Result<void>> make_logs(Controller& controller, const ConfigMap& configs,
             logs.push_back({ids[i], config});
     }
     co_return co_await controller.create_logs(std::move(logs));
+}
+
+// What is stored of a topic must be understood by all nodes that may get a replica of it.
+AdminError check_durability(const MetadataImage& image, std::string_view topic,
+                            const ConfigMap& configs) {
+    const auto set = configs.find("weir.durability");
+    if (set == configs.end() || set->second != "relaxed") return {};
+    if (is_internal_topic(topic)) {
+        return fault(AdminFault::kInvalidConfig,
+                     "weir.durability=relaxed is not for internal topics.");
+    }
+    constexpr auto kNeeded = static_cast<int32_t>(WeirLevel::kRelaxed);
+    const int32_t level = image.feature_level(kWeirVersion);
+    // A node alone has nobody to be understood by, and becomes a cluster of a newer level.
+    if (image.nodes().empty() || level >= kNeeded) return {};
+    return fault(AdminFault::kInvalidConfig,
+                 "weir.durability=relaxed needs level " + std::to_string(kNeeded) + " of " +
+                     std::string(kWeirVersion) + ", and the cluster is at level " +
+                     std::to_string(level) + ": finalize it when all nodes run this version.");
 }
 
 AdminError check_configs(
@@ -171,7 +191,8 @@ AdminError plan_topic(Controller& controller, const NewTopic& wanted, TopicImage
                                                        std::to_string(settings.partitions_max) +
                                                        " partitions (max.partitions).");
     }
-    return check_configs(wanted.configs, topic.configs);
+    if (AdminError error = check_configs(wanted.configs, topic.configs); !error.ok()) return error;
+    return check_durability(image, wanted.name, topic.configs);
 }
 
 Task<Result<void>> make_topic(Controller& controller, TopicImage& topic) {
@@ -477,6 +498,8 @@ AdminError plan_change(Controller& controller, const ConfigChange& change,
                                  : controller.image().configs(change.resource, change.name);
     AdminError error;
     const ConfigMap after = changed_configs(change, before, controller.local().configs(), error);
+    if (error.ok() && topic != nullptr)
+        error = check_durability(controller.image(), topic->name, after);
     if (!error.ok()) return error;
     const auto note = [&](const std::string& key, std::optional<std::string> value) {
         if (topic != nullptr) {

@@ -136,6 +136,46 @@ TEST_F(TopicAdmin, each_rule_has_its_own_fault) {
 }
 
 // The second node is another process; what it would do is not here.
+TEST_F(TopicAdmin, relaxed_durability_waits_for_nodes_that_know_it) {
+    const std::vector<std::pair<std::string, std::optional<std::string>>> relaxed{
+        {"weir.durability", "relaxed"}};
+    EXPECT_EQ(create_one({.name = "alone", .configs = relaxed}), AdminFault::kNone);
+    EXPECT_EQ(create_one({.name = "b", .configs = {{"weir.durability", "lax"}}}),
+              AdminFault::kInvalidConfig);
+    const auto internal = create({{.name = "__consumer_offsets", .configs = relaxed}})[0];
+    EXPECT_EQ(internal.error.message, "weir.durability=relaxed is not for internal topics.");
+    const auto commit = [&](MetadataRecord record) {
+        std::vector<MetadataRecord> records{std::move(record)};
+        EXPECT_TRUE(loop.run(node->controller->commit(std::move(records))));
+    };
+    const auto level = [](WeirLevel level) {
+        return FeatureFinalized{std::string(kWeirVersion), static_cast<int32_t>(level)};
+    };
+    commit(level(WeirLevel::kCluster));
+    commit(NodeRegistered{.id = 0,
+                          .uuid = Uuid::random(1, 2),
+                          .epoch = 1,
+                          .rpc = {"h", 1},
+                          .kafka = {"h", 2},
+                          .shards = Node::kShards,
+                          .features = supported_features()});
+    EXPECT_EQ(create_one({.name = "flushed", .configs = {{"weir.durability", "flush"}}}),
+              AdminFault::kNone);
+    EXPECT_NE(create({{.name = "b", .configs = relaxed}})[0].error.message.find(
+                  "needs level 2 of weir.version, and the cluster is at level 1"),
+              std::string::npos);
+    const auto alter_one = [&] {
+        return alter({.resource = ConfigResource::kTopic,
+                      .name = "flushed",
+                      .items = {{.key = "weir.durability", .value = "relaxed"}}})[0]
+            .fault;
+    };
+    EXPECT_EQ(alter_one(), AdminFault::kInvalidConfig);
+    commit(level(WeirLevel::kRelaxed));
+    EXPECT_EQ(alter_one(), AdminFault::kNone);
+    EXPECT_TRUE(node->shards[1]->settings(*image().find("flushed")).relaxed);
+}
+
 TEST_F(TopicAdmin, partitions_go_to_all_nodes_and_each_is_left_to_make_its_own_logs) {
     std::vector<MetadataRecord> records;
     records.emplace_back(FeatureFinalized{std::string(kWeirVersion), 1});

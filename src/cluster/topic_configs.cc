@@ -231,6 +231,13 @@ constexpr ConfigKey kKeys[] = {
      .doc = "Whether a replica that lacks acknowledged records may lead. It never may.",
      .broker_keys = "unclean.leader.election.enable",
      .effect = false},
+    {.name = "weir.durability",
+     .type = ConfigType::kString,
+     .default_value = "flush",
+     .doc = "What makes a record count: flush is stable storage, on a majority of the replicas; "
+            "relaxed is their memory, flushed soon after: records can be lost when a majority "
+            "of them stops at once without flushing.",
+     .choices = "flush|relaxed"},
 };
 
 static_assert(

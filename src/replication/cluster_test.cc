@@ -306,5 +306,151 @@ TEST(Replication, drawn_faults_lose_nothing_that_was_acknowledged) {
     for (uint64_t seed = 1; seed <= last && !testing::Test::HasFailure(); ++seed) run_seed(seed);
 }
 
+// ---- relaxed: what is in memory counts
+
+constexpr Duration kSlowFlush = 60ms;
+
+struct RelaxedReplication : testing::Test {
+    RelaxedReplication() {
+        cluster.relaxed = true;
+        for (size_t i = 0; i < cluster.size(); ++i)
+            cluster.node(i).node->disk_faults().sync_mean = kSlowFlush;
+        cluster.start_all();
+        cluster.append(1);
+        // Each keeps beside its log that it will acknowledge from memory.
+        EXPECT_TRUE(cluster.run_until(
+            [&] { return all([](Group& group) { return group.relies_on_memory(); }); }, 30s));
+    }
+    bool all(const std::function<bool(Group&)>& holds) {
+        for (size_t i = 0; i < cluster.size(); ++i) {
+            Group* group = cluster.node(i).group;
+            if (group == nullptr || !holds(*group)) return false;
+        }
+        return true;
+    }
+    bool wait_recovered() {
+        return cluster.run_until(
+            [&] { return all([](Group& group) { return !group.core().recovering(); }); }, 30s);
+    }
+
+    TestCluster cluster{calm(21), 3};
+};
+
+TEST_F(RelaxedReplication, entries_commit_before_any_disk_has_them) {
+    const Instant before = cluster.world().now();
+    cluster.append(100);
+    EXPECT_LT(cluster.world().now() - before, 100 * kSlowFlush / 4);
+    const auto leader = static_cast<size_t>(cluster.leader());
+    EXPECT_GT(cluster.node(leader).group->commit(),
+              cluster.node(leader).group->log().durable_end());
+    cluster.check_all();
+}
+
+TEST_F(RelaxedReplication, nodes_that_lose_power_one_after_the_other_lose_nothing) {
+    uint64_t lost_entries = 0;
+    for (int round = 0; round < 12; ++round) {
+        cluster.append(40);
+        const auto leader = static_cast<size_t>(cluster.wait_leader());
+        const size_t victim = round % 2 == 0 ? leader : (leader + 1) % 3;
+        const int64_t had = cluster.node(victim).group->log().end().offset;
+        cluster.kill(victim, sim::Kill::kPower);
+        if (round % 3 == 0) cluster.append(40);
+        cluster.start(victim);
+        ASSERT_TRUE(cluster.run_until([&] { return cluster.node(victim).group != nullptr; }, 30s));
+        EXPECT_TRUE(cluster.node(victim).group->core().recovering());
+        lost_entries += static_cast<uint64_t>(
+            std::max<int64_t>(0, had - cluster.node(victim).group->log().end().offset));
+        cluster.append(40);
+        ASSERT_TRUE(wait_recovered()) << cluster.summary() << cluster.log();
+        EXPECT_EQ(cluster.node(victim).replicator->metrics().recoveries, 1u);
+    }
+    EXPECT_GT(lost_entries, 50u) << "the power cuts took nothing, and prove nothing";
+    cluster.check_all();
+}
+
+TEST_F(RelaxedReplication, a_power_cut_of_all_leaves_a_prefix_and_says_so) {
+    cluster.append(200);
+    for (size_t i = 0; i < 3; ++i) cluster.kill(i, sim::Kill::kPower);
+    cluster.start(0);
+    cluster.start(1);
+    cluster.run_for(10s);
+    EXPECT_EQ(cluster.leader(), -1) << "two of three can't know what the third has";
+    cluster.start(2);
+    const int leader = cluster.wait_leader();
+    EXPECT_EQ(cluster.node(static_cast<size_t>(leader)).replicator->metrics().elections_by_all, 1u);
+    EXPECT_NE(cluster.log().find("what came after it is lost"), std::string::npos);
+    ASSERT_TRUE(wait_recovered());
+    const auto left =
+        static_cast<size_t>(cluster.node(static_cast<size_t>(leader)).group->high_watermark());
+    EXPECT_LT(left, 201u) << "the power cut took nothing, and proves nothing";
+    cluster.keep_acknowledged(left);
+    cluster.check_all();
+    cluster.append(50);
+    cluster.check_all();
+}
+
+TEST_F(RelaxedReplication, an_orderly_stop_loses_nothing_and_one_while_recovering_goes_on_so) {
+    cluster.append(50);
+    const auto follower = (static_cast<size_t>(cluster.wait_leader()) + 1) % 3;
+    cluster.stop(follower);
+    cluster.start(follower);
+    ASSERT_TRUE(cluster.run_until([&] { return cluster.node(follower).group != nullptr; }, 30s));
+    EXPECT_FALSE(cluster.node(follower).group->core().recovering());
+    cluster.append(50);
+    for (size_t i = 0; i < 3; ++i) cluster.kill(i, sim::Kill::kPower);
+    cluster.start(follower);
+    cluster.run_for(2s);
+    EXPECT_TRUE(cluster.node(follower).group->core().recovering());
+    cluster.stop(follower);
+    cluster.start(follower);
+    cluster.run_for(2s);
+    EXPECT_TRUE(cluster.node(follower).group->core().recovering());
+}
+
+TEST_F(RelaxedReplication, flushed_again_it_counts_what_is_durable_alone) {
+    cluster.append(50);
+    cluster.relaxed = false;
+    ASSERT_TRUE(cluster.run_until(
+        [&] { return all([](Group& group) { return !group.relies_on_memory(); }); }, 30s));
+    cluster.run_for(5s);  // nothing is kept beside the logs any more
+    cluster.append(20);
+    for (size_t i = 0; i < 3; ++i) cluster.kill(i, sim::Kill::kPower);
+    cluster.start(0);
+    cluster.start(1);
+    EXPECT_GE(cluster.wait_leader(), 0) << "a majority is enough again";
+    cluster.start(2);
+    cluster.check_all();
+    for (size_t i = 0; i < 3; ++i)
+        EXPECT_EQ(cluster.node(i).replicator->metrics().elections_by_all, 0u);
+}
+
+TEST_F(RelaxedReplication, memory_counts_no_more_where_the_disk_takes_nothing) {
+    for (size_t i = 0; i < 3; ++i) cluster.node(i).node->disk_faults().sync_mean = 1h;
+    const auto leader = static_cast<size_t>(cluster.wait_leader());
+    cluster.run_for(1s);  // the flushes under way before end
+    int64_t committed = 0;
+    cluster.run_on(
+        leader,
+        [&](Group& group) -> Task<void> {
+            const Instant begin = Shard::current().now();
+            while (Shard::current().now() < begin + 5s) {
+                ChainMachine* machine = cluster.node(leader).machine;
+                std::vector<uint8_t> payload(100);
+                storage::Entry entry;
+                entry.info.next_offset = 1;
+                entry.payload = runtime::SharedBytes::copy_of(payload);
+                const auto info = group.append(std::move(entry));
+                EXPECT_TRUE(info.has_value());
+                if (!info) break;
+                machine->on_append(*info, payload);
+                (void)co_await runtime::sleep_for(10ms);
+                if (Shard::current().now() < begin + 2s) committed = group.high_watermark();
+            }
+            EXPECT_EQ(group.high_watermark(), committed);
+            EXPECT_LT(group.high_watermark(), group.log().end().offset - 300);
+        },
+        60s);
+}
+
 }  // namespace
 }  // namespace weir::replication

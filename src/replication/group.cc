@@ -27,6 +27,10 @@ namespace {
 constexpr size_t kEntriesAdmittedMax = 16;
 constexpr uint64_t kBytesAdmittedMax = 32 << 10;
 constexpr Duration kTransferWaitMax = std::chrono::seconds(10);
+// While the disk has taken nothing of a relaxed log for so long, what is in memory alone counts no
+// more: so nothing is acknowledged that waits for twice as long already.
+constexpr Duration kMemoryAgeMax = std::chrono::milliseconds(500);
+constexpr Duration kSaveRetry = std::chrono::seconds(1);
 // What a checkpoint holds of a group begins with this; what is older than groups does not.
 constexpr uint8_t kStateMagic = 0xc1;
 constexpr uint8_t kStateVersion = 1;
@@ -53,13 +57,6 @@ Result<void> to_result(raft::RequestStatus status) {
 
 uint32_t control_summary(size_t payload) {
     return static_cast<uint32_t>(std::min<size_t>(payload, storage::kSummaryBytesMax));
-}
-
-std::vector<uint8_t> encode_saved(const raft::ConfigurationAt& saved) {
-    ByteWriter out;
-    append_position(out, saved.at);
-    append_configuration(out, saved.configuration);
-    return out.flatten();
 }
 
 }  // namespace
@@ -143,18 +140,21 @@ Task<Result<void>> Group::open(Configuration bootstrap) {
         state = in.read_bytes(in.remaining());
     }
     if (!log_.group_config().empty()) {
-        ByteReader in(log_.group_config());
-        raft::ConfigurationAt saved{read_position(in), co_await try_(read_configuration(in))};
-        if (!in.ok()) co_return fail(ErrorCode::kCorrupt, "a group's configuration");
-        saved_configuration_at_ = saved.at;
-        if (configurations_.empty() || configurations_.back().at < saved.at)
-            configurations_ = {std::move(saved)};
+        auto kept = decode_kept(log_.group_config());
+        if (!kept) co_return fail(ErrorCode::kCorrupt, "a group's configuration");
+        memory_history_ = memory_history_durable_ = kept->memory_history;
+        if (kept->configuration) {
+            raft::ConfigurationAt& saved = *kept->configuration;
+            saved_configuration_at_ = saved.at;
+            if (configurations_.empty() || configurations_.back().at < saved.at)
+                configurations_ = {std::move(saved)};
+        }
     }
     if (configurations_.empty() && !bootstrap.members.empty()) {
         // Kept before it counts: no entry tells it, so that a replica which took part could forget
         // whom with.
         raft::ConfigurationAt founders{{0, 0}, std::move(bootstrap)};
-        co_await try_(co_await log_.save_group_config(encode_saved(founders)));
+        co_await try_(co_await log_.save_group_config(encode_kept_with(founders)));
         saved_configuration_at_ = founders.at;
         configurations_.push_back(std::move(founders));
     }
@@ -183,6 +183,7 @@ Task<Result<void>> Group::open(Configuration bootstrap) {
     for (const storage::TermStart& row : log_.terms()) start.terms.push_back({row.term, row.first});
     start.configurations = configurations_;
     start.seed = Shard::current().prng().next();
+    start.recovering = memory_history_ != 0 && memory_history_ != store_history();
     core_.emplace(replicator_.options().raft, std::move(start));
     log_.keep_from(core_->commit().offset);
     log_.set_state_provider([this] { return capture(); });
@@ -269,6 +270,18 @@ void Group::carry_out(std::vector<storage::Entry>* entries) {
     for (const raft::SendEntries& work : effects.entries) scope_.spawn(send_entries(work));
     for (const raft::NodeId to : effects.snapshots) scope_.spawn(send_snapshot(to));
     if (effects.commit) on_commit_moved();
+    if (effects.elected_by_all) {
+        ++replicator_.metrics_.elections_by_all;
+        Shard::current().log().warn(
+            "replication",
+            "a majority of replicas stopped without flushing what they had acknowledged from "
+            "memory: the longest log that is left counts, and what came after it is lost",
+            "log={} term={} end={}", id().v, core_->term(), log_.end().offset);
+    }
+    if (effects.recovered) {
+        ++replicator_.metrics_.recoveries;
+        tend_memory_history();
+    }
     if (effects.role) {
         if (effects.role->role != raft::Role::kLeader || effects.role->term != waiting_term_) {
             committed_.fail_beyond(core_->commit(),
@@ -303,6 +316,7 @@ Result<void> Group::append_to_log(storage::Entry entry) {
                               ? control_summary(entry.payload.size())
                               : static_cast<uint32_t>(std::min<size_t>(machine_.summary_bytes(),
                                                                        entry.payload.size()));
+    if (relies_on_memory() && !std::exchange(relying_, true)) scope_.spawn(rely_on_memory());
     return log_.append(std::move(entry));
 }
 
@@ -318,9 +332,90 @@ void Group::append_control(const raft::ControlEntry& control) {
 
 void Group::on_durable() {
     if (closing_ || failed_) return;
-    call_core([end = log_.durable_end()](raft::Core& core, Instant now, raft::Effects& out) {
+    call_core([end = relied_on()](raft::Core& core, Instant now, raft::Effects& out) {
         core.on_durable(end, now, out);
     });
+}
+
+// ------------------------------------------------------------ what is in memory
+
+// How far this replica's log counts.
+Position Group::relied_on() {
+    const Position durable = log_.durable_end();
+    if (!relies_on_memory()) return durable;
+    const Instant now = Shard::current().now();
+    if (durable >= backlog_end_) {
+        backlog_end_ = log_.end();
+        backlog_since_ = now;
+    }
+    if (now - backlog_since_ > kMemoryAgeMax) return durable;
+    // Who votes with whom is never forgotten.
+    for (const raft::ConfigurationAt& each : configurations_) {
+        if (each.at >= durable) return std::max(durable, each.at);
+    }
+    return log_.end();
+}
+
+// After the step that appended: what is committed by it may be told to those who did.
+Task<void> Group::rely_on_memory() {
+    relying_ = false;
+    on_durable();
+    co_return;
+}
+
+void Group::set_relaxed(bool relaxed) {
+    relaxed_ = relaxed;
+    if (!closing_ && !failed_) tend_memory_history();
+}
+
+uint64_t Group::store_history() const {
+    const storage::Store* store = replicator_.options().store;
+    return store == nullptr ? 0 : store->history();
+}
+
+std::vector<uint8_t> Group::encode_kept_with(
+    std::optional<raft::ConfigurationAt> configuration) const {
+    return encode_kept(
+        {.configuration = std::move(configuration), .memory_history = memory_history_});
+}
+
+// What must be kept beside the log: this history, before anything is acknowledged from memory, and
+// again when what an unclean stop lost has come back; none once all that was acknowledged so is
+// flushed. While this replica recovers, the old one says so.
+void Group::tend_memory_history() {
+    const bool due =
+        relaxed_ ? memory_history_durable_ != store_history() : memory_history_durable_ != 0;
+    if (due && !core_->recovering() && !std::exchange(saving_memory_history_, true))
+        scope_.spawn(save_memory_history());
+}
+
+Task<void> Group::save_memory_history() {
+    while (!closing_ && !failed_ && !core_->recovering()) {
+        if (!relaxed_ && memory_history_durable_ != 0 && log_.durable_end() < log_.end()) {
+            (void)co_await log_.wait_durable(log_.end());
+            continue;
+        }
+        const uint64_t wanted = relaxed_ ? store_history() : 0;
+        if (wanted == memory_history_durable_) break;
+        const uint64_t before = memory_history_durable_;
+        if (wanted == 0) memory_history_durable_ = 0;
+        memory_history_ = wanted;
+        KeptConfig kept;
+        if (!log_.group_config().empty()) {
+            auto decoded = decode_kept(log_.group_config());
+            CHECK(decoded.has_value());  // it was written here, or open() looked
+            kept = std::move(*decoded);
+        }
+        if (co_await log_.save_group_config(encode_kept_with(std::move(kept.configuration)))) {
+            memory_history_durable_ = wanted;
+            continue;
+        }
+        // A full disk, for example.
+        memory_history_ = memory_history_durable_ = before;
+        if (!co_await runtime::sleep_for(kSaveRetry, scope_.stop_token())) break;
+    }
+    saving_memory_history_ = false;
+    if (!closing_ && !failed_) on_durable();
 }
 
 void Group::on_commit_moved() {
@@ -612,7 +707,7 @@ Task<Result<void>> Group::take_snapshot(raft::NodeId from, Snapshot snapshot) {
         done = machine_.recover(snapshot.state, snapshot.state_end, {});
     }
     pending_ = nullptr;
-    if (done) done = co_await log_.save_group_config(encode_saved(configurations_.front()));
+    if (done) done = co_await log_.save_group_config(encode_kept_with(configurations_.front()));
     if (!done) {
         if (!closing_) give_up("a snapshot can't be installed", done.error());
         co_return done;
@@ -692,7 +787,7 @@ Task<void> Group::save_configuration() {
            configurations_.front().at < core_->commit()) {
         const raft::ConfigurationAt saving = configurations_.front();
         // A full disk: it is in the log and in checkpoints too; the next commit tries again.
-        if (!co_await log_.save_group_config(encode_saved(saving))) break;
+        if (!co_await log_.save_group_config(encode_kept_with(saving))) break;
         saved_configuration_at_ = saving.at;
     }
     saving_configuration_ = false;

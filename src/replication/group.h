@@ -76,6 +76,13 @@ class Group {
     const raft::Configuration& configuration() const { return core_->configuration(); }
     const raft::Core& core() const { return *core_; }
 
+    // Whether what its replicas have in memory counts as what they have on stable storage does
+    // (docs/decisions/0006-relaxed-durability.md). Off at first; takes effect when what that needs
+    // is on stable storage itself.
+    void set_relaxed(bool relaxed);
+    // What is appended here counts at once.
+    bool relies_on_memory() const { return relaxed_ && memory_history_durable_ != 0; }
+
     // Room for an entry of so many bytes; see storage::Log::admit(). Also kNotLeader.
     runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop);
     void withdraw(uint64_t bytes) { log_.withdraw(bytes); }  // what was admitted is not appended
@@ -125,6 +132,9 @@ class Group {
     // The leader's log begins later, and this one's may too.
     void follow_leaders_start();
     void on_durable();
+    storage::Position relied_on();
+    runtime::Task<void> rely_on_memory();
+    void tend_memory_history();
     void note_configuration(storage::Position at, raft::Configuration configuration);
     void drop_configurations_from(storage::Position end);
     void on_commit_moved();
@@ -136,6 +146,9 @@ class Group {
     runtime::Task<void> truncate(storage::Position end);
     runtime::Task<void> save_hard_state();
     runtime::Task<void> save_configuration();
+    runtime::Task<void> save_memory_history();
+    uint64_t store_history() const;
+    std::vector<uint8_t> encode_kept_with(std::optional<raft::ConfigurationAt> configuration) const;
     runtime::Task<void> send_entries(raft::SendEntries work);
     runtime::Task<void> send_snapshot(raft::NodeId to);
     runtime::Task<void> truncate_start(int64_t start_offset);
@@ -157,6 +170,16 @@ class Group {
     bool saving_ = false;
     std::optional<storage::HardState> to_save_;
     bool saving_configuration_ = false;
+    bool relaxed_ = false;  // as its owner wants it
+    // KeptConfig's: as whatever is saved next has it, and as it is on stable storage (there it may
+    // be the other one already).
+    uint64_t memory_history_ = 0;
+    uint64_t memory_history_durable_ = 0;
+    bool saving_memory_history_ = false;
+    bool relying_ = false;
+    // What was appended by then is not flushed yet, since then.
+    storage::Position backlog_end_;
+    Instant backlog_since_{};
     bool start_moving_ = false;
     bool installing_ = false;
     int64_t start_wanted_ = 0;  // of the leader's log, as far as this replica may follow

@@ -34,6 +34,10 @@ struct ReplicatorMetrics {
     uint64_t elections_won = 0;
     uint64_t snapshots_sent = 0;
     uint64_t snapshots_installed = 0;
+    uint64_t recoveries = 0;  // of replicas that may have lost what they had acknowledged
+    // Elections of relaxed groups in which all voters had to be heard, because a majority of them
+    // may have lost what it had acknowledged from memory.
+    uint64_t elections_by_all = 0;
 };
 
 class Replicator {

@@ -147,6 +147,7 @@ class TestCluster {
     void set_founders(std::vector<int32_t> founders) { members_ = std::move(founders); }
     storage::StoreOptions store_options;
     raft::Options raft_options;
+    bool relaxed = false;  // of all groups; may change while they run
 
     static std::string name(size_t node) { return "n" + std::to_string(node); }
 
@@ -322,6 +323,11 @@ class TestCluster {
         return text;
     }
     const std::vector<Acknowledged>& acknowledged() const { return acknowledged_; }
+    // What is left after a loss that may be: this many of the first of them.
+    void keep_acknowledged(size_t count) {
+        acknowledged_.resize(count);
+        truth_.clear();
+    }
 
   private:
     int64_t world_ms() const { return world_.now().ns / 1'000'000; }
@@ -375,7 +381,10 @@ class TestCluster {
             node.group = *group;
             node.machine = &machine;
             node.replicator = &replicator;
+            bool relaxed = false;
             while (!node.stop && !store.failed()) {
+                if (std::exchange(relaxed, cluster->relaxed) != cluster->relaxed)
+                    (*group)->set_relaxed(cluster->relaxed);
                 if (node.job) {
                     co_await (*node.job)(**group);
                     node.job.reset();

@@ -20,6 +20,8 @@ enum class Tag : uint8_t {
     kHeartbeat = 5,
     kHeartbeatReply = 6,
     kTimeoutNow = 7,
+    kRecoveryRequest = 8,
+    kRecoveryReply = 9,
 };
 
 std::unexpected<Error> malformed(std::string_view what) {
@@ -86,7 +88,10 @@ raft::Message read_message(ByteReader& from, Tag tag) {
         case Tag::kVoteReply: {
             raft::VoteReply m;
             m.term = read_term(from);
-            m.granted = read_flag(from);
+            const uint8_t granted = from.read_u8();
+            if (granted > 2) from.set_failed();
+            m.granted = granted != 0;
+            m.recovering = granted == 2;
             m.pre_vote = read_flag(from);
             return m;
         }
@@ -123,6 +128,20 @@ raft::Message read_message(ByteReader& from, Tag tag) {
         }
         case Tag::kTimeoutNow:
             return raft::TimeoutNow{.term = read_term(from)};
+        case Tag::kRecoveryRequest: {
+            raft::RecoveryRequest m;
+            m.term = read_term(from);
+            m.id = static_cast<uint64_t>(from.read_i64());
+            m.end = read_position(from);
+            return m;
+        }
+        case Tag::kRecoveryReply: {
+            raft::RecoveryReply m;
+            m.term = read_term(from);
+            m.id = static_cast<uint64_t>(from.read_i64());
+            m.end = read_position(from);
+            return m;
+        }
     }
     from.set_failed();
     return raft::TimeoutNow{};
@@ -169,6 +188,36 @@ Result<Configuration> read_configuration(ByteReader& from) {
     return configuration;
 }
 
+std::vector<uint8_t> encode_kept(const KeptConfig& kept) {
+    ByteWriter out;
+    const raft::ConfigurationAt none{{0, 0}, {}};
+    const raft::ConfigurationAt& row = kept.configuration ? *kept.configuration : none;
+    append_position(out, row.at);
+    append_configuration(out, row.configuration);
+    if (kept.memory_history != 0) {
+        out.write_u8(1);
+        out.write_i64(static_cast<int64_t>(kept.memory_history));
+    }
+    return out.flatten();
+}
+
+Result<KeptConfig> decode_kept(Bytes bytes) {
+    KeptConfig kept;
+    ByteReader in(bytes);
+    const Position at = read_position(in);
+    ByteReader ahead = in;
+    if (ahead.read_u8() == 0 && ahead.ok()) {
+        in = ahead;
+    } else {
+        TRY_ASSIGN(Configuration configuration, read_configuration(in));
+        kept.configuration = raft::ConfigurationAt{at, std::move(configuration)};
+    }
+    if (in.ok() && in.remaining() > 0 && in.read_u8() == 1)
+        kept.memory_history = static_cast<uint64_t>(in.read_i64());
+    if (!in.ok()) return malformed("what a group keeps beside its log");
+    return kept;
+}
+
 void append_message(ByteWriter& to, const GroupMessage& message) {
     Writer out{to};
     const auto begin = [&](Tag tag) { out.tag(tag, message.log, message.start_offset); };
@@ -181,7 +230,8 @@ void append_message(ByteWriter& to, const GroupMessage& message) {
     } else if (const auto* reply = std::get_if<raft::VoteReply>(&message.message)) {
         begin(Tag::kVoteReply);
         write_term(to, reply->term);
-        out.flags(reply->granted, reply->pre_vote);
+        to.write_u8(reply->granted ? reply->recovering ? 2 : 1 : 0);
+        to.write_u8(reply->pre_vote ? 1 : 0);
     } else if (const auto* probe = std::get_if<raft::AppendRequest>(&message.message)) {
         CHECK(probe->entries.empty());
         begin(Tag::kProbe);
@@ -209,6 +259,16 @@ void append_message(ByteWriter& to, const GroupMessage& message) {
         to.write_u8(beat->quiet ? 1 : 0);
         to.write_varlong(beat->context);
         append_position(to, beat->match);
+    } else if (const auto* recovery = std::get_if<raft::RecoveryRequest>(&message.message)) {
+        begin(Tag::kRecoveryRequest);
+        write_term(to, recovery->term);
+        to.write_i64(static_cast<int64_t>(recovery->id));
+        append_position(to, recovery->end);
+    } else if (const auto* answer = std::get_if<raft::RecoveryReply>(&message.message)) {
+        begin(Tag::kRecoveryReply);
+        write_term(to, answer->term);
+        to.write_i64(static_cast<int64_t>(answer->id));
+        append_position(to, answer->end);
     } else {
         begin(Tag::kTimeoutNow);
         write_term(to, std::get<raft::TimeoutNow>(message.message).term);

@@ -56,6 +56,17 @@ Result<raft::Configuration> read_configuration(ByteReader& from);
 void append_position(ByteWriter& to, storage::Position position);
 storage::Position read_position(ByteReader& from);
 
+// What a group keeps beside its log, for its next start.
+struct KeptConfig {
+    // The last committed one that was saved; nothing: none was ever known here.
+    std::optional<raft::ConfigurationAt> configuration;
+    // Not 0: this replica may have acknowledged from memory. All that it acknowledged is in its log
+    // as long as the store's history is this one.
+    uint64_t memory_history = 0;
+};
+std::vector<uint8_t> encode_kept(const KeptConfig& kept);
+Result<KeptConfig> decode_kept(Bytes bytes);  // kMalformed
+
 struct Snapshot {
     storage::LogId log;
     raft::InstallSnapshot install;

@@ -38,6 +38,9 @@ TEST(ReplicationWire, every_message_comes_back_as_it_was) {
         raft::Heartbeat{5, true, 77, {1, 0}, {2, 3}},
         raft::HeartbeatReply{5, true, 77, {1, 0}},
         raft::TimeoutNow{9},
+        raft::VoteReply{7, true, false, true},
+        raft::RecoveryRequest{8, 0xfedcba9876543210, {100, 2}},
+        raft::RecoveryReply{8, 0xfedcba9876543210, {120, 0}},
     };
     ByteWriter out;
     for (size_t i = 0; i < all.size(); ++i)
@@ -124,6 +127,27 @@ TEST(ReplicationWire, control_entries_and_snapshots_come_back) {
     EXPECT_EQ(taken->state_end, snapshot.state_end);
 }
 
+TEST(ReplicationWire, what_is_kept_beside_a_log_comes_back) {
+    for (const bool is_known : {true, false}) {
+        for (const uint64_t history : {uint64_t{0}, uint64_t{0xfedcba9876543210}}) {
+            KeptConfig kept;
+            if (is_known) kept.configuration = {{{7, 1}, joint()}};
+            kept.memory_history = history;
+            const std::vector<uint8_t> bytes = encode_kept(kept);
+            const auto back = decode_kept(bytes);
+            ASSERT_TRUE(back.has_value());
+            EXPECT_EQ(back->memory_history, history);
+            ASSERT_EQ(back->configuration.has_value(), is_known);
+            if (is_known) EXPECT_EQ(back->configuration->at, (Position{7, 1}));
+            if (is_known) EXPECT_EQ(back->configuration->configuration, joint());
+            // Without the history it is what older versions wrote.
+            if (history != 0)
+                EXPECT_EQ(decode_kept(Bytes(bytes).first(bytes.size() - 9))->memory_history, 0u);
+        }
+    }
+    EXPECT_FALSE(decode_kept(Bytes()));
+}
+
 // The largest configuration fits what recovery keeps of a control entry.
 TEST(ReplicationWire, the_largest_configuration_fits_a_summary) {
     raft::ControlEntry control;
@@ -144,6 +168,7 @@ TEST(ReplicationWire, random_bytes_are_refused_or_taken_and_never_more) {
         (void)decode_append(SharedBytes::copy_of(bytes));
         (void)decode_snapshot(bytes);
         (void)decode_control(bytes);
+        (void)decode_kept(bytes);
     }
 }
 

@@ -276,6 +276,7 @@ Task<KafkaError> Partition::wait_committed(storage::Position end, raft::Term ter
 }
 
 Task<KafkaError> Partition::wait_durable(storage::Position end) {
+    if (group_ != nullptr && group_->relies_on_memory()) co_return KafkaError::kNone;
     const auto durable = co_await log_.wait_durable(end);
     co_return durable ? KafkaError::kNone : storage_error(durable.error());
 }

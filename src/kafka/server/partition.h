@@ -164,7 +164,8 @@ class Partition final : public replication::StateMachine {
     // sent again, it is known again if it is there.
     runtime::Task<KafkaError> wait_committed(storage::Position end, raft::Term term,
                                              runtime::WaitOptions options);
-    // Until it is on this node's stable storage; it may still be lost with the node.
+    // Until it is on this node's stable storage, or at once where memory counts for that; it may
+    // still be lost with the node.
     runtime::Task<KafkaError> wait_durable(storage::Position end);
     // Until this replica leads and is ready. kTimedOut, kUnavailable.
     runtime::Task<Result<void>> wait_ready(runtime::WaitOptions options);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "cluster/topic_admin.h"
 #include "runtime/shard.h"
 #include "runtime/wait.h"
 
@@ -192,7 +193,16 @@ Task<Result<void>> PartitionTable::make(const Place& place, storage::Log& log) {
                                       partitions_.emplace(place.log, std::move(made));
                                   });
     if (!opened) co_return fail(std::move(opened.error()));
+    topic = metadata_.image().find(place.topic);
+    if (topic != nullptr) configure(*partition, metadata_.settings(*topic));
     co_return Result<void>{};
+}
+
+void PartitionTable::configure(Partition& partition, const cluster::TopicSettings& settings) {
+    partition.log().configure(settings.log);
+    if (partition.group() == nullptr) return;
+    partition.group()->set_relaxed(settings.relaxed &&
+                                   !cluster::is_internal_topic(partition.topic()));
 }
 
 Task<Result<void>> PartitionTable::bring_all_in_line(std::vector<Place> places) {
@@ -268,9 +278,9 @@ Task<void> PartitionTable::follow(const cluster::MetadataChange& change) {
     for (const auto& [name, topic] : image.topics()) {
         if (configured.empty() && !all_configured) break;
         if (!all_configured && !configured.contains(topic.id)) continue;
-        const storage::LogConfig& config = metadata_.settings(topic).log;
+        const cluster::TopicSettings& settings = metadata_.settings(topic);
         for (const cluster::PartitionAssignment& partition : topic.partitions) {
-            if (Partition* here = find(partition.log)) here->log().configure(config);
+            if (Partition* here = find(partition.log)) configure(*here, settings);
         }
     }
     // Nobody waits for data that is gone.
@@ -391,8 +401,10 @@ Task<void> PartitionTable::change_members(LogId id, raft::Configuration target) 
 
 PartitionTable::Tally PartitionTable::tally() const {
     Tally tally;
+    tally.elections_by_all = replicator_.metrics().elections_by_all;
     for (const auto& [id, partition] : partitions_) {
         if (partition->hint().leader < 0) ++tally.leaderless;
+        if (partition->group()->core().recovering()) ++tally.recovering;
         if (!partition->leads()) continue;
         ++tally.leaders;
         const cluster::TopicImage* topic = metadata_.image().find(partition->topic_id());

@@ -60,6 +60,8 @@ class PartitionTable final : private PartitionEvents {
         uint64_t under_replicated = 0;  // led here, and not all replicas are in sync
         uint64_t leaderless = 0;        // of which this node knows no leader
         uint64_t lag_max = 0;           // offsets that a follower of a partition led here lacks
+        uint64_t recovering = 0;        // may lack what they acknowledged (raft::Core::recovering)
+        uint64_t elections_by_all = 0;  // won here since the start
     };
     Tally tally() const;
     runtime::Task<void> expire_producers(WallTime now, int64_t age_ms);
@@ -101,6 +103,7 @@ class PartitionTable final : private PartitionEvents {
     runtime::Task<Result<void>> bring_all_in_line(std::vector<Place> places);
     runtime::Task<Result<void>> change(const Place& place);
     runtime::Task<Result<void>> make(const Place& place, storage::Log& log);
+    static void configure(Partition& partition, const cluster::TopicSettings& settings);
     runtime::Task<void> remove(storage::LogId id);
     runtime::Task<void> bring_in_line_later(std::vector<Place> places, Duration delay);
     runtime::Task<void> wait_ready(std::vector<Place> places);
