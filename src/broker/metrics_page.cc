@@ -102,6 +102,8 @@ std::string render_metrics(const std::vector<ShardMetrics>& shards,
                "Replicas here that may lack what they acknowledged from memory before a stop that "
                "was not orderly, and have not caught up yet (weir.durability=relaxed).",
                sum_of(shards, [](const auto& s) { return s.tally.recovering; }));
+    page.counter("weir_recoveries_total", "Such replicas that have caught up since the start.",
+                 sum_of(shards, [](const auto& s) { return s.tally.recoveries; }));
     page.counter("weir_elections_by_all_total",
                  "Elections won here in which all voters had to be heard, because a majority may "
                  "have lost what it had acknowledged from memory: each may have lost records.",

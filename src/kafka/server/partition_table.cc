@@ -401,6 +401,7 @@ Task<void> PartitionTable::change_members(LogId id, raft::Configuration target) 
 
 PartitionTable::Tally PartitionTable::tally() const {
     Tally tally;
+    tally.recoveries = replicator_.metrics().recoveries;
     tally.elections_by_all = replicator_.metrics().elections_by_all;
     for (const auto& [id, partition] : partitions_) {
         if (partition->hint().leader < 0) ++tally.leaderless;

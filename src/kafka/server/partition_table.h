@@ -61,6 +61,7 @@ class PartitionTable final : private PartitionEvents {
         uint64_t leaderless = 0;        // of which this node knows no leader
         uint64_t lag_max = 0;           // offsets that a follower of a partition led here lacks
         uint64_t recovering = 0;        // may lack what they acknowledged (raft::Core::recovering)
+        uint64_t recoveries = 0;        // since the start
         uint64_t elections_by_all = 0;  // won here since the start
     };
     Tally tally() const;
