@@ -405,7 +405,8 @@ PartitionTable::Tally PartitionTable::tally() const {
     tally.elections_by_all = replicator_.metrics().elections_by_all;
     for (const auto& [id, partition] : partitions_) {
         if (partition->hint().leader < 0) ++tally.leaderless;
-        if (partition->group()->core().recovering()) ++tally.recovering;
+        const replication::Group* group = partition->group();
+        if (group != nullptr && group->core().recovering()) ++tally.recovering;
         if (!partition->leads()) continue;
         ++tally.leaders;
         const cluster::TopicImage* topic = metadata_.image().find(partition->topic_id());
