@@ -7,9 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "cluster/cluster_admin.h"
 #include "cluster/features.h"
-#include "cluster/node_admin.h"
-#include "cluster/placement.h"
 #include "runtime/remote.h"
 #include "runtime/shard.h"
 
@@ -33,16 +32,22 @@ AdminReply refuse(uint16_t status, std::string_view message) {
     return {status, Json{{"error", message}}.dump()};
 }
 
-AdminReply refuse(const Error& error) {
-    switch (error.code) {
-        case ErrorCode::kInvalidArgument:
-            return refuse(400, error.message);
-        case ErrorCode::kNotFound:
+AdminReply reply_to(const cluster::AdminError& error) {
+    using enum cluster::AdminFault;
+    switch (error.fault) {
+        case kNone:
+            return {200, "{}"};
+        case kUnknownTopic:
+        case kUnknownTopicId:
+        case kUnknownNode:
+        case kResourceNotFound:
             return refuse(404, error.message);
-        case ErrorCode::kResourceExhausted:
-            return refuse(409, error.message);
+        case kNotController:
+        case kUnavailable:
+        case kStorage:
+            return refuse(503, error.message);
         default:
-            return refuse(503, error.to_string());
+            return refuse(400, error.message);
     }
 }
 
@@ -72,6 +77,10 @@ std::optional<std::string> parameter(const std::string& query, std::string_view 
     return std::nullopt;
 }
 
+runtime::WaitOptions change_options() {
+    return {.deadline = Shard::current().now() + kChangeTimeout};
+}
+
 std::string address_of(const cluster::Endpoint& endpoint) {
     return endpoint.host.contains(':') ? fmt::format("[{}]:{}", endpoint.host, endpoint.port)
                                        : fmt::format("{}:{}", endpoint.host, endpoint.port);
@@ -97,6 +106,8 @@ Task<http::Response> AdminApi::answer(http::Request request) {
         reply = health();
     } else if (request.method == "GET" && request.path == "/v1/cluster/members") {
         reply = members();
+    } else if (request.method == "GET" && request.path == "/v1/cluster/features") {
+        reply = features();
     } else if (request.method == "GET" && request.path == "/v1/partitions") {
         reply = co_await partitions(request.query);
     } else if (request.method != "POST") {
@@ -175,6 +186,23 @@ AdminReply AdminApi::members() const {
                      .dump()};
 }
 
+AdminReply AdminApi::features() const {
+    const MetadataImage& image = controller_.image();
+    Json list = Json::array();
+    for (const auto& [name, range] : cluster::supported_features()) {
+        Json levels = Json::array();
+        for (const cluster::FeatureLevel& each : cluster::feature_levels()) {
+            if (each.feature == name)
+                levels.push_back({{"level", each.level}, {"what", each.what}});
+        }
+        list.push_back({{"feature", name},
+                        {"finalized", image.feature_level(name)},
+                        {"possible", cluster::highest_common_level(image, name)},
+                        {"levels", std::move(levels)}});
+    }
+    return {200, list.dump()};
+}
+
 Task<AdminReply> AdminApi::partitions(std::string query) {
     const auto topic = parameter(query, "topic");
     if (topic && controller_.image().find(*topic) == nullptr)
@@ -209,8 +237,17 @@ Task<AdminReply> AdminApi::change(cluster::AdminCall call) {
     if (path.size() == 5 && is(1, "cluster") && is(2, "maintenance") &&
         (is(4, "on") || is(4, "off"))) {
         if (const auto node = number(path[3]))
-            co_return co_await set_state(*node,
-                                         is(4, "on") ? NodeState::kDraining : NodeState::kActive);
+            co_return reply_to(co_await cluster::set_node_state(
+                controller_, *node, is(4, "on") ? NodeState::kDraining : NodeState::kActive,
+                change_options()));
+    }
+    if (path.size() == 5 && is(1, "cluster") && is(2, "features")) {
+        if (const auto level = number(path[4])) {
+            std::vector<cluster::FeatureUpdate> updates;
+            updates.push_back({.feature = path[3], .level = *level});
+            co_return reply_to(co_await cluster::update_features(controller_, std::move(updates),
+                                                                 false, change_options()));
+        }
     }
     if (path.size() == 5 && is(1, "partitions")) {
         const auto partition = number(path[3]);
@@ -223,8 +260,7 @@ Task<AdminReply> AdminApi::change(cluster::AdminCall call) {
                 replicas.push_back(*node);
             }
             if (replicas.empty()) co_return refuse(400, "replicas=1,2,3 is missing");
-            co_return co_await move(path[2], static_cast<uint32_t>(*partition),
-                                    std::move(replicas));
+            co_return co_await move(path[2], *partition, std::move(replicas));
         }
         if (partition && is(4, "transfer-leader")) {
             const auto to = number(parameter(call.query, "to").value_or(""));
@@ -235,52 +271,9 @@ Task<AdminReply> AdminApi::change(cluster::AdminCall call) {
     co_return refuse(404, "there is no such path");
 }
 
-// Under the controller's lock.
-Task<AdminReply> AdminApi::commit(Result<std::vector<cluster::MetadataRecord>> records) {
-    if (!records) co_return refuse(records.error());
-    if (!records->empty()) {
-        const auto done = co_await controller_.commit(std::move(*records));
-        if (!done) co_return refuse(done.error());
-    }
-    co_return AdminReply{200, "{}"};
-}
-
-Task<AdminReply> AdminApi::set_state(int32_t node, NodeState state) {
-    const auto lock =
-        co_await controller_.lock({.deadline = Shard::current().now() + kChangeTimeout});
-    if (!lock) co_return refuse(lock.error());
-    co_return co_await commit(cluster::plan_state(controller_.image(), node, state));
-}
-
 Task<AdminReply> AdminApi::decommission(int32_t node) {
-    const auto lock =
-        co_await controller_.lock({.deadline = Shard::current().now() + kChangeTimeout});
-    if (!lock) co_return refuse(lock.error());
-    const MetadataImage& image = controller_.image();
-    auto planned = cluster::plan_state(image, node, NodeState::kDecommissioning);
-    if (!planned) co_return refuse(planned.error());
-    if (image.nodes().size() < 2)
-        co_return refuse(400, "the last node of a cluster can't be decommissioned");
-    std::vector<cluster::PlacementNode> nodes = controller_.placement_nodes();
-    for (cluster::PlacementNode& each : nodes) {
-        each.replicas = each.leaders = 0;
-        if (each.id == node) each.accepts = false;
-    }
-    std::vector<cluster::PlacedPartition> partitions;
-    for (const auto& [name, topic] : image.topics()) {
-        for (const auto& partition : topic.partitions) {
-            partitions.push_back(
-                {.replicas = partition.target.empty() ? partition.replicas : partition.target});
-        }
-    }
-    cluster::Placement placement(std::move(nodes), std::move(partitions), 1);
-    const auto evacuation = placement.plan_evacuation({node});
-    if (!evacuation.impossible.empty()) {
-        co_return refuse(400, fmt::format("{} partitions would have fewer replicas than they ask "
-                                          "for: too few other nodes are alive and active",
-                                          evacuation.impossible.size()));
-    }
-    AdminReply reply = co_await commit(std::move(planned));
+    AdminReply reply =
+        reply_to(co_await cluster::decommission(controller_, node, change_options()));
     if (reply.status == 200) {
         reply.body =
             Json{{"node", node}, {"replicas", controller_.image().replica_count(node)}}.dump();
@@ -288,15 +281,13 @@ Task<AdminReply> AdminApi::decommission(int32_t node) {
     co_return reply;
 }
 
-Task<AdminReply> AdminApi::move(std::string topic, uint32_t partition,
+Task<AdminReply> AdminApi::move(std::string topic, int32_t partition,
                                 std::vector<int32_t> replicas) {
-    const auto lock =
-        co_await controller_.lock({.deadline = Shard::current().now() + kChangeTimeout});
-    if (!lock) co_return refuse(lock.error());
-    const cluster::TopicImage* found = controller_.image().find(topic);
-    if (found == nullptr) co_return refuse(404, fmt::format("there is no topic '{}'", topic));
-    co_return co_await commit(
-        cluster::plan_reassignment(controller_.image(), found->id, partition, replicas));
+    std::vector<cluster::Reassignment> wanted;
+    wanted.push_back({std::move(topic), partition, std::move(replicas)});
+    const auto errors =
+        co_await cluster::reassign(controller_, std::move(wanted), true, change_options());
+    co_return reply_to(errors.front());
 }
 
 Task<AdminReply> AdminApi::transfer(std::string topic, uint32_t partition, int32_t to) {

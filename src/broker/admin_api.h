@@ -28,12 +28,11 @@ class AdminApi {
     cluster::AdminReply health() const;
     cluster::AdminReply members() const;
     runtime::Task<cluster::AdminReply> partitions(std::string query);
-    runtime::Task<cluster::AdminReply> set_state(int32_t node, cluster::NodeState state);
+    cluster::AdminReply features() const;
     runtime::Task<cluster::AdminReply> decommission(int32_t node);
-    runtime::Task<cluster::AdminReply> move(std::string topic, uint32_t partition,
+    runtime::Task<cluster::AdminReply> move(std::string topic, int32_t partition,
                                             std::vector<int32_t> replicas);
     runtime::Task<cluster::AdminReply> transfer(std::string topic, uint32_t partition, int32_t to);
-    runtime::Task<cluster::AdminReply> commit(Result<std::vector<cluster::MetadataRecord>> records);
 
     cluster::Controller& controller_;
     ClusterLink& link_;

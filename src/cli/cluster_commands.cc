@@ -1,4 +1,5 @@
-// weir cluster info|health|members|decommission|maintenance: what a cluster's nodes are and do.
+// weir cluster info|health|members|features|decommission|maintenance: what a cluster's nodes are
+// and do.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -81,6 +82,44 @@ Task<Result<void>> show_info(const AdminFlags* flags) {
     co_return Result<void>{};
 }
 
+Task<Result<void>> show_features(const AdminFlags* flags) {
+    const Json features = co_await try_(ask_admin(flags, "GET", "/v1/cluster/features"));
+    if (flags->json()) {
+        fmt::print("{}\n", features.dump());
+        co_return Result<void>{};
+    }
+    std::vector<std::vector<std::string>> rows{{"FEATURE", "LEVEL", "STATE", "WHAT IT STANDS FOR"}};
+    for (const Json& feature : features) {
+        for (const Json& level : feature["levels"]) {
+            const auto number = level["level"].get<int32_t>();
+            rows.push_back({text_of(feature["feature"]), std::to_string(number),
+                            number <= feature["finalized"].get<int32_t>()  ? "finalized"
+                            : number <= feature["possible"].get<int32_t>() ? "possible"
+                                                                           : "not all nodes",
+                            text_of(level["what"])});
+        }
+    }
+    fmt::print("{}", format_table(rows));
+    co_return Result<void>{};
+}
+
+struct FinalizeFlags {
+    AdminFlags admin;
+    std::string feature;
+    uint16_t level = 0;
+};
+
+Task<Result<void>> finalize(const FinalizeFlags* flags) {
+    (void)co_await try_(
+        ask_admin(&flags->admin, "POST",
+                  fmt::format("/v1/cluster/features/{}/{}", flags->feature, flags->level)));
+    fmt::print("{}",
+               flags->admin.json()
+                   ? Json{{"feature", flags->feature}, {"finalized", flags->level}}.dump() + "\n"
+                   : fmt::format("{} is at level {}\n", flags->feature, flags->level));
+    co_return Result<void>{};
+}
+
 struct NodeFlags {
     AdminFlags admin;
     int32_t node = -1;
@@ -159,7 +198,8 @@ void add_cluster_commands(CLI::App& app, int* exit_code) {
     for (const Show& show :
          {Show{"info", "the cluster in a few lines", show_info},
           Show{"health", "whether all is well: nodes, leaders, replicas", show_health},
-          Show{"members", "the nodes, their state, and what they hold", show_members}}) {
+          Show{"members", "the nodes, their state, and what they hold", show_members},
+          Show{"features", "what the cluster may do, of what its nodes know", show_features}}) {
         auto flags = std::make_shared<AdminFlags>();
         CLI::App* command = cluster->add_subcommand(show.name, show.help);
         add_admin_flags(command, flags.get());
@@ -167,6 +207,16 @@ void add_cluster_commands(CLI::App& app, int* exit_code) {
             *exit_code = run_admin([flags, run] { return run(flags.get()); });
         });
     }
+
+    auto finalized = std::make_shared<FinalizeFlags>();
+    CLI::App* finalize_command = cluster->add_subcommand(
+        "finalize",
+        "after an upgrade of all nodes: use what a level stands for; there is no way back");
+    finalize_command->add_option("feature", finalized->feature)->required();
+    finalize_command->add_option("level", finalized->level)->required();
+    add_admin_flags(finalize_command, &finalized->admin);
+    finalize_command->callback(
+        [=] { *exit_code = run_admin([=] { return finalize(finalized.get()); }); });
 
     auto leaving = std::make_shared<NodeFlags>();
     CLI::App* decommission_command = cluster->add_subcommand(

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
 #include "cluster/image.h"
 
 namespace weir::cluster {
@@ -76,6 +79,40 @@ Result<void> check_finalize(const MetadataImage& image, std::string_view feature
             fmt::format("these nodes do not know level {} of {}: {}", level, feature, behind));
     }
     return {};
+}
+
+int32_t highest_common_level(const MetadataImage& image, std::string_view feature) {
+    const auto known = supported_features().find(feature);
+    if (known == supported_features().end()) return 0;
+    int32_t highest = known->second.max;
+    for (const auto& [id, node] : image.nodes()) {
+        const auto range = node.info.features.find(feature);
+        highest = std::min(highest, range == node.info.features.end() ? 0 : range->second.max);
+    }
+    return highest;
+}
+
+Result<std::vector<MetadataRecord>> plan_features(const MetadataImage& image,
+                                                  std::span<const FeatureUpdate> updates) {
+    const auto invalid = [](std::string message) {
+        return fail(ErrorCode::kInvalidArgument, std::move(message));
+    };
+    std::vector<MetadataRecord> records;
+    std::set<std::string_view> named;
+    for (const FeatureUpdate& update : updates) {
+        if (!named.insert(update.feature).second)
+            return invalid(fmt::format("the feature '{}' is named twice", update.feature));
+        const int32_t now = image.feature_level(update.feature);
+        const bool is_known = supported_features().contains(update.feature);
+        if (is_known && update.level == now) continue;
+        if (is_known && update.level > now && update.change != FeatureChange::kUpgrade) {
+            return invalid(fmt::format("{} is at level {}: {} is an upgrade, not a downgrade",
+                                       update.feature, now, update.level));
+        }
+        TRY(check_finalize(image, update.feature, update.level));
+        records.emplace_back(FeatureFinalized{update.feature, update.level});
+    }
+    return records;
 }
 
 }  // namespace weir::cluster

@@ -6,7 +6,9 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "cluster/records.h"
@@ -41,5 +43,20 @@ int32_t level_needed(const MetadataRecord& record);
 
 // Whether FeatureFinalized of this level would follow. kInvalidArgument says why not, naming nodes.
 Result<void> check_finalize(const MetadataImage& image, std::string_view feature, int32_t level);
+
+// The highest level that this binary and every registered node know; 0 if there is none.
+int32_t highest_common_level(const MetadataImage& image, std::string_view feature);
+
+// What UpdateFeatures asks for. The numbers are Kafka's.
+enum class FeatureChange : int8_t { kUpgrade = 1, kSafeDowngrade = 2, kUnsafeDowngrade = 3 };
+struct FeatureUpdate {
+    std::string feature;
+    int32_t level = 0;
+    FeatureChange change = FeatureChange::kUpgrade;
+};
+// All of them, or none: kInvalidArgument names the first that can't be. Nothing to commit for a
+// level that is finalized already.
+Result<std::vector<MetadataRecord>> plan_features(const MetadataImage& image,
+                                                  std::span<const FeatureUpdate> updates);
 
 }  // namespace weir::cluster

@@ -79,4 +79,13 @@ std::vector<LeaderTransfer> plan_leader_drain(const std::vector<LedPartition>& p
     return transfers;
 }
 
+PreferredElection plan_preferred_election(const LedPartition& partition, const CanLead& can_lead) {
+    using enum PreferredElection;
+    if (partition.leader == -1) return kNoLeader;
+    if (partition.replicas.empty()) return kNotAvailable;
+    const int32_t wanted = partition.replicas.front();
+    if (partition.leader == wanted) return kNotNeeded;
+    return can_lead(wanted) && holds(partition.in_sync, wanted) ? kTransfer : kNotAvailable;
+}
+
 }  // namespace weir::cluster

@@ -54,4 +54,13 @@ std::vector<LeaderTransfer> plan_leader_drain(const std::vector<LedPartition>& p
                                               int32_t leaving, const CanLead& can_lead,
                                               size_t transfers_max, size_t* stuck);
 
+// An administrator wants the preferred replica to lead now (ElectLeaders).
+enum class PreferredElection : uint8_t {
+    kTransfer,      // from the leader to replicas.front()
+    kNotNeeded,     // it leads
+    kNoLeader,      // an election is under way, or no majority is there for one
+    kNotAvailable,  // it can't lead, or is not in sync
+};
+PreferredElection plan_preferred_election(const LedPartition& partition, const CanLead& can_lead);
+
 }  // namespace weir::cluster

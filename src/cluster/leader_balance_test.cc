@@ -106,5 +106,19 @@ TEST(LeaderDrain, the_preferred_leader_is_preferred_and_who_can_not_leave_is_cou
     EXPECT_EQ(stuck, 2u);
 }
 
+TEST(PreferredElection, says_what_stands_in_its_way) {
+    LedPartition partition{.replicas = {1, 2, 3}, .leader = 2, .in_sync = {1, 2, 3}};
+    EXPECT_EQ(plan_preferred_election(partition, anyone), PreferredElection::kTransfer);
+    EXPECT_EQ(plan_preferred_election(partition, [](int32_t node) { return node != 1; }),
+              PreferredElection::kNotAvailable);
+    partition.in_sync = {2, 3};
+    EXPECT_EQ(plan_preferred_election(partition, anyone), PreferredElection::kNotAvailable);
+    partition.leader = 1;
+    EXPECT_EQ(plan_preferred_election(partition, anyone), PreferredElection::kNotNeeded);
+    partition.leader = -1;
+    EXPECT_EQ(plan_preferred_election(partition, anyone), PreferredElection::kNoLeader);
+    EXPECT_EQ(plan_preferred_election({.leader = 1}, anyone), PreferredElection::kNotAvailable);
+}
+
 }  // namespace
 }  // namespace weir::cluster

@@ -140,6 +140,7 @@ Result<std::vector<MetadataRecord>> plan_reassignment(
         known.insert(id);
         if (node.state == NodeState::kDecommissioning) decommissioning.insert(id);
     }
+    if (known.empty()) known.insert(now->replicas.begin(), now->replicas.end());
     TRY(check_assignment(*target, known, decommissioning));
     if (are_same_nodes(*target, now->replicas)) {
         // Cancels what is under way, and says who is preferred.

@@ -43,7 +43,8 @@ Result<std::vector<MetadataRecord>> plan_state(const MetadataImage& image, int32
 // AlterPartitionReassignments of one partition. No target cancels. kNotFound: there is no such
 // partition; kUnavailable: there is nothing to cancel (Kafka's NO_REASSIGNMENT_IN_PROGRESS). With
 // the target equal to the replicas as they are a reassignment under way is cancelled; the same
-// nodes in another order change the preferred leader at once.
+// nodes in another order change the preferred leader at once. In a cluster of one node that never
+// registered, that node is the only target.
 Result<std::vector<MetadataRecord>> plan_reassignment(
     const MetadataImage& image, const Uuid& topic, uint32_t partition,
     const std::optional<std::vector<int32_t>>& target);

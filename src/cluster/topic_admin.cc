@@ -20,14 +20,6 @@ constexpr int32_t kPartitionsPerTopicMax = 100'000;
 
 AdminError fault(AdminFault fault, std::string message) { return {fault, std::move(message)}; }
 
-AdminError from_error(const Error& error) {
-    if (error.code == ErrorCode::kUnavailable)
-        return fault(AdminFault::kNotController, error.message);
-    const bool unavailable =
-        error.code == ErrorCode::kCancelled || error.code == ErrorCode::kTimedOut;
-    return fault(unavailable ? AdminFault::kUnavailable : AdminFault::kStorage, error.to_string());
-}
-
 Uuid random_topic_id(const MetadataImage& image) {
     while (true) {
         std::array<uint8_t, 16> entropy;
@@ -206,7 +198,7 @@ Task<Result<void>> make_topic(Controller& controller, TopicImage& topic) {
 template <class T>
 void fail_all(std::vector<T>& outcomes, size_t count, const Error& error) {
     outcomes.resize(count);
-    for (T& outcome : outcomes) outcome.error = from_error(error);
+    for (T& outcome : outcomes) outcome.error = admin_error(error);
 }
 
 }  // namespace
@@ -250,7 +242,7 @@ Task<std::vector<TopicOutcome>> create_topics(Controller& controller, std::vecto
         outcome.error = plan_topic(controller, wanted, outcome.topic);
         if (!outcome.error.ok() || validate_only) continue;
         if (const auto made = co_await make_topic(controller, outcome.topic); !made)
-            outcome.error = from_error(made.error());
+            outcome.error = admin_error(made.error());
         if (Shard::current().need_preempt()) co_await runtime::yield();
     }
     co_return outcomes;
@@ -300,7 +292,7 @@ Task<std::vector<TopicOutcome>> delete_topics(Controller& controller, std::vecto
         std::vector<MetadataRecord> records;
         records.emplace_back(TopicDeleted{topic->id});
         if (const auto done = co_await controller.commit(std::move(records)); !done)
-            outcome.error = from_error(done.error());
+            outcome.error = admin_error(done.error());
     }
     co_return outcomes;
 }
@@ -376,7 +368,7 @@ Task<std::vector<TopicOutcome>> create_partitions(Controller& controller,
         };
         if (const auto made = co_await make(controller, outcome.topic, std::move(partitions));
             !made) {
-            outcome.error = from_error(made.error());
+            outcome.error = admin_error(made.error());
         }
     }
     co_return outcomes;
@@ -527,7 +519,7 @@ Task<std::vector<AdminError>> alter_configs(Controller& controller,
     std::vector<AdminError> errors;
     const Result<runtime::Units> lock = co_await controller.lock(options);
     if (!lock) {
-        errors.assign(changes.size(), from_error(lock.error()));
+        errors.assign(changes.size(), admin_error(lock.error()));
         co_return errors;
     }
     for (const ConfigChange& change : changes) {
@@ -535,7 +527,7 @@ Task<std::vector<AdminError>> alter_configs(Controller& controller,
         AdminError& error = errors.emplace_back(plan_change(controller, change, records));
         if (!error.ok() || validate_only || records.empty()) continue;
         if (const auto done = co_await controller.commit(std::move(records)); !done)
-            error = from_error(done.error());
+            error = admin_error(done.error());
     }
     co_return errors;
 }

@@ -9,35 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "cluster/admin_error.h"
 #include "cluster/controller.h"
 
 namespace weir::cluster {
-
-// Each is answered with its own error code of Kafka's.
-enum class AdminFault : uint8_t {
-    kNone,
-    kInvalidRequest,
-    kInvalidTopicName,
-    kTopicExists,
-    kUnknownTopic,
-    kUnknownTopicId,
-    kInvalidPartitions,
-    kInvalidReplicationFactor,
-    kInvalidReplicaAssignment,
-    kInvalidConfig,
-    kPolicyViolation,
-    kDeletionDisabled,
-    kResourceNotFound,
-    kStorage,        // the log of the metadata, or of a new partition, could not be written
-    kUnavailable,    // stopping, or too long in the queue
-    kNotController,  // ask the node that is; what became of the change may not be known
-};
-
-struct AdminError {
-    AdminFault fault = AdminFault::kNone;
-    std::string message;
-    bool ok() const { return fault == AdminFault::kNone; }
-};
 
 // Empty when `name` may be a topic's; else why not.
 std::string check_topic_name(std::string_view name);

@@ -3,71 +3,13 @@
 #include <gtest/gtest.h>
 
 #include "cluster/features.h"
-#include "runtime/remote.h"
-#include "runtime/test_loop.h"
-#include "storage/memory/memory_store.h"
+#include "cluster/test_controller.h"
 
 namespace weir::cluster {
 namespace {
 
 using runtime::Task;
 using storage::LogId;
-
-// A driver whose entropy counts, so that ids can be made under the test's loop.
-struct Node {
-    static constexpr uint32_t kShards = 3;
-
-    explicit Node(storage::MemoryStoreSet& stores) : stores(stores) {
-        for (uint32_t i = 0; i < kShards; ++i) {
-            shards.push_back(std::make_unique<MetadataShard>(0, ConfigMap{}));
-            storage::MemoryStore* store = &stores.store(i);
-            shards[i]->set_hooks(
-                {.create_logs = [store](std::vector<NewLog> logs) -> Task<Result<void>> {
-                     return make(store, std::move(logs));
-                 },
-                 .remove_logs = [store](std::vector<LogId> ids) -> Task<void> {
-                     return drop(store, std::move(ids));
-                 },
-                 .changed = {}});
-        }
-    }
-    static Task<Result<void>> make(storage::MemoryStore* store, std::vector<NewLog> logs) {
-        for (const NewLog& log : logs)
-            co_await runtime::try_(store->create_log(log.id, log.config));
-        co_return Result<void>{};
-    }
-    static Task<void> drop(storage::MemoryStore* store, std::vector<LogId> ids) {
-        for (const LogId id : ids) (void)co_await store->remove_log(id);
-    }
-    Task<Result<void>> start() {
-        storage::Log* log = stores.store(0).find(storage::kMetadataLog);
-        if (log == nullptr)
-            log = co_await runtime::try_(stores.store(0).create_log(storage::kMetadataLog, {}));
-        std::vector<MetadataShard*> pointers;
-        for (auto& shard : shards) pointers.push_back(shard.get());
-        replication::ReplicatorOptions options;
-        options.self = NodeId{0};
-        options.store = &stores.store(0);
-        replicator = std::make_unique<replication::Replicator>(std::move(options));
-        replicator->start(nullptr);
-        controller = std::make_unique<Controller>(Controller::Options{
-            .shards = pointers, .log = log, .replicator = replicator.get(), .on_fatal = {}});
-        co_await runtime::try_(controller->open(raft::voters({0})));
-        co_await runtime::try_(controller->lead_alone({}));
-        co_await runtime::try_(controller->serve_from(controller->applied(), {}));
-        controller->follow();
-        co_return Result<void>{};
-    }
-    Task<void> stop() {
-        co_await controller->close();
-        co_await replicator->close();
-    }
-
-    storage::MemoryStoreSet& stores;
-    std::vector<std::unique_ptr<MetadataShard>> shards;
-    std::unique_ptr<replication::Replicator> replicator;
-    std::unique_ptr<Controller> controller;
-};
 
 class TopicAdmin : public testing::Test {
   protected:
@@ -84,20 +26,21 @@ class TopicAdmin : public testing::Test {
     }
     const MetadataImage& image(uint32_t shard = 1) { return node->shards[shard]->image(); }
 
-    runtime::TestLoop loop{Node::kShards};
-    storage::MemoryStoreSet stores{Node::kShards};
-    std::unique_ptr<Node> node = std::make_unique<Node>(stores);
+    runtime::TestLoop loop{TestController::kShards};
+    storage::MemoryStoreSet stores{TestController::kShards};
+    std::unique_ptr<TestController> node = std::make_unique<TestController>(stores);
 };
 
 TEST_F(TopicAdmin, a_topic_is_made_on_every_shard_with_logs_on_their_owners) {
     const auto outcome = create({{.name = "a", .partitions = 7, .replication_factor = 1}})[0];
     ASSERT_TRUE(outcome.error.ok()) << outcome.error.message;
-    for (uint32_t shard = 0; shard < Node::kShards; ++shard) {
+    for (uint32_t shard = 0; shard < TestController::kShards; ++shard) {
         ASSERT_NE(image(shard).find("a"), nullptr);
         EXPECT_EQ(*image(shard).find("a"), outcome.topic);
     }
     for (const auto& partition : outcome.topic.partitions) {
-        EXPECT_NE(stores.store(storage::owner_of(partition.log, Node::kShards)).find(partition.log),
+        EXPECT_NE(stores.store(storage::owner_of(partition.log, TestController::kShards))
+                      .find(partition.log),
                   nullptr);
     }
 }
@@ -157,7 +100,7 @@ TEST_F(TopicAdmin, relaxed_durability_waits_for_nodes_that_know_it) {
                           .epoch = 1,
                           .rpc = {"h", 1},
                           .kafka = {"h", 2},
-                          .shards = Node::kShards,
+                          .shards = TestController::kShards,
                           .features = supported_features()});
     EXPECT_EQ(create_one({.name = "flushed", .configs = {{"weir.durability", "flush"}}}),
               AdminFault::kNone);
@@ -195,7 +138,8 @@ TEST_F(TopicAdmin, partitions_go_to_all_nodes_and_each_is_left_to_make_its_own_l
         const bool is_here = partition.replicas == std::vector<int32_t>{0};
         if (!is_here) EXPECT_EQ(partition.replicas, std::vector<int32_t>{1});
         here += is_here ? 1 : 0;
-        EXPECT_EQ(stores.store(storage::owner_of(partition.log, Node::kShards)).find(partition.log),
+        EXPECT_EQ(stores.store(storage::owner_of(partition.log, TestController::kShards))
+                      .find(partition.log),
                   nullptr);
     }
     EXPECT_EQ(here, 4u);
@@ -332,7 +276,7 @@ TEST_F(TopicAdmin, a_restart_finds_the_same_metadata_and_hands_out_new_numbers) 
         if (i == 1) ASSERT_TRUE(loop.run(stores.store(0).checkpoint()));
         loop.run(node->stop());
         loop.run(stores.store(0).restart(true));
-        node = std::make_unique<Node>(stores);
+        node = std::make_unique<TestController>(stores);
         ASSERT_TRUE(loop.run(node->start()));
         EXPECT_EQ(image(), before);
         EXPECT_EQ(*loop.run(node->controller->take_producer_ids(10)), 10 * (i + 1));

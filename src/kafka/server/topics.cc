@@ -48,6 +48,12 @@ KafkaError to_kafka(cluster::AdminFault fault) {
             return KafkaError::kTopicDeletionDisabled;
         case AdminFault::kResourceNotFound:
             return KafkaError::kResourceNotFound;
+        case AdminFault::kNoReassignment:
+            return KafkaError::kNoReassignmentInProgress;
+        case AdminFault::kUnknownNode:
+            return KafkaError::kBrokerIdNotRegistered;
+        case AdminFault::kInvalidFeatureLevel:
+            return KafkaError::kInvalidUpdateVersion;
         case AdminFault::kStorage:
             return KafkaError::kKafkaStorageError;
         case AdminFault::kUnavailable:
