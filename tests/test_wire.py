@@ -45,6 +45,12 @@ REQUESTS = {
     "DeleteGroups": dict(groups=["no-such-group"]),
     "IncrementalAlterConfigs": dict(resources=[], validate_only=True),
     "DescribeCluster": dict(endpoint_type=1),
+    "ElectLeaders": dict(topics=[{"name": "no-such-topic", "partitions": [0]}], timeout_ms=1000),
+    "AlterPartitionReassignments": dict(topics=[{"name": "no-such-topic", "partitions": [{"index": 0, "replicas": None}]}], timeout_ms=1000),
+    "ListPartitionReassignments": dict(topics=None, timeout_ms=1000),
+    "DescribeQuorum": dict(topics=[{"name": "__cluster_metadata", "partitions": [{"index": 0}]}]),
+    "UpdateFeatures": dict(updates=[{"feature": "no.such.feature", "level": 1, "type": 1}], timeout_ms=1000, validate_only=True),
+    "UnregisterBroker": dict(node=4711),
 }
 
 

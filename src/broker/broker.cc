@@ -321,6 +321,10 @@ Task<Result<void>> Broker::start_servers() {
                 .endpoint = parts_[i].endpoint.get(),
                 .take_producer_ids =
                     [this](int64_t count) { return link_->take_producer_ids(count); },
+                .transfer_leader =
+                    [this](storage::LogId log, int32_t leader, int32_t target, Instant deadline) {
+                        return link_->transfer(log, leader, target, deadline);
+                    },
                 .bugs = options_.server_bugs,
             });
             co_return;

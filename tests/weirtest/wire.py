@@ -100,6 +100,25 @@ APIS = {
     "CreatePartitions": (37, 2,
         "topics:[ name:str count:i32 assignments:[ brokers:[ i32 ] ] ] timeout_ms:i32 validate_only:bool",
         "throttle:i32 results:[ name:str error:i16 message:str ]"),
+    "ElectLeaders": (43, 2,
+        "type:i8@1+ topics:[ name:str partitions:[ i32 ] ] timeout_ms:i32",
+        "throttle:i32 error:i16@1+ topics:[ name:str partitions:[ index:i32 error:i16 message:str ] ]"),
+    "AlterPartitionReassignments": (45, 0,
+        "timeout_ms:i32 may_change_count:bool@1+ topics:[ name:str partitions:[ index:i32 replicas:[ i32 ] ] ]",
+        "throttle:i32 may_change_count:bool@1+ error:i16 message:str topics:[ name:str partitions:[ index:i32 error:i16 message:str ] ]"),
+    "ListPartitionReassignments": (46, 0,
+        "timeout_ms:i32 topics:[ name:str partitions:[ i32 ] ]",
+        "throttle:i32 error:i16 message:str topics:[ name:str partitions:[ index:i32 replicas:[ i32 ] adding:[ i32 ] removing:[ i32 ] ] ]"),
+    "DescribeQuorum": (55, 0,
+        "topics:[ name:str partitions:[ index:i32 ] ]",
+        "error:i16 message:str@2+ topics:[ name:str partitions:[ index:i32 error:i16 message:str@2+ leader:i32 epoch:i32 high_watermark:i64"
+        " voters:[ node:i32 directory:uuid@2+ end:i64 fetched:i64@1+ caught_up:i64@1+ ]"
+        " observers:[ node:i32 directory:uuid@2+ end:i64 fetched:i64@1+ caught_up:i64@1+ ] ] ]"
+        " nodes:[ node:i32 listeners:[ name:str host:str port:u16 ] ]@2+"),
+    "UpdateFeatures": (57, 0,
+        "timeout_ms:i32 updates:[ feature:str level:i16 may_downgrade:bool@0-0 type:i8@1+ ] validate_only:bool@1+",
+        "throttle:i32 error:i16 message:str results:[ feature:str error:i16 message:str ]@0-1"),
+    "UnregisterBroker": (64, 0, "node:i32", "throttle:i32 error:i16 message:str"),
     "DeleteGroups": (42, 2, "groups:[ str ]", "throttle:i32 groups:[ group:str error:i16 message:str@3+ ]"),
     "IncrementalAlterConfigs": (44, 1,
         "resources:[ type:i8 name:str configs:[ name:str op:i8 value:str ] ] validate_only:bool",
@@ -137,6 +156,8 @@ RECORD_LIST_TOO_LARGE, INVALID_REPLICA_ASSIGNMENT, GROUP_SUBSCRIBED_TO_TOPIC = 1
 NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND, FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH = 68, 69, 70, 71
 FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, UNSUPPORTED_COMPRESSION = 74, 75, 76
 MEMBER_ID_REQUIRED, GROUP_MAX_SIZE, FENCED_INSTANCE_ID, INVALID_RECORD = 79, 81, 82, 87
+PREFERRED_LEADER_NOT_AVAILABLE, ELIGIBLE_LEADERS_NOT_AVAILABLE, ELECTION_NOT_NEEDED, NO_REASSIGNMENT = 80, 83, 84, 85
+INVALID_UPDATE_VERSION, BROKER_ID_NOT_REGISTERED = 95, 102
 UNKNOWN_TOPIC_ID, REBOOTSTRAP_REQUIRED = 100, 129
 
 # ---------------------------------------------------------------- descriptions
@@ -317,6 +338,22 @@ class Reader:
         if flexible:
             result["_tags"] = self.tags()
         return result
+
+
+def features(answer):
+    """(supported, finalized) of an answer to ApiVersions from version 3 on: {name: (first, last)}, {name: level}; and the epoch."""
+    def rows(data):
+        reader = Reader(data)
+        found = {}
+        for _ in range(reader.uvarint() - 1):
+            name = reader.value("str", True)
+            found[name] = (reader.fixed("i16"), reader.fixed("i16"))
+            reader.tags()
+        return found
+
+    tags = answer["_tags"]
+    finalized = {name: last for name, (last, _) in rows(tags[2]).items()} if 2 in tags else {}
+    return rows(tags[0]) if 0 in tags else {}, finalized, struct.unpack(">q", tags[1])[0]
 
 
 def request_frame(api, version, values, correlation, client="weir-test", header_tags=None):

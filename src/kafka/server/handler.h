@@ -49,6 +49,7 @@ runtime::Task<Result<void>> run_handler(Request& request) {
 
 // One of these in each api_*.cc.
 runtime::Task<Result<void>> handle_alter_configs(Request&);
+runtime::Task<Result<void>> handle_alter_partition_reassignments(Request&);
 runtime::Task<Result<void>> handle_api_versions(Request&);
 runtime::Task<Result<void>> handle_create_partitions(Request&);
 runtime::Task<Result<void>> handle_create_topics(Request&);
@@ -60,7 +61,9 @@ runtime::Task<Result<void>> handle_describe_configs(Request&);
 runtime::Task<Result<void>> handle_describe_groups(Request&);
 runtime::Task<Result<void>> handle_describe_log_dirs(Request&);
 runtime::Task<Result<void>> handle_describe_producers(Request&);
+runtime::Task<Result<void>> handle_describe_quorum(Request&);
 runtime::Task<Result<void>> handle_describe_topic_partitions(Request&);
+runtime::Task<Result<void>> handle_elect_leaders(Request&);
 runtime::Task<Result<void>> handle_fetch(Request&);
 runtime::Task<Result<void>> handle_find_coordinator(Request&);
 runtime::Task<Result<void>> handle_heartbeat(Request&);
@@ -70,6 +73,7 @@ runtime::Task<Result<void>> handle_join_group(Request&);
 runtime::Task<Result<void>> handle_leave_group(Request&);
 runtime::Task<Result<void>> handle_list_groups(Request&);
 runtime::Task<Result<void>> handle_list_offsets(Request&);
+runtime::Task<Result<void>> handle_list_partition_reassignments(Request&);
 runtime::Task<Result<void>> handle_metadata(Request&);
 runtime::Task<Result<void>> handle_offset_commit(Request&);
 runtime::Task<Result<void>> handle_offset_delete(Request&);
@@ -77,5 +81,7 @@ runtime::Task<Result<void>> handle_offset_fetch(Request&);
 runtime::Task<Result<void>> handle_offset_for_leader_epoch(Request&);
 runtime::Task<Result<void>> handle_produce(Request&);
 runtime::Task<Result<void>> handle_sync_group(Request&);
+runtime::Task<Result<void>> handle_unregister_broker(Request&);
+runtime::Task<Result<void>> handle_update_features(Request&);
 
 }  // namespace weir::kafka

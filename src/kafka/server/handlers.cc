@@ -9,8 +9,8 @@ using enum Overlap;
 
 constexpr bool kAtController = true;
 
-// By key. What transactions, security, replication and the newer group protocols need is not served
-// yet, so it is not in here. Produce is advertised from 0 as Kafka does (KAFKA-18659: librdkafka
+// By key. What transactions, security and the newer group protocols need is not served yet, so it
+// is not in here. Produce is advertised from 0 as Kafka does (KAFKA-18659: librdkafka
 // gives up compression otherwise), and served from 0.
 constexpr Handler kHandlers[] = {
     {ApiKey::kProduce, 0, 13, kProduce, handle_produce},
@@ -37,11 +37,19 @@ constexpr Handler kHandlers[] = {
     {ApiKey::kDescribeLogDirs, 0, 5, kNone, handle_describe_log_dirs},
     {ApiKey::kCreatePartitions, 0, 3, kNone, handle_create_partitions, kAtController},
     {ApiKey::kDeleteGroups, 0, 3, kNone, handle_delete_groups},
+    {ApiKey::kElectLeaders, 0, 2, kNone, handle_elect_leaders, kAtController},
     {ApiKey::kIncrementalAlterConfigs, 0, 1, kNone, handle_incremental_alter_configs,
      kAtController},
+    {ApiKey::kAlterPartitionReassignments, 0, 1, kNone, handle_alter_partition_reassignments,
+     kAtController},
+    {ApiKey::kListPartitionReassignments, 0, 0, kNone, handle_list_partition_reassignments,
+     kAtController},
     {ApiKey::kOffsetDelete, 0, 0, kNone, handle_offset_delete},
+    {ApiKey::kDescribeQuorum, 0, 2, kNone, handle_describe_quorum, kAtController},
+    {ApiKey::kUpdateFeatures, 0, 2, kNone, handle_update_features, kAtController},
     {ApiKey::kDescribeCluster, 0, 2, kFree, handle_describe_cluster},
     {ApiKey::kDescribeProducers, 0, 0, kNone, handle_describe_producers},
+    {ApiKey::kUnregisterBroker, 0, 0, kNone, handle_unregister_broker, kAtController},
     {ApiKey::kDescribeTopicPartitions, 0, 0, kFree, handle_describe_topic_partitions},
 };
 

@@ -155,6 +155,13 @@ Task<void> Server::expire_producers() {
     }
 }
 
+Task<Result<void>> Server::transfer_leader(storage::LogId log, int32_t leader, int32_t target,
+                                           Instant deadline) {
+    CHECK(Shard::current().id() == 0);
+    if (!options_.transfer_leader) co_return fail(ErrorCode::kUnavailable, "this node is alone");
+    co_return co_await options_.transfer_leader(log, leader, target, deadline);
+}
+
 Task<Result<int64_t>> Server::next_producer_id() {
     const runtime::Units lock = co_await runtime::try_(
         co_await producer_id_lock_.acquire(1, {.stop = background_.stop_token()}));

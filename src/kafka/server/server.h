@@ -54,6 +54,11 @@ class Server {
         rpc::Endpoint* endpoint = nullptr;          // of this shard; none: there are no other nodes
         // On shard 0: the first of so many that nobody had before. None: of `controller`.
         std::function<runtime::Task<Result<int64_t>>(int64_t count)> take_producer_ids = {};
+        // On shard 0: hands a partition's leadership to another replica; kUnavailable, kTimedOut.
+        // None: there are no other nodes.
+        std::function<runtime::Task<Result<void>>(storage::LogId log, int32_t leader,
+                                                  int32_t target, Instant deadline)>
+            transfer_leader = {};
         ServerBugs bugs = {};
     };
 
@@ -116,6 +121,9 @@ class Server {
     // Work that outlives a request; ends by stop().
     runtime::Scope& background() { return background_; }
 
+    // On shard 0.
+    runtime::Task<Result<void>> transfer_leader(storage::LogId log, int32_t leader, int32_t target,
+                                                Instant deadline);
     // A producer id that nobody had before.
     runtime::Task<Result<int64_t>> next_producer_id();
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "kafka/protocol/alter_configs.h"
+#include "kafka/protocol/alter_partition_reassignments.h"
 #include "kafka/protocol/api_versions.h"
 #include "kafka/protocol/create_topics.h"
 #include "kafka/protocol/delete_records.h"
@@ -9,7 +10,9 @@
 #include "kafka/protocol/describe_cluster.h"
 #include "kafka/protocol/describe_configs.h"
 #include "kafka/protocol/describe_groups.h"
+#include "kafka/protocol/describe_quorum.h"
 #include "kafka/protocol/describe_topic_partitions.h"
+#include "kafka/protocol/elect_leaders.h"
 #include "kafka/protocol/fetch.h"
 #include "kafka/protocol/find_coordinator.h"
 #include "kafka/protocol/heartbeat.h"
@@ -19,12 +22,15 @@
 #include "kafka/protocol/leave_group.h"
 #include "kafka/protocol/list_groups.h"
 #include "kafka/protocol/list_offsets.h"
+#include "kafka/protocol/list_partition_reassignments.h"
 #include "kafka/protocol/metadata.h"
 #include "kafka/protocol/offset_commit.h"
 #include "kafka/protocol/offset_fetch.h"
 #include "kafka/protocol/offset_for_leader_epoch.h"
 #include "kafka/protocol/produce.h"
 #include "kafka/protocol/sync_group.h"
+#include "kafka/protocol/unregister_broker.h"
+#include "kafka/protocol/update_features.h"
 #include "kafka/records/builder.h"
 #include "kafka/records/record.h"
 #include "kafka/server/handler.h"
@@ -1004,6 +1010,136 @@ TEST_F(ServerTest, the_cluster_is_described) {
     EXPECT_EQ(client->call<DescribeClusterResponse>(DescribeClusterRequest{.endpoint_type = 2}, 1)
                   .error_code,
               error(KafkaError::kMismatchedEndpointType));
+}
+
+// ---- administration of a node that is alone
+
+TEST_F(ServerTest, features_are_told_as_each_version_of_clients_can_bear_it) {
+    ApiVersionsRequest request;
+    request.client_software_name = "test";
+    request.client_software_version = "1";
+    for (const int16_t version : {int16_t{3}, int16_t{4}}) {
+        const auto answer = client->call<ApiVersionsResponse>(request, version);
+        ASSERT_EQ(answer.supported_features.size(), 1u);
+        EXPECT_EQ(answer.supported_features[0].name, "weir.version");
+        EXPECT_EQ(answer.supported_features[0].min_version, version < 4 ? 1 : 0);
+        EXPECT_GE(answer.supported_features[0].max_version, 1);
+        EXPECT_TRUE(answer.finalized_features.empty());  // level 0
+    }
+    UpdateFeaturesRequest update;
+    update.feature_updates.push_back({.feature = "weir.version", .max_version_level = 1});
+    update.validate_only = true;
+    EXPECT_EQ(client->call<UpdateFeaturesResponse>(update, 1).error_code, 0);
+    const auto before = client->call<ApiVersionsResponse>(request, 4);
+    EXPECT_TRUE(before.finalized_features.empty());
+    update.validate_only = false;
+    const auto done = client->call<UpdateFeaturesResponse>(update, 1);
+    EXPECT_EQ(done.error_code, 0);
+    ASSERT_EQ(done.results.size(), 1u);
+    EXPECT_EQ(done.results[0].error_code, 0);
+    const auto after = client->call<ApiVersionsResponse>(request, 4);
+    ASSERT_EQ(after.finalized_features.size(), 1u);
+    EXPECT_EQ(after.finalized_features[0].name, "weir.version");
+    EXPECT_EQ(after.finalized_features[0].min_version_level, 1);
+    EXPECT_EQ(after.finalized_features[0].max_version_level, 1);
+    EXPECT_GT(after.finalized_features_epoch, before.finalized_features_epoch);
+}
+
+TEST_F(ServerTest, features_that_can_not_be_are_refused_with_a_reason) {
+    const auto refusal = [&](std::string feature, int16_t level, int8_t type, int16_t version) {
+        UpdateFeaturesRequest request;
+        request.feature_updates.push_back(
+            {.feature = std::move(feature), .max_version_level = level});
+        if (version > 0) request.feature_updates[0].upgrade_type = type;
+        const auto answer = client->call<UpdateFeaturesResponse>(request, version);
+        EXPECT_EQ(answer.error_code, error(KafkaError::kInvalidUpdateVersion));
+        EXPECT_EQ(answer.results.size(), version < 2 ? 1u : 0u);
+        return answer.error_message.value_or("");
+    };
+    EXPECT_NE(refusal("metadata.version", 20, 1, 2), "");
+    EXPECT_NE(refusal("weir.version", 99, 1, 1), "");
+    EXPECT_NE(refusal("weir.version", 1, 2, 1), "");  // a downgrade that would be none
+    EXPECT_NE(refusal("weir.version", 1, 0, 1), "");  // unknown
+    EXPECT_NE(refusal("weir.version", -1, 1, 0), "");
+}
+
+TEST_F(ServerTest, the_quorum_is_this_node) {
+    create("t");
+    DescribeQuorumRequest request;
+    request.topics.push_back(
+        {.topic_name = "__cluster_metadata", .partitions = {{.partition_index = 0}}});
+    const auto answer = client->call<DescribeQuorumResponse>(request, 2);
+    EXPECT_EQ(answer.error_code, 0);
+    const auto& partition = answer.topics.at(0).partitions.at(0);
+    EXPECT_EQ(partition.error_code, 0);
+    EXPECT_EQ(partition.leader_id, 0);
+    EXPECT_GE(partition.leader_epoch, 1);
+    EXPECT_GT(partition.high_watermark, 0);
+    ASSERT_EQ(partition.current_voters.size(), 1u);
+    EXPECT_EQ(partition.current_voters[0].log_end_offset, partition.high_watermark);
+    EXPECT_TRUE(partition.observers.empty());
+    EXPECT_EQ(answer.nodes.size(), 1u);
+    for (const auto& [topic, index] : {std::pair{"t", 0}, std::pair{"__cluster_metadata", 1}}) {
+        request.topics = {{.topic_name = topic, .partitions = {{.partition_index = index}}}};
+        EXPECT_EQ(client->call<DescribeQuorumResponse>(request, 2)
+                      .topics.at(0)
+                      .partitions.at(0)
+                      .error_code,
+                  error(KafkaError::kUnknownTopicOrPartition));
+    }
+    request.topics.clear();
+    EXPECT_TRUE(client->call<DescribeQuorumResponse>(request, 0).topics.empty());
+}
+
+TEST_F(ServerTest, a_node_that_is_alone_elects_and_moves_nothing) {
+    create("t", 2);
+    ElectLeadersRequest elect;
+    elect.topic_partitions.reset();
+    for (const int8_t type : {int8_t{0}, int8_t{1}}) {
+        elect.election_type = type;
+        const auto all = client->call<ElectLeadersResponse>(elect, 2);
+        EXPECT_EQ(all.error_code, 0);
+        EXPECT_TRUE(all.replica_election_results.empty());  // nothing needs it
+    }
+    elect.topic_partitions.emplace();
+    elect.topic_partitions->push_back({.topic = "t", .partitions = {1, 2}});
+    elect.topic_partitions->push_back({.topic = "u", .partitions = {0}});
+    const auto some = client->call<ElectLeadersResponse>(elect, 2);
+    ASSERT_EQ(some.replica_election_results.size(), 2u);
+    const auto& rows = some.replica_election_results[0].partition_result;
+    ASSERT_EQ(rows.size(), 2u);
+    EXPECT_EQ(rows[0].error_code, error(KafkaError::kElectionNotNeeded));
+    EXPECT_EQ(rows[1].error_code, error(KafkaError::kUnknownTopicOrPartition));
+    EXPECT_EQ(some.replica_election_results[1].partition_result.at(0).error_code,
+              error(KafkaError::kUnknownTopicOrPartition));
+    elect.election_type = 7;
+    EXPECT_EQ(client->call<ElectLeadersResponse>(elect, 2).error_code,
+              error(KafkaError::kInvalidRequest));
+
+    AlterPartitionReassignmentsRequest alter;
+    auto& topic = alter.topics.emplace_back();
+    topic.name = "t";
+    topic.partitions.push_back({.partition_index = 0, .replicas = {{0}}});
+    topic.partitions.push_back({.partition_index = 1, .replicas = std::nullopt});
+    const auto altered = client->call<AlterPartitionReassignmentsResponse>(alter, 1);
+    EXPECT_EQ(altered.error_code, 0);
+    const auto& results = altered.responses.at(0).partitions;
+    EXPECT_EQ(results.at(0).error_code, 0);
+    EXPECT_EQ(results.at(1).error_code, error(KafkaError::kNoReassignmentInProgress));
+    topic.partitions = {{.partition_index = 0, .replicas = {{1}}}};
+    EXPECT_EQ(client->call<AlterPartitionReassignmentsResponse>(alter, 0)
+                  .responses.at(0)
+                  .partitions.at(0)
+                  .error_code,
+              error(KafkaError::kInvalidReplicaAssignment));
+    ListPartitionReassignmentsRequest list;
+    list.topics.reset();
+    EXPECT_TRUE(client->call<ListPartitionReassignmentsResponse>(list, 0).topics.empty());
+
+    UnregisterBrokerRequest unregister;
+    unregister.broker_id = 5;
+    EXPECT_EQ(client->call<UnregisterBrokerResponse>(unregister, 0).error_code,
+              error(KafkaError::kBrokerIdNotRegistered));
 }
 
 }  // namespace
