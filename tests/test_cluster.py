@@ -389,6 +389,14 @@ class Administration(unittest.TestCase):
                             "no other replica leads")
             asked = [{"name": "led", "partitions": [mine]}]
             self.assertEqual({("led", mine): wire.PREFERRED_LEADER_NOT_AVAILABLE}, self.elect(controller, 0, asked))
+
+            def offline():
+                """Of each partition, as Metadata and DescribeTopicPartitions say."""
+                pages = [self.ask(controller, "Metadata", 12, topics=[{"name": "led"}], auto_create=False),
+                         self.ask(controller, "DescribeTopicPartitions", 0, topics=[{"name": "led"}], limit=100, cursor=None)]
+                return [p["offline"] for page in pages for p in page["topics"][0]["partitions"]]
+            self.eventually(lambda: offline() == [[node.number]] * 12, "the replicas of the node do not count as offline")
+            self.ask(controller, "Metadata", 1, topics=[{"name": "led"}])  # a version without them
         finally:
             self.cluster.start_one(node)
             self.cluster.await_healthy(nodes=3)

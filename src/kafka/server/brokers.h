@@ -27,6 +27,9 @@ std::optional<BrokerEndpoint> find_broker(const Server& server, int32_t id);
 template <class Shown>
 void fill_leader(Server& server, const cluster::PartitionAssignment& partition, Shown& to) {
     to.replica_nodes = cluster::shown(partition).replicas;
+    for (const int32_t node : to.replica_nodes) {
+        if (!server.is_alive(node)) to.offline_replicas.push_back(node);
+    }
     const cluster::LeaderState* known = server.metadata().leaders().find(partition.log);
     if (known == nullptr || known->leader < 0 || !server.is_alive(known->leader)) {
         to.error_code = code(KafkaError::kLeaderNotAvailable);
