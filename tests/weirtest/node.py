@@ -45,6 +45,7 @@ class Node:
         self.process = None
         self.kafka = self.admin = None
         self.prefix = []  # what the command begins with
+        self.binary = None  # another than all tests have
         self.number = 0  # in its cluster
         self.starts = 0
         self.start_seconds = 0.0
@@ -54,7 +55,7 @@ class Node:
     def start(self, seconds_max=START_SECONDS_MAX):
         """Returns when the node says that it serves. A second start uses the ports of the first."""
         assert self.process is None
-        command = [*self.prefix, binary(), "start", "--data", self.data, "--kafka", self.kafka or "127.0.0.1:0",
+        command = [*self.prefix, self.binary or binary(), "start", "--data", self.data, "--kafka", self.kafka or "127.0.0.1:0",
                    "--admin", self.admin or "127.0.0.1:0"] + self.arguments
         began = time.monotonic()
         with open(self.log_path, "ab") as log:
