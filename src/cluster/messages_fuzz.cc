@@ -1,11 +1,12 @@
-// What other nodes say, and the file that says who a node is: any bytes. What is read is written
-// and read again as the same. The first byte chooses.
+// What other nodes say and ask, and the file that says who a node is: any bytes. What is read is
+// written and read again as the same. The first byte chooses.
 #include <fmt/format.h>
 
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "cluster/bootstrap.h"
 #include "cluster/leader_table.h"
+#include "cluster/wire.h"
 
 namespace weir::cluster {
 namespace {
@@ -64,13 +65,49 @@ void fuzz_hellos(Bytes input) {
     }
 }
 
+// What was read is written and read again as the same.
+template <class T>
+void reread(const Result<T>& first, Result<T> (*decode)(Bytes)) {
+    if (!first) return;
+    const auto again = decode(encode(*first));
+    CHECK(again.has_value());
+    CHECK(*again == *first);
+}
+
+void fuzz_requests(Bytes input) {
+    if (input.empty()) return;
+    const Bytes body = input.subspan(1);
+    switch (input[0] % 8) {
+        case 0:
+            return reread(decode_register_request(body), decode_register_request);
+        case 1:
+            return reread(decode_register_reply(body), decode_register_reply);
+        case 2:
+            return reread(decode_leader_update_reply(body), decode_leader_update_reply);
+        case 3:
+            if (const auto report = decode_replicas_report(body))
+                CHECK(encode(*decode_replicas_report(encode(*report))) == encode(*report));
+            return;
+        case 4:
+            return reread(decode_transfer_request(body), decode_transfer_request);
+        case 5:
+            return reread(decode_admin_call(body), decode_admin_call);
+        case 6:
+            return reread(decode_admin_reply(body), decode_admin_reply);
+        default:
+            reread(decode_progress(body), decode_progress);
+            if (const auto number = decode_i64(body))
+                CHECK(*decode_i64(encode_i64(*number)) == *number);
+    }
+}
+
 }  // namespace
 }  // namespace weir::cluster
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (size == 0) return 0;
     const weir::Bytes input(data + 1, size - 1);
-    switch (data[0] % 4) {
+    switch (data[0] % 5) {
         case 0:
             weir::cluster::fuzz_leader_update(input);
             break;
@@ -80,8 +117,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         case 2:
             weir::cluster::fuzz_identity_lines(input);
             break;
-        default:
+        case 3:
             weir::cluster::fuzz_hellos(input);
+            break;
+        default:
+            weir::cluster::fuzz_requests(input);
             break;
     }
     return 0;
