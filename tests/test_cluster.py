@@ -434,10 +434,13 @@ class Administration(unittest.TestCase):
         node = self.others()[0]
         self.assertEqual(0, self.by_client(node, "finalize", feature="weir.version", level=1)["errorCode"])  # again
         for feature, level, type_ in (("metadata.version", 20, 1), ("weir.version", 2, 1), ("weir.version", 0, 1), ("weir.version", 0, 3)):
-            for validate_only in (True, False):
-                refused = self.by_client(node, "finalize", feature=feature, level=level, type=type_, validate_only=validate_only)
+            for version, validate_only in ((0, False), (1, True), (2, False)):
+                level_type = {"may_downgrade": type_ > 1} if version == 0 else {"type": type_}
+                refused = self.ask(node, "UpdateFeatures", version, timeout_ms=10_000, validate_only=validate_only,
+                                   updates=[dict(level_type, feature=feature, level=level)])
                 self.assertEqual(wire.INVALID_UPDATE_VERSION, refused["error"], refused)
-                self.assertIn(feature, refused["response"]["errorMessage"])
+                self.assertIn(feature, refused["message"])
+        self.assertEqual(wire.INVALID_UPDATE_VERSION, self.by_client(node, "finalize", feature="weir.version", level=2)["error"])
         shown = self.cluster.weir("cluster", "features")
         self.assertEqual([("weir.version", 1, 1)], [(f["feature"], f["finalized"], f["possible"]) for f in shown])
 

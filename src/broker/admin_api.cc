@@ -114,21 +114,24 @@ Task<http::Response> AdminApi::answer(http::Request request) {
         reply = refuse(404, "there is no such path");
     } else {
         const cluster::AdminCall call{request.method, request.path, request.query};
-        const bool is_cluster = controller_.leader().valid() && !controller_.leads() &&
-                                controller_.leader().v != link_.self();
-        if (!is_cluster) {
-            reply = co_await change(call);
-        } else {
-            const auto answer = co_await link_.call_controller(
-                cluster::kAdminCall, cluster::encode(call),
-                Shard::current().now() + kChangeTimeout + kTransferTimeout);
-            const auto decoded = answer ? cluster::decode_admin_reply(answer->bytes())
-                                        : Result<AdminReply>(fail(answer.error()));
-            reply = decoded ? *decoded : refuse(503, decoded.error().to_string());
-        }
+        reply = co_await change_at_controller(call);
     }
     co_return http::Response{
         .status = reply.status, .content_type = "application/json", .body = reply.body + "\n"};
+}
+
+Task<AdminReply> AdminApi::change_at_controller(cluster::AdminCall call) {
+    const bool is_elsewhere = controller_.leader().valid() && !controller_.leads() &&
+                              controller_.leader().v != link_.self();
+    if (!is_elsewhere) co_return co_await change(std::move(call));
+    const auto answer =
+        co_await link_.call_controller(cluster::kAdminCall, cluster::encode(call),
+                                       Shard::current().now() + kChangeTimeout + kTransferTimeout);
+    // The controller went, and this node took its place.
+    if (!answer && controller_.leads()) co_return co_await change(std::move(call));
+    if (!answer) co_return refuse(503, answer.error().message);
+    const auto decoded = cluster::decode_admin_reply(answer->bytes());
+    co_return decoded ? *decoded : refuse(503, decoded.error().to_string());
 }
 
 // ------------------------------------------------------------------ what there is

@@ -24,6 +24,7 @@ class AdminApi {
     runtime::Task<cluster::AdminReply> change(cluster::AdminCall call);
 
   private:
+    runtime::Task<cluster::AdminReply> change_at_controller(cluster::AdminCall call);
     cluster::ClusterView view() const;
     cluster::AdminReply health() const;
     cluster::AdminReply members() const;

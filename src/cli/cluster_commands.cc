@@ -103,6 +103,10 @@ Task<Result<void>> show_features(const AdminFlags* flags) {
     co_return Result<void>{};
 }
 
+Instant deadline_of(const AdminFlags& flags) {
+    return runtime::Shard::current().now() + std::chrono::seconds(flags.timeout_seconds);
+}
+
 struct FinalizeFlags {
     AdminFlags admin;
     std::string feature;
@@ -111,8 +115,9 @@ struct FinalizeFlags {
 
 Task<Result<void>> finalize(const FinalizeFlags* flags) {
     (void)co_await try_(
-        ask_admin(&flags->admin, "POST",
-                  fmt::format("/v1/cluster/features/{}/{}", flags->feature, flags->level)));
+        insist_admin(&flags->admin, "POST",
+                     fmt::format("/v1/cluster/features/{}/{}", flags->feature, flags->level),
+                     deadline_of(flags->admin)));
     fmt::print("{}",
                flags->admin.json()
                    ? Json{{"feature", flags->feature}, {"finalized", flags->level}}.dump() + "\n"
@@ -151,10 +156,6 @@ Task<Result<bool>> is_drained(const NodeFlags* flags, Progress* progress) {
     progress->say(
         fmt::format("node {} leads {} partitions", flags->node, text_of((*member)["leaders"])));
     co_return false;
-}
-
-Instant deadline_of(const AdminFlags& flags) {
-    return runtime::Shard::current().now() + std::chrono::seconds(flags.timeout_seconds);
 }
 
 Task<Result<void>> decommission(const NodeFlags* flags) {
@@ -214,7 +215,7 @@ void add_cluster_commands(CLI::App& app, int* exit_code) {
         "after an upgrade of all nodes: use what a level stands for; there is no way back");
     finalize_command->add_option("feature", finalized->feature)->required();
     finalize_command->add_option("level", finalized->level)->required();
-    add_admin_flags(finalize_command, &finalized->admin);
+    add_admin_flags(finalize_command, &finalized->admin, true);
     finalize_command->callback(
         [=] { *exit_code = run_admin([=] { return finalize(finalized.get()); }); });
 
