@@ -426,23 +426,24 @@ class Administration(unittest.TestCase):
             {"name": "led", "partitions": [{"index": 0}]}])["topics"][0]["partitions"][0]["error"])
 
     def test_features_are_told_and_refused_with_a_reason(self):
+        known = self.cluster.weir("cluster", "features")[0]
+        level = known["finalized"]
+        self.assertEqual(("weir.version", level), (known["feature"], known["possible"]))
         for version in (3, 4):
             answer = self.by_client(self.others()[0], "features", version=version)
-            self.assertEqual([{"name": "weir.version", "minVersion": 1 if version == 3 else 0, "maxVersion": 1}], answer["supportedFeatures"])
-            self.assertEqual([{"name": "weir.version", "minVersionLevel": 1, "maxVersionLevel": 1}], answer["finalizedFeatures"])
+            self.assertEqual([{"name": "weir.version", "minVersion": 1 if version == 3 else 0, "maxVersion": level}], answer["supportedFeatures"])
+            self.assertEqual([{"name": "weir.version", "minVersionLevel": level, "maxVersionLevel": level}], answer["finalizedFeatures"])
             self.assertGreater(answer["finalizedFeaturesEpoch"], 0)
         node = self.others()[0]
-        self.assertEqual(0, self.by_client(node, "finalize", feature="weir.version", level=1)["errorCode"])  # again
-        for feature, level, type_ in (("metadata.version", 20, 1), ("weir.version", 2, 1), ("weir.version", 0, 1), ("weir.version", 0, 3)):
+        self.assertEqual(0, self.by_client(node, "finalize", feature="weir.version", level=level)["errorCode"])  # again
+        for feature, wrong, type_ in (("metadata.version", 20, 1), ("weir.version", level + 1, 1), ("weir.version", 0, 1), ("weir.version", 0, 3)):
             for version, validate_only in ((0, False), (1, True), (2, False)):
                 level_type = {"may_downgrade": type_ > 1} if version == 0 else {"type": type_}
                 refused = self.ask(node, "UpdateFeatures", version, timeout_ms=10_000, validate_only=validate_only,
-                                   updates=[dict(level_type, feature=feature, level=level)])
+                                   updates=[dict(level_type, feature=feature, level=wrong)])
                 self.assertEqual(wire.INVALID_UPDATE_VERSION, refused["error"], refused)
                 self.assertIn(feature, refused["message"])
-        self.assertEqual(wire.INVALID_UPDATE_VERSION, self.by_client(node, "finalize", feature="weir.version", level=2)["error"])
-        shown = self.cluster.weir("cluster", "features")
-        self.assertEqual([("weir.version", 1, 1)], [(f["feature"], f["finalized"], f["possible"]) for f in shown])
+        self.assertEqual(wire.INVALID_UPDATE_VERSION, self.by_client(node, "finalize", feature="weir.version", level=level + 1)["error"])
 
     def test_real_clients_take_the_features(self):
         """librdkafka and kafkajs parse ApiVersions at each connection; what they can't take ends it."""
