@@ -392,7 +392,9 @@ void Group::tend_memory_history() {
 Task<void> Group::save_memory_history() {
     while (!closing_ && !failed_ && !core_->recovering()) {
         if (!relaxed_ && memory_history_durable_ != 0 && log_.durable_end() < log_.end()) {
-            (void)co_await log_.wait_durable(log_.end());
+            const auto durable = co_await log_.wait_durable(log_.end());
+            // The end was cut off, or the store failed.
+            if (!durable && !co_await runtime::sleep_for(kSaveRetry, scope_.stop_token())) break;
             continue;
         }
         const uint64_t wanted = relaxed_ ? store_history() : 0;
