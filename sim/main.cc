@@ -42,6 +42,11 @@ struct StorageSimulation {
     using Result = StorageRunResult;
     static constexpr std::string_view kCommand = "./dev sim";
 
+    static void add_own_options(CLI::App& app, Arguments& arguments) {
+        app.add_flag("--corruption", arguments.corruption,
+                     "also corrupt data that was synced: it must be told, never be believed");
+    }
+
     static Options options_of(const Arguments& arguments, uint64_t seed) {
         Options options;
         options.seed = seed;
@@ -63,6 +68,11 @@ struct ClusterSimulation {
     using Options = ClusterRunOptions;
     using Result = ClusterRunResult;
     static constexpr std::string_view kCommand = "./dev sim cluster";
+
+    static void add_own_options(CLI::App& app, Arguments& arguments) {
+        app.add_option("--nodes", arguments.nodes, "so many nodes; 0: drawn from the seed")
+            ->capture_default_str();
+    }
 
     static Options options_of(const Arguments& arguments, uint64_t seed) {
         Options options;
@@ -234,8 +244,9 @@ int catch_bugs(const Arguments& arguments) {
     return all ? 0 : 1;
 }
 
-// What the command line of either kind has.
-void add_options(CLI::App& app, Arguments& arguments, std::vector<std::string> bugs) {
+// What both kinds have, then what is the kind's own.
+template <class Simulation>
+void add_options(CLI::App& app, Arguments& arguments) {
     app.add_option("--seeds", arguments.seeds, "run so many seeds");
     app.add_option("--first", arguments.first, "... from this one on")->capture_default_str();
     app.add_flag("--fresh", arguments.fresh, "... from a number that nobody has run before");
@@ -243,6 +254,7 @@ void add_options(CLI::App& app, Arguments& arguments, std::vector<std::string> b
                    "replay one seed and print what happens, and its trace hash");
     app.add_flag("--log", arguments.log, "with --seed: also the nodes' log");
     app.add_option("--trace", arguments.trace, "with --seed: write each event to this file");
+    std::vector<std::string> bugs = Simulation::bugs();
     bugs.emplace_back("all");
     app.add_option("--bug", arguments.bug,
                    "switch a bug on, or one after the other; ends at the first seed that catches "
@@ -253,6 +265,7 @@ void add_options(CLI::App& app, Arguments& arguments, std::vector<std::string> b
         ->capture_default_str();
     app.add_option("--failures", arguments.failures_max, "stop after so many failures")
         ->capture_default_str();
+    Simulation::add_own_options(app, arguments);
 }
 
 template <class Simulation>
@@ -274,19 +287,14 @@ int run(Arguments arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    Arguments storage;
-    Arguments cluster;
+    Arguments arguments;
     CLI::App app{
         "Simulates a node's storage under faults, from seeds; or, as `cluster`, a whole cluster "
         "with its clients. Exit 1 when a seed fails; with --bug, when none does."};
-    add_options(app, storage, StorageSimulation::bugs());
-    app.add_flag("--corruption", storage.corruption,
-                 "also corrupt data that was synced: it must be told, never be believed");
-    CLI::App* cluster_app = app.add_subcommand("cluster", "simulate brokers and their clients");
-    add_options(*cluster_app, cluster, ClusterSimulation::bugs());
-    cluster_app->add_option("--nodes", cluster.nodes, "so many nodes; 0: drawn from the seed")
-        ->capture_default_str();
+    add_options<StorageSimulation>(app, arguments);
+    CLI::App* cluster = app.add_subcommand("cluster", "simulate brokers and their clients");
+    add_options<ClusterSimulation>(*cluster, arguments);
     CLI11_PARSE(app, argc, argv);
-    return cluster_app->parsed() ? run<ClusterSimulation>(cluster)
-                                 : run<StorageSimulation>(storage);
+    return cluster->parsed() ? run<ClusterSimulation>(arguments)
+                             : run<StorageSimulation>(arguments);
 }
