@@ -32,6 +32,11 @@ Task<Result<ClientAnswer>> exchange(runtime::TcpStream* stream, const ClientRequ
         uint8_t chunk[16384];
         const auto got = co_await stream->read_some(chunk, stop);
         if (!got && got.error().code == ErrorCode::kEndOfStream) {
+            // A node that stops closes connections that it owes an answer.
+            if (!parser.got_some())
+                co_return fail(
+                    ErrorCode::kUnavailable,
+                    fmt::format("{} closed the connection without an answer", request->address));
             parser.put_eof(problem);
             break;
         }

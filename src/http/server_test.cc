@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "http/client.h"
 #include "runtime/real/real_node.h"
 
 namespace weir::http {
@@ -78,6 +79,33 @@ TEST(HttpServer, a_body_beyond_the_bound_gets_413) {
     EXPECT_NE(
         run({"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"}).find(" 413 "),
         std::string::npos);
+}
+
+Task<Result<void>> close_first(runtime::TcpListener* listener) {
+    auto stream = co_await runtime::try_(co_await listener->accept({}));
+    uint8_t request[512];
+    (void)co_await stream->read_some(request, {});
+    co_await stream->close();
+    co_return Result<void>{};
+}
+
+Task<Result<ClientAnswer>> ask_one_that_closes() {
+    runtime::TcpListener listener =
+        co_await runtime::try_(runtime::TcpListener::listen("127.0.0.1:0"));
+    runtime::Scope scope;
+    scope.spawn(
+        [](runtime::TcpListener* at) -> Task<void> { (void)co_await close_first(at); }(&listener));
+    auto answer = co_await ask({.address = listener.address(), .target = "/"});
+    co_await scope.join();
+    co_await listener.close();
+    co_return answer;
+}
+
+TEST(HttpClient, a_connection_that_is_closed_without_an_answer_is_an_error) {
+    const auto answer =
+        runtime::run_on_one_shard([](runtime::RealNode&) { return ask_one_that_closes(); }).value();
+    ASSERT_FALSE(answer.has_value());
+    EXPECT_EQ(answer.error().code, ErrorCode::kUnavailable);
 }
 
 }  // namespace
