@@ -99,6 +99,8 @@ std::string repeat_command(const Arguments& arguments, uint64_t seed) {
                        arguments.nodes > 0 ? fmt::format(" --nodes {}", arguments.nodes) : "");
 }
 
+constexpr size_t kTableTextMax = 160;
+
 std::string seconds(int64_t ns) { return fmt::format("{:.1f} s", static_cast<double>(ns) / 1e9); }
 
 template <class Simulation>
@@ -140,7 +142,7 @@ SeedOutcome run_one(const Arguments& arguments, uint64_t seed) {
                         .failure = result.failure,
                         .virtual_ns = result.virtual_time.count(),
                         .extra = {}};
-    if (outcome.failure.empty() && runs_twice(seed)) {
+    if (outcome.failure.empty() && arguments.bug.empty() && runs_twice(seed)) {
         const typename Simulation::Result again = Simulation::run(options);
         if (again.trace_hash != result.trace_hash) {
             outcome.failure = fmt::format("not deterministic: trace hash={:016x}, then {:016x}",
@@ -209,39 +211,55 @@ SeedOutcome first_failure(const Arguments& arguments, const std::vector<uint64_t
     return found;
 }
 
+// How a bug was caught, or not.
+struct Catch {
+    std::string bug;
+    bool caught = false;
+    SeedOutcome by;
+    uint64_t run = 0;  // seeds
+};
+
 // A bug is caught by a seed that fails with it and passes without it.
 template <class Simulation>
-bool catch_bug(Arguments arguments, std::string_view bug) {
+Catch catch_bug(Arguments arguments, std::string_view bug) {
     std::vector<uint64_t> seeds = seeds_of(arguments);
-    uint64_t run = 0;
-    bool caught = false;
-    while (!caught && !seeds.empty()) {
+    Catch done{.bug = std::string(bug), .caught = false, .by = {}, .run = 0};
+    while (!done.caught && !seeds.empty()) {
         arguments.bug = bug;
-        const SeedOutcome with = first_failure<Simulation>(arguments, seeds, &run);
+        const SeedOutcome with = first_failure<Simulation>(arguments, seeds, &done.run);
         if (with.failure.empty()) break;
         fmt::print("seed {}: {}\n  repeat: {}\n", with.seed, with.failure,
                    repeat_command<Simulation>(arguments, with.seed));
         arguments.bug.clear();
         uint64_t control = 0;
         const SeedOutcome without = first_failure<Simulation>(arguments, {with.seed}, &control);
-        caught = without.failure.empty();
-        if (!caught) fmt::print("  ... and without the bug too: {}\n", without.failure);
+        done.caught = without.failure.empty();
+        done.by = with;
+        if (!done.caught) fmt::print("  ... and without the bug too: {}\n", without.failure);
         // Those before it may be run again: seeds end in any order.
         std::erase(seeds, with.seed);
     }
-    fmt::print("bug {}: {} after {} seeds\n", bug, caught ? "caught" : "NOT CAUGHT", run);
+    fmt::print("bug {}: {} after {} seeds\n", bug, done.caught ? "caught" : "NOT CAUGHT", done.run);
     std::fflush(stdout);
-    return caught;
+    return done;
 }
 
 template <class Simulation>
 int catch_bugs(const Arguments& arguments) {
-    bool all = true;
+    std::vector<Catch> catches;
     for (const std::string& bug : Simulation::bugs()) {
         if (arguments.bug == "all" || arguments.bug == bug)
-            all &= catch_bug<Simulation>(arguments, bug);
+            catches.push_back(catch_bug<Simulation>(arguments, bug));
     }
-    return all ? 0 : 1;
+    if (arguments.bug == "all") {
+        fmt::print("\n{:<40} {:>8} {:>10}  {}\n", "bug", "seeds", "caught by", "what was said");
+        for (const Catch& each : catches) {
+            fmt::print("{:<40} {:>8} {:>10}  {}\n", each.bug, each.run,
+                       each.caught ? std::to_string(each.by.seed) : "none",
+                       each.caught ? each.by.failure.substr(0, kTableTextMax) : "NOT CAUGHT");
+        }
+    }
+    return std::ranges::all_of(catches, &Catch::caught) ? 0 : 1;
 }
 
 // What both kinds have, then what is the kind's own.

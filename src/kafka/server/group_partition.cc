@@ -203,9 +203,10 @@ Task<void> GroupPartition::await_durable() {
         }
         const Written next = std::move(written_.front());
         written_.pop_front();
-        const bool ok =
-            next.ok && co_await partition_.wait_committed(
-                           next.end, next.term, {.stop = scope_.stop_token()}) == KafkaError::kNone;
+        const bool ok = next.ok && (options_.acknowledge_before_commit ||
+                                    co_await partition_.wait_committed(
+                                        next.end, next.term, {.stop = scope_.stop_token()}) ==
+                                        KafkaError::kNone);
         if (scope_.stop_requested()) co_return;
         for (const AppendToken token : next.tokens)
             take(coordinator_.on_append_done(token, ok, now()));

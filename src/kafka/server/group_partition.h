@@ -26,6 +26,7 @@ class GroupPartition {
     struct Options {
         GroupConfig config;
         int64_t rewrite_bytes = 0;
+        bool acknowledge_before_commit = false;  // ServerBugs::forget_commits
     };
     // The partition stays while this is open.
     GroupPartition(Partition& partition, runtime::Gate::Holder use, Mailbox& mailbox,

@@ -16,14 +16,19 @@ void GroupShard::start() {
     open_partitions();
 }
 
+// What it reads from such a partition is all that was committed.
+bool GroupShard::can_load(const Partition& partition) const {
+    return server_.bugs().load_coordinator_early ? partition.is_leader() : partition.leads();
+}
+
 void GroupShard::on_leads(Partition& partition) {
     if (!started_ || closed_ || partition.topic() != kOffsetsTopic) return;
     const bool is_open = partitions_.contains(partition.index());
     // The term may be a later one: what others wrote in between is not known here.
-    if (is_open && (!partition.leads() ||
+    if (is_open && (!can_load(partition) ||
                     partitions_.at(partition.index())->term() != partition.leader_epoch()))
         close_one(partition.index());
-    if (partition.leads() && !std::exchange(opening_, true))
+    if (can_load(partition) && !std::exchange(opening_, true))
         scope_.spawn(open_soon(), runtime::WorkClass::kProduce);
 }
 
@@ -51,10 +56,11 @@ void GroupShard::open_partitions() {
     options.config.offset_metadata_bytes_max =
         static_cast<size_t>(settings.offset_metadata_bytes_max);
     options.rewrite_bytes = settings.offsets_rewrite_bytes;
+    options.acknowledge_before_commit = server_.bugs().forget_commits;
     for (size_t i = 0; i < topic->partitions.size(); ++i) {
         const auto index = static_cast<int32_t>(i);
         Partition* partition = server_.partitions().find(topic->partitions[i].log);
-        if (partition == nullptr || !partition->leads() || partitions_.contains(index) ||
+        if (partition == nullptr || !can_load(*partition) || partitions_.contains(index) ||
             closing_.contains(index))
             continue;
         auto use = partition->enter();

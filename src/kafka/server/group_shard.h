@@ -36,6 +36,7 @@ class GroupShard {
 
   private:
     void open_partitions();
+    bool can_load(const Partition& partition) const;
     runtime::Task<void> open_soon();
     void close_one(int32_t index);
     runtime::Task<void> close_and_open(std::shared_ptr<GroupPartition> partition);

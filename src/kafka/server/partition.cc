@@ -66,6 +66,7 @@ void Partition::set_group(replication::Group& group) {
 
 Result<void> Partition::recover(Bytes state, storage::Position state_end,
                                 std::vector<storage::RecoveredState::Replayed> entries) {
+    if (events_.bugs().lose_producer_state) state = {};
     TRY_ASSIGN(producers_,
                ProducerStates::decode(state, producers_.producers_max(), state_end.offset));
     const WallTime now = runtime::Shard::current().wall_now();
@@ -94,7 +95,7 @@ void Partition::note_appended(const BatchHeader& header, WallTime now) {
 }
 
 void Partition::on_truncate(storage::Position end) {
-    producers_.truncate(end.offset);
+    if (!events_.bugs().keep_truncated_producers) producers_.truncate(end.offset);
     while (!pending_.empty() && pending_.back().next_offset > end.offset) pending_.pop_back();
     appended_bytes_ = pending_.empty() ? committed_bytes_ : pending_.back().bytes;
 }
@@ -226,7 +227,8 @@ Task<AppendOutcome> Partition::append(CheckedBatch batch, AppendOptions options,
             case ProducerStates::Verdict::kDuplicate:
                 outcome.base_offset = answer.base_offset;
                 outcome.log_append_time_ms = answer.timestamp_ms;
-                outcome.end = {answer.next_offset, 0};
+                if (!events_.bugs().answer_duplicate_before_commit)
+                    outcome.end = {answer.next_offset, 0};
                 co_return outcome;
             case ProducerStates::Verdict::kDuplicateUnknown:
                 outcome.error = KafkaError::kDuplicateSequenceNumber;
@@ -290,6 +292,7 @@ Task<Result<void>> Partition::wait_ready(runtime::WaitOptions options) {
 Task<KafkaError> Partition::confirm_leader() {
     if (group_ == nullptr || !is_leader()) co_return KafkaError::kNotLeaderOrFollower;
     if (!is_ready_) co_return KafkaError::kOffsetNotAvailable;
+    if (events_.bugs().answer_unconfirmed) co_return KafkaError::kNone;
     const Instant deadline = runtime::Shard::current().now() + kConfirmMax;
     const auto confirmed = co_await group_->read_barrier({.deadline = deadline});
     if (confirmed) co_return KafkaError::kNone;
@@ -319,6 +322,7 @@ Task<FetchOutcome> Partition::fetch(FetchRange range, runtime::StopToken stop) {
         co_return outcome;
     }
     outcome.high_watermark = high_watermark();
+    if (events_.bugs().read_uncommitted && is_leader()) outcome.high_watermark = log_.end().offset;
     outcome.log_start_offset = log_start_offset();
     if (range.last_fetched_epoch >= 0) {
         const storage::Log::TermEnd end = end_of_epoch(range.last_fetched_epoch);

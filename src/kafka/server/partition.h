@@ -22,6 +22,7 @@
 #include "kafka/records/batch.h"
 #include "kafka/server/mailbox.h"
 #include "kafka/server/producer_state.h"
+#include "kafka/server/server_bugs.h"
 #include "replication/group.h"
 #include "runtime/buffer.h"
 #include "runtime/scope.h"
@@ -121,6 +122,7 @@ class PartitionEvents {
     // Its role, term or leader changed, or it leads and is ready now. It must not be closed, and
     // its group not called, in here.
     virtual void on_role(Partition& partition) = 0;
+    virtual const ServerBugs& bugs() const = 0;
 };
 
 class Partition final : public replication::StateMachine {

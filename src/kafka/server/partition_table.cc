@@ -50,8 +50,9 @@ raft::Configuration founders(const cluster::PartitionAssignment& partition, int3
 }  // namespace
 
 PartitionTable::PartitionTable(storage::Store& store, cluster::MetadataShard& metadata,
-                               replication::Replicator& replicator, Mailbox& mailbox)
-    : store_(store), metadata_(metadata), replicator_(replicator), mailbox_(mailbox) {}
+                               replication::Replicator& replicator, Mailbox& mailbox,
+                               const ServerBugs& bugs)
+    : store_(store), metadata_(metadata), replicator_(replicator), mailbox_(mailbox), bugs_(bugs) {}
 
 PartitionTable::~PartitionTable() = default;
 

@@ -30,7 +30,7 @@ namespace weir::kafka {
 class PartitionTable final : private PartitionEvents {
   public:
     PartitionTable(storage::Store& store, cluster::MetadataShard& metadata,
-                   replication::Replicator& replicator, Mailbox& mailbox);
+                   replication::Replicator& replicator, Mailbox& mailbox, const ServerBugs& bugs);
     ~PartitionTable() override;
 
     // Brings replicas in line with the image: what has no log gets one, a log that no topic names
@@ -90,6 +90,7 @@ class PartitionTable final : private PartitionEvents {
 
     void fire(FetchWatch& watch) override;
     void on_role(Partition& partition) override;
+    const ServerBugs& bugs() const override { return bugs_; }
     void announce(Partition& partition);
     runtime::Task<void> tend_all();
     void tend(Partition& partition);
@@ -113,6 +114,7 @@ class PartitionTable final : private PartitionEvents {
     cluster::MetadataShard& metadata_;
     replication::Replicator& replicator_;
     Mailbox& mailbox_;
+    const ServerBugs& bugs_;
     std::map<storage::LogId, std::unique_ptr<Partition>> partitions_;
     std::set<storage::LogId> changing_;
     std::set<storage::LogId> changing_members_;

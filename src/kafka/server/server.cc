@@ -30,7 +30,8 @@ uint64_t fetch_bytes_of(const runtime::MemoryBudget& memory) {
 Server::Server(Options options)
     : options_(std::move(options)),
       mailbox_(Shard::current().id(), mailboxes_, background_),
-      partitions_(*options_.store, *options_.metadata, *options_.replicator, mailbox_),
+      partitions_(*options_.store, *options_.metadata, *options_.replicator, mailbox_,
+                  options_.bugs),
       fetch_sessions_(static_cast<size_t>(options_.metadata->broker().fetch_sessions_max) /
                           Shard::current().count() +
                       1),
