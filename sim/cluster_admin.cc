@@ -1,10 +1,9 @@
-// The simulated administrator: topics that come and go, their configs, where their replicas are.
+// The simulated administrator: topics that come and go, their configs.
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "cluster_session.h"
-#include "kafka/protocol/alter_partition_reassignments.h"
 #include "kafka/protocol/create_topics.h"
 #include "kafka/protocol/delete_topics.h"
 #include "kafka/protocol/describe_configs.h"
@@ -128,33 +127,6 @@ Task<Result<void>> ClusterClients::alter_config(ClusterClients* self, Session* s
     }
 }
 
-Task<Result<void>> ClusterClients::reassign(ClusterClients* self, Session* session, Prng* prng) {
-    Client* client = co_await try_(session->client());
-    if (!client->any().version_of(kafka::ApiKey::kAlterPartitionReassignments)) {
-        co_return Result<void>{};
-    }
-    const Topic& topic = self->topics_[prng->below(self->topics_.size())];
-    std::vector<int32_t> nodes;
-    for (const auto& broker : client->brokers()) nodes.push_back(broker.id);
-    std::ranges::sort(nodes);
-    for (size_t i = nodes.size(); i > 1; --i) std::swap(nodes[i - 1], nodes[prng->below(i)]);
-    nodes.resize(std::min<size_t>(nodes.size(), 3));
-    kafka::AlterPartitionReassignmentsRequest request;
-    request.timeout_ms = 2000;
-    auto& asked = request.topics.emplace_back();
-    asked.name = topic.name;
-    auto& partition = asked.partitions.emplace_back();
-    partition.partition_index =
-        static_cast<int32_t>(prng->below(static_cast<uint64_t>(topic.partitions)));
-    partition.replicas = nodes;
-    ++self->counts_.requests;
-    const auto answer = co_await try_(
-        client->any().call<kafka::AlterPartitionReassignmentsResponse>(std::move(request)));
-    // Refused or not: whichever replicas it has, the rules are the same.
-    if (answer.message.error_code == 0) ++self->counts_.reassignments;
-    co_return Result<void>{};
-}
-
 Task<void> ClusterClients::admin(ClusterClients* self) {
     Prng prng = self->prng("admin", 0);
     Session session(*self, "admin");
@@ -164,7 +136,7 @@ Task<void> ClusterClients::admin(ClusterClients* self) {
             std::chrono::milliseconds(50 + static_cast<int64_t>(prng.below(1500))));
         if (self->winding_down_) break;
         Result<void> done{};
-        const uint64_t which = prng.below(4);
+        const uint64_t which = prng.below(3);
         if (which == 0 && made < 20) {
             Topic topic{fmt::format("short-{}", made++), {}, 1};
             self->say(session.who(), "creating " + topic.name);
@@ -188,12 +160,9 @@ Task<void> ClusterClients::admin(ClusterClients* self) {
                 self->fail(fmt::format("topic {} was created, and is not there to be deleted",
                                        topic.name));
             self->removed_.push_back(topic.name);
-        } else if (which == 2) {
+        } else {
             self->say(session.who(), "altering a config");
             done = co_await alter_config(self, &session, &prng);
-        } else {
-            self->say(session.who(), "reassigning");
-            done = co_await reassign(self, &session, &prng);
         }
         if (!done) co_await session.recover("admin: " + done.error().to_string());
     }

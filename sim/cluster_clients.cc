@@ -47,6 +47,7 @@ Task<void> ClusterClients::run(ClusterClients* self) {
     for (uint32_t i = 0; i < options.weak_producers; ++i)
         producers.spawn(once(self, i, WriterKind::kWeak));
     if (options.admin) producers.spawn(admin(self));
+    producers.spawn(operate(self));
     for (uint32_t i = 0; i < options.readers; ++i) readers.spawn(reader(self, i));
     for (uint32_t i = 0; i < options.members; ++i) members.spawn(member(self, i));
     co_await producers.join();
@@ -55,6 +56,7 @@ Task<void> ClusterClients::run(ClusterClients* self) {
     self->all_read_ = true;
     co_await readers.join();
     co_await members.join();
+    co_await settle(self);
     co_await check_topics(self);
     self->doing_.clear();
     self->finished_ = true;

@@ -1,7 +1,8 @@
-// The clients of a simulated cluster: producers, readers, members of groups and an administrator,
-// which speak the Kafka protocol through kafka/client over the simulated network, to a cluster that
-// loses nodes, connections and answers under them. What they send and are told goes into the
-// ClusterHistory. They run on a node of their own; owned by the run, which starts run() there.
+// The clients of a simulated cluster: producers, readers, members of groups, an administrator
+// and an operator, which speak the Kafka protocol through kafka/client over the simulated network,
+// to a cluster that loses nodes, connections and answers under them. What they send and are told
+// goes into the ClusterHistory. They run on a node of their own; owned by the run, which starts
+// run() there.
 //
 // First the topics are made; then everybody works until wind_down(); then each finishes what it
 // began, all is read to its end, and the groups catch up. Whatever fails before that is tried
@@ -11,6 +12,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,10 +29,20 @@ using runtime::Scope;
 using runtime::Shard;
 using runtime::Task;
 
+// What the operator does.
+struct Operations {
+    bool transfers = false;
+    bool moves = false;
+    bool replication_factors = false;  // moves change how many replicas there are
+    bool maintenance = false;
+    bool decommission = false;
+};
+
 struct ClientOptions {
     uint64_t seed = 0;
     std::vector<std::string> bootstrap;
-    uint32_t nodes = 1;  // how many the cluster has: for replication factors and reassignments
+    std::vector<std::string> admin_addresses;
+    uint32_t nodes = 1;  // how many found the cluster: for replication factors
     uint32_t topics = 1;
     uint32_t partitions = 1;  // of each
     uint32_t idempotent_producers = 1;
@@ -38,12 +51,15 @@ struct ClientOptions {
     uint32_t readers = 1;
     uint32_t members = 0;  // of one group
     bool admin = false;
+    Operations operations;
     uint32_t batch_records_max = 8;
     uint32_t pad_max = 200;
     Duration pause_max = std::chrono::milliseconds(20);
     Duration request_timeout = std::chrono::seconds(3);
     uint64_t records_max = 3000;                    // of all producers
     std::function<uint64_t(int32_t node)> life_of;  // how often the node was started
+    // Called on the clients' shard: the cluster knows the node no more, its machine can go.
+    std::function<void(const std::string& address)> node_left;
 };
 
 class ClusterClients {
@@ -57,6 +73,10 @@ class ClusterClients {
     void wind_down() { winding_down_ = true; }
     bool serving() const { return serving_; }  // the topics are there
     bool finished() const { return finished_; }
+    // The node's disk is gone, and the node will never come back: it has to be decommissioned.
+    void node_lost(int32_t node) { lost_.insert(node); }
+    // After finished(): by "topic-partition", the nodes that have its replicas.
+    const std::map<std::string, std::vector<int32_t>>& replicas() const { return replicas_; }
     // For whoever asks why nothing ends.
     std::string doing() const;
 
@@ -73,7 +93,10 @@ class ClusterClients {
         uint64_t rebalances = 0;
         uint64_t topics_made = 0;
         uint64_t topics_removed = 0;
+        uint64_t transfers = 0;
         uint64_t reassignments = 0;
+        uint64_t maintenances = 0;
+        uint64_t removed_nodes = 0;
     };
     const Counts& counts() const { return counts_; }
 
@@ -81,6 +104,8 @@ class ClusterClients {
     class Session;
     struct Batch;
     struct Member;
+    struct Operator;
+    struct AdminAnswer;
     friend class Session;
 
     Prng prng(std::string_view who, uint64_t number) const;
@@ -97,6 +122,8 @@ class ClusterClients {
     static Task<Result<int64_t>> fetch(ClusterClients* self, Session* session, const Topic* topic,
                                        int32_t partition, int64_t position, int32_t* last_epoch,
                                        int64_t* high_watermark);
+    static Task<Result<void>> ask_latest(ClusterClients* self, Session* session, const Topic* topic,
+                                         int32_t partition);
     static Task<void> read_all(ClusterClients* self);
     static Task<void> member(ClusterClients* self, uint32_t number);
     static Task<Result<void>> member_life(ClusterClients* self, Session* session, Member* member);
@@ -106,8 +133,22 @@ class ClusterClients {
     static Task<Result<void>> create_topic(ClusterClients* self, Session* session, Topic* topic);
     static Task<Result<bool>> delete_topic(ClusterClients* self, Session* session, Topic topic);
     static Task<Result<void>> alter_config(ClusterClients* self, Session* session, Prng* prng);
-    static Task<Result<void>> reassign(ClusterClients* self, Session* session, Prng* prng);
     static Task<void> check_topics(ClusterClients* self);
+    static Task<void> operate(ClusterClients* self);
+    static Task<AdminAnswer> ask_admin(ClusterClients* self, Operator* op, std::string method,
+                                       std::string target);
+    static Task<std::vector<int32_t>> members(ClusterClients* self, Operator* op);
+    static Task<void> transfer_leader(ClusterClients* self, Operator* op, std::string topic,
+                                      int32_t partition, int32_t to);
+    static Task<void> move_replicas(ClusterClients* self, Operator* op, std::string topic,
+                                    int32_t partition, std::vector<int32_t> nodes);
+    static Task<Result<void>> reassign(ClusterClients* self, Session* session, std::string topic,
+                                       int32_t partition,
+                                       std::optional<std::vector<int32_t>> nodes);
+    static Task<void> maintain(ClusterClients* self, Operator* op, int32_t node);
+    static Task<void> decommission(ClusterClients* self, Operator* op, int32_t node);
+    static Task<void> settle(ClusterClients* self);
+    static Task<bool> check_placement(ClusterClients* self, Operator* op);
 
     ClientOptions options_;
     ClusterHistory& history_;
@@ -118,6 +159,18 @@ class ClusterClients {
     std::map<std::string, std::string> configs_;  // by topic: what was last confirmed
     std::map<PartitionKey, int64_t> ends_;        // when all producers are done
     std::map<PartitionKey, int64_t> committed_;   // as far as was confirmed
+    // Of the operator.
+    std::map<std::string, std::vector<int32_t>> placed_;  // by partition: as last confirmed
+    std::set<std::string> unsure_;  // partitions of which a change was not answered
+    std::set<int32_t> in_maintenance_;
+    std::set<int32_t> leaving_;      // decommissioned, and still there
+    std::set<int32_t> called_back_;  // of those: nodes that were seen to be none of it
+    std::set<int32_t> left_;
+    std::set<int32_t> lost_;
+    std::map<std::string, std::set<int32_t>> listed_;  // by address: whom it ever told of
+    Instant told_all_ = Instant::never();
+    std::map<int32_t, std::string> addresses_;  // of nodes, for clients
+    std::map<std::string, std::vector<int32_t>> replicas_;
     uint64_t records_ = 0;
     bool winding_down_ = false;
     bool serving_ = false;

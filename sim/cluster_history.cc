@@ -62,6 +62,7 @@ void ClusterHistory::acknowledged(const PartitionKey& key, RecordName name, int6
         at->second = std::max(at->second, offset);
     }
     if (offset < 0 || writers_[name.writer] == WriterKind::kWeak) return;
+    partition.latest = std::max(partition.latest, offset + 1);
     const auto held = partition.held.find(offset);
     if (held != partition.held.end() && held->second.name != name)
         complain(key, fmt::format("{} is acknowledged at offset {}, which holds {}",
@@ -113,8 +114,22 @@ void ClusterHistory::told_high_watermark(const PartitionKey& key, const Teller& 
         complain(key,
                  fmt::format("the high watermark of node {} in epoch {} went back from {} to {}",
                              teller.node, teller.epoch, before, high_watermark));
-    int64_t& told = partitions_[key].high_watermarks.emplace(teller, high_watermark).first->second;
+    Partition& partition = partitions_[key];
+    partition.latest = std::max(partition.latest, high_watermark);
+    int64_t& told = partition.high_watermarks.emplace(teller, high_watermark).first->second;
     told = std::max(told, high_watermark);
+}
+
+int64_t ClusterHistory::latest_at_least(const PartitionKey& key) const {
+    const auto partition = partitions_.find(key);
+    return partition == partitions_.end() ? 0 : partition->second.latest;
+}
+
+void ClusterHistory::told_latest(const PartitionKey& key, int32_t node, int64_t offset,
+                                 int64_t at_least) {
+    if (offset < at_least)
+        complain(key, fmt::format("node {} says that the newest offset is {}, and {} was known",
+                                  node, offset, at_least));
 }
 
 void ClusterHistory::told_leader(const PartitionKey& key, int32_t epoch, int32_t leader) {

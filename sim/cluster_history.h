@@ -10,7 +10,8 @@
 //   - one that was acknowledged with acks=all is there in the end, at the offset that was told;
 //   - a reader goes forward, without gaps, and gets nothing at or above the high watermark it is
 //     told;
-//   - the high watermark of a node in an epoch does not go back; an epoch has one leader.
+//   - the high watermark of a node in an epoch does not go back; an epoch has one leader;
+//   - what is told to be the newest offset is not older than what anybody knew when it was asked.
 // And by group: a committed offset that was acknowledged never goes back.
 #pragma once
 
@@ -74,6 +75,10 @@ class ClusterHistory {
     void told_high_watermark(const PartitionKey& key, const Teller& teller, int64_t high_watermark,
                              int64_t before);
     void told_leader(const PartitionKey& key, int32_t epoch, int32_t leader);
+    // What the newest offset (ListOffsets) is at least, for a question that leaves now: all that
+    // was acknowledged with acks=all, and all high watermarks that anybody was told, are below.
+    int64_t latest_at_least(const PartitionKey& key) const;
+    void told_latest(const PartitionKey& key, int32_t node, int64_t offset, int64_t at_least);
 
     // --- groups
     struct Commit {
@@ -115,6 +120,7 @@ class ClusterHistory {
         std::map<RecordName, int64_t> where;
         std::map<Teller, int64_t> high_watermarks;
         std::map<int32_t, int32_t> leaders;  // by epoch
+        int64_t latest = 0;
     };
     struct Committed {
         std::set<int64_t> sent;

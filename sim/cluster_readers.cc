@@ -5,6 +5,7 @@
 #include "cluster_session.h"
 #include "kafka/protocol/fetch.h"
 #include "kafka/protocol/kafka_error.h"
+#include "kafka/protocol/list_offsets.h"
 #include "kafka/records/record.h"
 
 namespace weir::sim {
@@ -12,6 +13,7 @@ namespace weir::sim {
 namespace {
 
 constexpr size_t kRecordsBytesMax = 1 << 20;
+constexpr int64_t kLatest = -1;  // of ListOffsets, where a timestamp would be
 
 }  // namespace
 
@@ -96,6 +98,31 @@ Task<Result<int64_t>> ClusterClients::fetch(ClusterClients* self, Session* sessi
     co_return position;
 }
 
+Task<Result<void>> ClusterClients::ask_latest(ClusterClients* self, Session* session,
+                                              const Topic* topic, int32_t partition) {
+    const Session::Route route = co_await try_(session->leader_of(topic, partition));
+    const PartitionKey key{topic->id, partition};
+    kafka::ListOffsetsRequest request;
+    auto& to_topic = request.topics.emplace_back();
+    to_topic.name = topic->name;
+    auto& asked = to_topic.partitions.emplace_back();
+    asked.partition_index = partition;
+    asked.current_leader_epoch = route.epoch;
+    asked.timestamp = kLatest;
+    const int64_t at_least = self->history_.latest_at_least(key);
+    ++self->counts_.requests;
+    const auto answer =
+        co_await try_(route.connection->call<kafka::ListOffsetsResponse>(std::move(request)));
+    for (const auto& by_topic : answer.message.topics) {
+        for (const auto& p : by_topic.partitions) {
+            if (p.error_code != 0)
+                co_return weir::fail(kafka::error_of(p.error_code, "the newest offset"));
+            self->history_.told_latest(key, route.node, p.offset, at_least);
+        }
+    }
+    co_return Result<void>{};
+}
+
 Task<void> ClusterClients::reader(ClusterClients* self, uint32_t number) {
     Prng prng = self->prng("reader", number);
     Session session(*self, fmt::format("reader {}", number));
@@ -117,6 +144,10 @@ Task<void> ClusterClients::reader(ClusterClients* self, uint32_t number) {
                 co_await session.recover(fmt::format("reading {}-{} at {}: {}", topic->name,
                                                      partition, position,
                                                      next.error().to_string()));
+            }
+            if (prng.chance(0.2)) {
+                const auto told = co_await ask_latest(self, &session, topic, partition);
+                if (!told) co_await session.recover(told.error().to_string());
             }
             if (prng.chance(0.3)) co_await self->pause(&prng);
         }

@@ -7,6 +7,8 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "base/crc32c.h"
@@ -25,17 +27,20 @@ namespace {
 constexpr Duration kServeMax = 120s;  // from the start until the topics are there, under faults
 constexpr Duration kHealMax = 240s;   // from the healing until everything is finished
 constexpr Duration kStopMax = 60s;    // for a node that is asked to stop
+constexpr Duration kAlikeMax = 120s;  // ... until the replicas are alike, and no others are there
 constexpr uint64_t kDiskBytes = uint64_t{1} << 30;
 
 // What is drawn for the whole run besides the plan of faults.
 struct Knobs {
-    uint32_t nodes;
+    uint32_t nodes;    // that found the cluster
+    uint32_t joiners;  // that come later
     uint32_t shards_max;
     bool minority_only;  // no majority is down or cut off at a time
     Duration work_time;  // under faults
     Duration fault_mean;
     // Classes of faults that are on.
     bool kills, pauses, orderly, links, full_disk, clock_jumps, rolling;
+    bool lost_disk;      // one node's, once
     bool one_sick_disk;  // the plan's disk errors strike one node; else none
     int32_t offsets_partitions;
     uint64_t journal_file_bytes;
@@ -46,18 +51,24 @@ struct Knobs {
 
     std::string to_string() const {
         return fmt::format(
-            "knobs: nodes={} shards<={} minority_only={} work={}ms fault_mean={}ms kills={} "
-            "pauses={} orderly={} links={} full_disk={} clock_jumps={} rolling={} sick_disk={}\n"
+            "knobs: nodes={}+{} shards<={} minority_only={} work={}ms fault_mean={}ms kills={} "
+            "pauses={} orderly={} links={} full_disk={} clock_jumps={} rolling={} sick_disk={} "
+            "lost_disk={}\n"
             "  store: journal_file={} unflushed={} cache={} bypass={} offsets_partitions={}\n"
             "  clients: topics={}x{} idempotent={} plain={} weak={} readers={} members={} admin={} "
-            "batch<={} pad<={} pause<={}us records<={}\n",
-            nodes, shards_max, minority_only, work_time.count() / 1'000'000,
+            "batch<={} pad<={} pause<={}us records<={}\n"
+            "  operator: transfers={} moves={} replication_factors={} maintenance={} "
+            "decommission={}\n",
+            nodes, joiners, shards_max, minority_only, work_time.count() / 1'000'000,
             fault_mean.count() / 1'000'000, kills, pauses, orderly, links, full_disk, clock_jumps,
-            rolling, one_sick_disk, journal_file_bytes, unflushed_bytes, cache_bytes, bypass_bytes,
-            offsets_partitions, clients.topics, clients.partitions, clients.idempotent_producers,
-            clients.plain_producers, clients.weak_producers, clients.readers, clients.members,
-            clients.admin, clients.batch_records_max, clients.pad_max,
-            clients.pause_max.count() / 1000, clients.records_max);
+            rolling, one_sick_disk, lost_disk, journal_file_bytes, unflushed_bytes, cache_bytes,
+            bypass_bytes, offsets_partitions, clients.topics, clients.partitions,
+            clients.idempotent_producers, clients.plain_producers, clients.weak_producers,
+            clients.readers, clients.members, clients.admin, clients.batch_records_max,
+            clients.pad_max, clients.pause_max.count() / 1000, clients.records_max,
+            clients.operations.transfers, clients.operations.moves,
+            clients.operations.replication_factors, clients.operations.maintenance,
+            clients.operations.decommission);
     }
 };
 
@@ -100,6 +111,17 @@ Knobs draw_knobs(uint64_t seed, uint32_t nodes_wanted) {
     clients.pause_max = std::chrono::milliseconds(prng.below(120));
     clients.request_timeout = std::chrono::milliseconds(prng.between(1500, 4000));
     clients.records_max = clients.pad_max > 1000 ? 800 : 2500;
+    Prng changes(seed, "changes of the cluster");
+    if (knobs.nodes > 1 && knobs.nodes < 7 && changes.chance(0.5))
+        knobs.joiners = static_cast<uint32_t>(changes.between(1, 2));
+    Operations& operations = clients.operations;
+    operations.transfers = changes.chance(0.5);
+    operations.moves = changes.chance(0.5);
+    operations.maintenance = changes.chance(0.35);
+    operations.decommission = changes.chance(0.35);
+    // Of less than three replicas none can be lost.
+    knobs.lost_disk = knobs.nodes >= 3 && knobs.minority_only && changes.chance(0.2);
+    operations.replication_factors = !knobs.lost_disk && changes.chance(0.5);
     return knobs;
 }
 
@@ -166,6 +188,8 @@ class ClusterRun {
         std::optional<DiskFaults> sick_disk;
         bool was_full = false;
         bool full = false;
+        // It left the cluster, or its disk broke: it comes again as another node.
+        bool wipe = false;
         uint64_t failed_starts = 0;
         std::string last_error;
     };
@@ -181,6 +205,8 @@ class ClusterRun {
     void restart_in_order(Machine& machine);
     void roll(size_t next);
     void cut_links();
+    void lose_disk();
+    void give_up(const std::string& address);
     void heal();
     bool wait(const std::function<bool()>& done, Duration budget, std::string_view what);
     void compare_replicas();
@@ -192,6 +218,7 @@ class ClusterRun {
     bool gather(std::map<uint64_t, std::map<uint32_t, SeenReplica>>* replicas);
     void stop_all();
     std::string state() const;
+    void note_replicas();
     Duration draw(Duration low, Duration high) {
         return Duration(static_cast<int64_t>(prng_.between(static_cast<uint64_t>(low.count()),
                                                            static_cast<uint64_t>(high.count()))));
@@ -214,6 +241,7 @@ class ClusterRun {
     static Task<void> look(std::map<uint64_t, SeenReplica>* seen, broker::Broker* broker);
     static Task<void> look_here(std::map<uint64_t, SeenReplica>* seen, broker::Broker* broker);
     broker::BrokerOptions options_of(const Machine& machine) const;
+    ClientOptions client_options();
 
     ClusterRunOptions options_;
     Knobs knobs_;
@@ -228,14 +256,25 @@ class ClusterRun {
     bool striking_ = false;
     bool healed_ = false;
     bool rolling_ = false;
+    bool disk_lost_ = false;
 };
 
 std::string host(uint32_t index) { return fmt::format("n{}", index); }
 
-ClientOptions with_bootstrap(ClientOptions options, uint32_t nodes,
-                             std::function<uint64_t(int32_t)> life_of) {
-    options.life_of = std::move(life_of);
-    for (uint32_t i = 0; i < nodes; ++i) options.bootstrap.push_back(host(i) + ":9092");
+ClientOptions with_addresses(ClientOptions options, uint32_t nodes) {
+    for (uint32_t i = 0; i < nodes; ++i) {
+        options.bootstrap.push_back(host(i) + ":9092");
+        options.admin_addresses.push_back(host(i) + ":9644");
+    }
+    return options;
+}
+
+ClientOptions ClusterRun::client_options() {
+    ClientOptions options = with_addresses(knobs_.clients, knobs_.nodes + knobs_.joiners);
+    options.life_of = [this](int32_t node) { return life_of(node); };
+    options.node_left = [this](const std::string& address) {
+        world_.schedule(0ns, [this, address] { give_up(address); });
+    };
     return options;
 }
 
@@ -248,19 +287,17 @@ ClusterRun::ClusterRun(const ClusterRunOptions& options)
               .trace_sink = options.trace_sink}),
       prng_(world_.prng("nemesis")),
       history_([this](const std::string& broken) { fail(broken); }),
-      clients_(with_bootstrap(knobs_.clients, knobs_.nodes,
-                              [this](int32_t node) { return life_of(node); }),
-               history_, [this](const std::string& broken) { fail(broken); }) {
+      clients_(client_options(), history_, [this](const std::string& broken) { fail(broken); }) {
     note(world_.plan().to_string());
     note(knobs_.to_string());
-    for (uint32_t i = 0; i < knobs_.nodes; ++i) {
+    for (uint32_t i = 0; i < knobs_.nodes + knobs_.joiners; ++i) {
         machines_.push_back(std::make_unique<Machine>());
         Machine& machine = *machines_.back();
         machine.index = i;
         machine.node = &world_.add_node({.name = host(i), .shards = 1});
     }
     client_node_ = &world_.add_node({.name = "clients", .shards = 1});
-    const size_t sick = prng_.below(machines_.size());
+    const size_t sick = prng_.below(knobs_.nodes);
     for (auto& machine : machines_) {
         DiskFaults& disk = machine->node->disk_faults();
         machine->sick = knobs_.one_sick_disk && machine->index == sick &&
@@ -379,6 +416,13 @@ Task<void> ClusterRun::client_main(ClusterRun* run, Shard* shard) {
 
 void ClusterRun::start(Machine& machine) {
     machine.stop = machine.fatal = machine.serving = false;
+    if (machine.wipe) {
+        note(fmt::format("n{}'s disk is empty", machine.index));
+        world_.wipe_disk(*machine.node);
+        machine.wipe = false;
+        machine.id = -1;
+        ++result_.seen.joined;
+    }
     const auto shards = static_cast<uint32_t>(prng_.between(1, knobs_.shards_max));
     machine.node->set_shard_count(shards);
     note(fmt::format("n{} starts on {} shards", machine.index, shards));
@@ -416,11 +460,15 @@ void ClusterRun::reap_finished() {
 bool ClusterRun::may_take_down(const Machine& machine) const {
     if (!knobs_.minority_only || machines_.size() == 1) return true;
     size_t away = 1;
-    for (const auto& other : machines_)
+    size_t all = 0;
+    for (const auto& other : machines_) {
+        if (other->index >= knobs_.nodes && other->node->lives() == 0) continue;
+        ++all;
         if (other.get() != &machine && (!other->node->running() || other->cut || other->sick ||
                                         other->full || other->node->paused()))
             ++away;
-    return away * 2 < machines_.size();
+    }
+    return away * 2 < all;
 }
 
 void ClusterRun::next_strike() {
@@ -433,6 +481,10 @@ void ClusterRun::next_strike() {
 }
 
 void ClusterRun::strike() {
+    if (knobs_.lost_disk && !disk_lost_ && prng_.chance(0.1)) {
+        lose_disk();
+        return;
+    }
     Machine& machine = pick();
     const bool up = machine.node->running() && !machine.node->finished() && !machine.held_down &&
                     !machine.node->paused() && !machine.stop;
@@ -554,6 +606,49 @@ void ClusterRun::cut_links() {
     });
 }
 
+// With all that it held: its node never comes back.
+void ClusterRun::lose_disk() {
+    Machine& machine = pick();
+    // All that is there has three replicas, and the others are well.
+    const bool calm = std::ranges::all_of(machines_, [](const auto& m) { return !m->sick; });
+    if (disk_lost_ || !calm || machine.id < 0 || machine.held_down || machine.wipe ||
+        !machine.node->running() || machine.node->finished() || rolling_ || !may_take_down(machine))
+        return;
+    disk_lost_ = true;
+    note(fmt::format("n{} loses its disk", machine.index));
+    ++result_.seen.lost_disks;
+    kill(machine, Kill::kPower);
+    machine.wipe = true;
+    machine.held_down = true;
+    clients_.node_lost(machine.id);
+    world_.schedule(draw(100ms, 4s), [this, &machine] {
+        machine.held_down = false;
+        if (!machine.node->running()) start(machine);
+    });
+}
+
+// The cluster knows it no more. Its machine joins as a new node.
+void ClusterRun::give_up(const std::string& address) {
+    const auto found = std::ranges::find(machines_, address,
+                                         [](const auto& m) { return host(m->index) + ":9092"; });
+    CHECK(found != machines_.end());
+    Machine& machine = **found;
+    note(fmt::format("n{} has left the cluster", machine.index));
+    machine.wipe = true;
+    if (!machine.node->running() || machine.node->finished()) return;
+    if (machine.node->paused()) world_.resume(*machine.node);
+    if (prng_.chance(0.5) && !machine.held_down) {
+        restart_in_order(machine);
+        return;
+    }
+    kill(machine, Kill::kProcess);
+    if (std::exchange(machine.held_down, true)) return;
+    world_.schedule(draw(10ms, 3s), [this, &machine] {
+        machine.held_down = false;
+        if (!machine.node->running()) start(machine);
+    });
+}
+
 void ClusterRun::heal() {
     note("healing");
     healed_ = true;
@@ -606,11 +701,39 @@ bool ClusterRun::wait(const std::function<bool()>& done, Duration budget, std::s
     return failure_.empty();
 }
 
+// For whoever reads a failing run: what each replica takes for true.
+void ClusterRun::note_replicas() {
+    if (!options_.note_sink) return;
+    for (const auto& machine : machines_) {
+        if (!machine->serving) continue;
+        for (uint32_t shard = 0; shard < machine->node->shard_count(); ++shard) {
+            machine->broker->server(shard).partitions().for_each([&](kafka::Partition& partition) {
+                if (partition.group() == nullptr) return;
+                const raft::Core& core = partition.group()->core();
+                std::string members;
+                for (const raft::Member& member : core.configuration().members)
+                    members += fmt::format("{}{}{}{} ", member.node.v, member.voter ? "v" : "",
+                                           member.old_voter ? "o" : "", member.learner ? "l" : "");
+                options_.note_sink(fmt::format(
+                    "  node {}: {}-{} {} of term {}, led by {}, log [{}, {}.{}), durable {}.{}, "
+                    "commit {}.{}, members {}{}{}",
+                    machine->id, partition.topic(), partition.index(),
+                    core.role() == raft::Role::kLeader ? "leader" : "replica", core.term(),
+                    core.leader().v, core.log_start().offset, core.end().offset, core.end().ordinal,
+                    core.durable_end().offset, core.durable_end().ordinal, core.commit().offset,
+                    core.commit().ordinal, members, core.quiet() ? "quiet " : "",
+                    core.next_deadline() == Instant::never() ? "without a deadline" : ""));
+            });
+        }
+    }
+}
+
 ClusterRunResult ClusterRun::run() {
     result_.seen.nodes = machines_.size();
     for (auto& machine : machines_) {
         Machine* at = machine.get();
         at->held_down = true;
+        if (at->index >= knobs_.nodes) continue;
         world_.schedule(draw(0ns, prng_.chance(0.5) ? 50ms : 2s), [this, at] {
             at->held_down = false;
             if (!at->node->running()) start(*at);
@@ -624,6 +747,13 @@ ClusterRunResult ClusterRun::run() {
         note("the topics are there");
         for (auto& machine : machines_)
             if (machine->sick) machine->node->disk_faults() = *machine->sick_disk;
+        for (size_t i = knobs_.nodes; i < machines_.size(); ++i) {
+            world_.schedule(draw(0ns, knobs_.work_time), [this, i] {
+                machines_[i]->held_down = false;
+                ++result_.seen.joined;
+                start(*machines_[i]);
+            });
+        }
         const Instant end = world_.now() + knobs_.work_time;
         wait([&] { return world_.now() >= end; }, knobs_.work_time + 10s, "the work");
     }
@@ -632,7 +762,10 @@ ClusterRunResult ClusterRun::run() {
         if (wait([this] { return clients_.finished(); }, kHealMax, "what the clients began"))
             compare_replicas();
     }
-    if (failure_.empty()) stop_all();
+    if (failure_.empty())
+        stop_all();
+    else
+        note_replicas();
     const ClusterHistory::Counts history = history_.counts();
     const ClusterClients::Counts clients = clients_.counts();
     ClusterRunResult::Seen& seen = result_.seen;
@@ -646,7 +779,10 @@ ClusterRunResult ClusterRun::run() {
     seen.rebalances = clients.rebalances;
     seen.topics_made = clients.topics_made;
     seen.topics_removed = clients.topics_removed;
+    seen.transfers = clients.transfers;
     seen.reassignments = clients.reassignments;
+    seen.maintenances = clients.maintenances;
+    seen.removed_nodes = clients.removed_nodes;
     result_.failure = failure_;
     result_.trace_hash = world_.trace_hash();
     for (auto& machine : machines_)
@@ -742,12 +878,19 @@ void ClusterRun::compare_replicas() {
     note("comparing replicas");
     std::map<uint64_t, std::map<uint32_t, SeenReplica>> replicas;
     std::string behind;
-    const Instant deadline = world_.now() + 60s;
+    const Instant deadline = world_.now() + kAlikeMax;
     do {
         if (!gather(&replicas)) return;
         behind.clear();
         for (const auto& [log, by_node] : replicas) {
             const int64_t high_watermark = by_node.begin()->second.high_watermark;
+            std::set<int32_t> holders;
+            for (const auto& [node, replica] : by_node) holders.insert(machines_[node]->id);
+            const std::string& name = by_node.begin()->second.what;
+            const auto wanted = clients_.replicas().find(name);
+            if (wanted == clients_.replicas().end() ||
+                holders != std::set<int32_t>(wanted->second.begin(), wanted->second.end()))
+                behind += fmt::format("{} is on {}; ", name, holders);
             for (const auto& [node, replica] : by_node) {
                 if (replica.high_watermark != high_watermark || replica.end != high_watermark)
                     behind += fmt::format("{} on n{}: [{}, {}, {}); ", replica.what, node,
@@ -813,7 +956,12 @@ void ClusterRunResult::Seen::add(const Seen& other) {
     rebalances += other.rebalances;
     topics_made += other.topics_made;
     topics_removed += other.topics_removed;
+    transfers += other.transfers;
     reassignments += other.reassignments;
+    maintenances += other.maintenances;
+    removed_nodes += other.removed_nodes;
+    lost_disks += other.lost_disks;
+    joined += other.joined;
     replicas_compared += other.replicas_compared;
 }
 
@@ -822,11 +970,12 @@ std::string ClusterRunResult::Seen::to_string() const {
         "nodes={} kills={} power_cuts={} pauses={} orderly_restarts={} failed_lives={} "
         "partitions={} one_way={} full_disks={} clock_jumps={} sent={} acknowledged={} read={} "
         "commits={} epochs={} requests={} failures={} rebalances={} topics={} removed={} "
-        "reassignments={} replicas={}",
+        "transfers={} reassignments={} maintenances={} removed_nodes={} lost_disks={} joined={} "
+        "replicas={}",
         nodes, kills, power_cuts, pauses, orderly_restarts, failed_lives, partitions_two_way,
         partitions_one_way, full_disks, clock_jumps, sent, acknowledged, read, commits, epochs,
-        requests, failures, rebalances, topics_made, topics_removed, reassignments,
-        replicas_compared);
+        requests, failures, rebalances, topics_made, topics_removed, transfers, reassignments,
+        maintenances, removed_nodes, lost_disks, joined, replicas_compared);
 }
 
 ClusterRunResult run_cluster(const ClusterRunOptions& options) {

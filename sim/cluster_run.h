@@ -55,7 +55,12 @@ struct ClusterRunResult {
         uint64_t rebalances = 0;
         uint64_t topics_made = 0;
         uint64_t topics_removed = 0;
+        uint64_t transfers = 0;
         uint64_t reassignments = 0;
+        uint64_t maintenances = 0;
+        uint64_t removed_nodes = 0;
+        uint64_t lost_disks = 0;
+        uint64_t joined = 0;  // after the cluster was there
         uint64_t replicas_compared = 0;
 
         void add(const Seen& other);
