@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "kafka/protocol/api_versions.h"
+#include "runtime/deadline_stop.h"
 #include "kafka/protocol/header.h"
 
 namespace weir::kafka {
@@ -125,10 +126,14 @@ Task<Result<void>> ClientConnection::send(ByteWriter* frame) {
     runtime::Units turn = co_await try_(co_await sending_.acquire(1));
     if (broken_)
         co_return fail(ErrorCode::kUnavailable, fmt::format("{}: connection lost", address_));
-    Result<void> sent = co_await stream_->write_all(parts_of(*frame), {});
+    // A peer that lost its power, or reads no more, would hold this up for ever.
+    runtime::DeadlineStop deadline(runtime::Shard::current().now() + options_.timeout);
+    Result<void> sent = co_await stream_->write_all(parts_of(*frame), deadline.token());
     if (!sent) {
         broken_ = true;
         co_await stream_->shutdown();
+        if (sent.error().code == ErrorCode::kCancelled)
+            sent = fail(ErrorCode::kTimedOut, fmt::format("{} takes no more", address_));
     }
     co_return sent;
 }
