@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include "kafka/protocol/api_versions.h"
-#include "runtime/deadline_stop.h"
 #include "kafka/protocol/header.h"
+#include "runtime/deadline_stop.h"
 
 namespace weir::kafka {
 
@@ -56,13 +56,13 @@ Result<void> skip_response_header(ByteReader& in, ApiKey key, int16_t version) {
 }
 
 ClientConnection::ClientConnection(std::unique_ptr<runtime::TcpStream> stream, std::string address,
-                       Options options)
+                                   Options options)
     : stream_(std::move(stream)), address_(std::move(address)), options_(std::move(options)) {}
 
 ClientConnection::~ClientConnection() = default;
 
 Task<Result<std::unique_ptr<ClientConnection>>> ClientConnection::connect(std::string address,
-                                                              Options options) {
+                                                                          Options options) {
     auto stream = co_await try_(runtime::TcpStream::connect(address));
     std::unique_ptr<ClientConnection> connection(
         new ClientConnection(std::move(stream), std::move(address), std::move(options)));
