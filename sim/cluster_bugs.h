@@ -43,8 +43,6 @@ inline constexpr std::array kClusterBugs{
                     .raft = &raft::RaftBugs::leader_counts_unwritten},
     NamedClusterBug{.name = "joint_needs_new_majority_only",
                     .raft = &raft::RaftBugs::joint_needs_new_majority_only},
-    NamedClusterBug{.name = "joint_needs_old_majority_only",
-                    .raft = &raft::RaftBugs::joint_needs_old_majority_only},
     NamedClusterBug{.name = "accept_stale_leader", .raft = &raft::RaftBugs::accept_stale_leader},
     NamedClusterBug{.name = "high_watermark_off_by_one",
                     .raft = &raft::RaftBugs::high_watermark_off_by_one},

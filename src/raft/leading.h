@@ -107,8 +107,7 @@ T Core::quorum_value(F value_of) const {
         return member.voter || (bugs.learner_counts_as_voter && member.learner);
     });
     if (!configuration().joint() || bugs.joint_needs_new_majority_only) return now;
-    const T before = of([](const Member& member) { return member.old_voter; });
-    return bugs.joint_needs_old_majority_only ? before : std::min(now, before);
+    return std::min(now, of([](const Member& member) { return member.old_voter; }));
 }
 
 }  // namespace weir::raft

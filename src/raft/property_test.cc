@@ -55,7 +55,6 @@ const Bug kBugs[] = {
     {"acknowledge_unverified", &RaftBugs::acknowledge_unverified},
     {"leader_counts_unwritten", &RaftBugs::leader_counts_unwritten},
     {"joint_needs_new_majority_only", &RaftBugs::joint_needs_new_majority_only},
-    {"joint_needs_old_majority_only", &RaftBugs::joint_needs_old_majority_only},
     {"accept_stale_leader", &RaftBugs::accept_stale_leader},
     {"high_watermark_off_by_one", &RaftBugs::high_watermark_off_by_one},
     {"vote_without_log_check", &RaftBugs::vote_without_log_check},

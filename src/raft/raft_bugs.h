@@ -12,7 +12,6 @@ struct RaftBugs {
     bool acknowledge_unverified = false;      // ... its own end, whether the leader has it or not
     bool leader_counts_unwritten = false;     // the leader's own match is its end
     bool joint_needs_new_majority_only = false;
-    bool joint_needs_old_majority_only = false;
     bool accept_stale_leader = false;  // an append of an older term is taken
     bool high_watermark_off_by_one = false;
     bool vote_without_log_check = false;
