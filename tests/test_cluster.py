@@ -206,15 +206,16 @@ class Durability(UnderLoad):
                                  "max.in.flight": 1, "message.timeout.ms": 5_000, "logger": None, "log_level": 0})
             first = self.end_of(consumer)
             failed = []
-            killer = threading.Timer(1.0, lambda: [node.process.kill() for node in self.cluster.nodes])
-            killer.start()
+            killer = threading.Timer(0.05, lambda: [node.process.kill() for node in self.cluster.nodes])
             sent = 0
             while not failed:
+                if sent == 60:
+                    killer.start()
                 producer.produce("topic", str(sent).encode(), partition=0, on_delivery=lambda e, _: failed.append(e) if e else None)
                 producer.flush(30 * PATIENCE)
                 sent += 1
             killer.join()
-            self.assertGreater(sent, 20)
+            self.assertGreater(sent, 60)
             self.kill_all()
             self.await_recovered()
             end = self.end_of(consumer)
