@@ -86,20 +86,21 @@ Group::~Group() = default;
 // Runs one call of the core and carries out what it wants done.
 template <class Call>
 auto Group::call_core(Call call, std::vector<storage::Entry>* entries) {
-    CHECK(!calling_);
-    calling_ = true;
-    effects_.clear();
+    CHECK(!replicator_.calling_);
+    replicator_.calling_ = true;
+    raft::Effects& effects = replicator_.effects_;
+    effects.clear();
     using R = std::invoke_result_t<Call&, raft::Core&, Instant, raft::Effects&>;
     const Instant now = Shard::current().now();
     if constexpr (std::is_void_v<R>) {
-        call(*core_, now, effects_);
-        carry_out(entries);
-        calling_ = false;
+        call(*core_, now, effects);
+        carry_out(effects, entries);
+        replicator_.calling_ = false;
         replicator_.schedule(*this);
     } else {
-        R result = call(*core_, now, effects_);
-        carry_out(entries);
-        calling_ = false;
+        R result = call(*core_, now, effects);
+        carry_out(effects, entries);
+        replicator_.calling_ = false;
         replicator_.schedule(*this);
         return result;
     }
@@ -235,8 +236,7 @@ storage::CapturedState Group::capture() {
 
 // ---------------------------------------------------------------- the core
 
-void Group::carry_out(std::vector<storage::Entry>* entries) {
-    raft::Effects& effects = effects_;
+void Group::carry_out(raft::Effects& effects, std::vector<storage::Entry>* entries) {
     if (effects.truncate_to) scope_.spawn(truncate(*effects.truncate_to));
     if (effects.install) install_ = std::move(effects.install);
     for (size_t i = effects.append_begin; i < effects.append_end; ++i) {
@@ -667,12 +667,15 @@ Task<void> Group::take_one(InboxItem item) {
         part.entries = std::span(views).subspan(begin, end - begin);
         std::vector<storage::Entry> entries;
         for (size_t i = begin; i < end; ++i) entries.push_back(std::move(append->entries[i]));
+        size_t taken = 0;
         const raft::Verdict verdict = call_core(
             [&](raft::Core& core, Instant now, raft::Effects& out) {
-                return core.step(item.from, raft::Message(part), now, out);
+                const raft::Verdict stepped = core.step(item.from, raft::Message(part), now, out);
+                taken = out.append_end - out.append_begin;
+                return stepped;
             },
             &entries);
-        if (effects_.append_end - effects_.append_begin < end - begin) log_.withdraw(bytes);
+        if (taken < end - begin) log_.withdraw(bytes);
         if (verdict != raft::Verdict::kTaken) {
             if (verdict == raft::Verdict::kInvalid) ++replicator_.metrics_.messages_malformed;
             co_return;

@@ -125,7 +125,7 @@ class Group {
     // Runs one call of the core and what it wants done. `entries`: of the append that is stepped.
     template <class Call>
     auto call_core(Call call, std::vector<storage::Entry>* entries = nullptr);
-    void carry_out(std::vector<storage::Entry>* entries);
+    void carry_out(raft::Effects& effects, std::vector<storage::Entry>* entries);
     void append_control(const raft::ControlEntry& control);
     Result<void> append_to_log(storage::Entry entry);
     void follow_start();
@@ -160,8 +160,6 @@ class Group {
     storage::Log& log_;
     StateMachine& machine_;
     std::optional<raft::Core> core_;
-    raft::Effects effects_;
-    bool calling_ = false;  // effects_ is in use
     bool closing_ = false;
     bool failed_ = false;
     std::deque<InboxItem> inbox_;  // appends that wait for room in the log

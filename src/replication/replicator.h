@@ -95,6 +95,10 @@ class Replicator {
 
     ReplicatorOptions options_;
     ReplicatorMetrics metrics_;
+    // What the call of a core that is under way wants done: one list for all groups, since no call
+    // begins within another.
+    raft::Effects effects_;
+    bool calling_ = false;
     rpc::Endpoint* endpoint_ = nullptr;
     std::map<storage::LogId, std::unique_ptr<Group>> groups_;
     std::set<std::pair<Instant, storage::LogId>> due_;
