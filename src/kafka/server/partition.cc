@@ -22,6 +22,8 @@ constexpr Duration kSilenceMax = 3s;
 // How long a question may wait for the followers' word that this is their leader.
 constexpr Duration kConfirmMax = 1s;
 constexpr Duration kTransferCheck = 20ms;
+// How long who asks a leader that just ceased to be one waits to be told of the next.
+constexpr Duration kSuccessorMax = 200ms;
 
 // The frame is shared among the partitions that it has batches of, but each batch's bytes belong to
 // its partition alone until it is appended: this is the one place that writes into them.
@@ -132,7 +134,7 @@ void Partition::on_role() {
     role_ = group_->role();
     epoch_ = group_->term();
     leader_ = group_->leader().v;
-    if (is_leader() && !led) leader_since_ = runtime::Shard::current().now();
+    if (is_leader() != led) (led ? leader_until_ : leader_since_) = runtime::Shard::current().now();
     is_ready_ = group_->leads();
     role_changed_.notify_all();
     fire_all();  // who waits here may have to ask another
@@ -162,6 +164,11 @@ std::vector<int32_t> Partition::in_sync() const {
     return nodes;
 }
 
+bool Partition::is_successor_awaited() const {
+    return !is_leader() && leader_ < 0 &&
+           runtime::Shard::current().now() < leader_until_ + kSuccessorMax;
+}
+
 KafkaError Partition::check_epoch(int32_t current_leader_epoch) const {
     if (current_leader_epoch < 0 || current_leader_epoch == leader_epoch())
         return KafkaError::kNone;
@@ -178,7 +185,8 @@ Task<AppendOutcome> Partition::append(CheckedBatch batch, AppendOptions options,
     // While leadership is handed over nothing is taken; who waits for the end of that is told who
     // leads then.
     while (group_ != nullptr &&
-           group_->core().may_propose() == raft::ProposeStatus::kTransferring) {
+           (group_->core().may_propose() == raft::ProposeStatus::kTransferring ||
+            is_successor_awaited())) {
         const Instant deadline = runtime::Shard::current().now() + kTransferCheck;
         const auto waited = co_await role_changed_.wait({.deadline = deadline, .stop = stop});
         if (!waited && waited.error().code == ErrorCode::kCancelled) break;

@@ -210,6 +210,8 @@ class Partition final : public replication::StateMachine {
     void on_role() override;
 
   private:
+    // It led until just now, and who leads next is not known here yet.
+    bool is_successor_awaited() const;
     void note_appended(const BatchHeader& header, WallTime now);
     void note_ready();
     void fire_all();
@@ -229,6 +231,7 @@ class Partition final : public replication::StateMachine {
     int32_t leader_ = -1;
     int64_t high_watermark_ = 0;
     Instant leader_since_{};
+    Instant leader_until_{};  // of the last time that it led
     runtime::WaitQueue role_changed_;
     ProducerStates producers_;
     // Appends that are not committed yet: where each ends, and how many bytes there were by then.
