@@ -119,6 +119,16 @@ Result<std::vector<uint8_t>> make_batch(const LoadFlags& flags) {
     return builder.build();
 }
 
+// What one broker leads: a Produce request goes to one broker, so it names partitions of one
+// leader.
+struct Led {
+    int32_t leader = -1;
+    std::vector<int32_t> partitions;
+    size_t next = 0;
+
+    int32_t take() { return partitions[next++ % partitions.size()]; }
+};
+
 struct Load {
     const LoadFlags* flags;
     const Client::Topic* topic;
@@ -126,7 +136,8 @@ struct Load {
     Instant measure_from;
     Instant end;
     uint64_t bytes_left = UINT64_MAX;
-    int32_t next_partition = 0;
+    std::vector<Led> led;
+    size_t next_leader = 0;
 
     Histogram latency;
     uint64_t acknowledged_bytes = 0;
@@ -140,10 +151,16 @@ struct Load {
     }
 };
 
-// One Produce request of `batches_per_request` batches for partitions that follow one another.
-Task<Result<void>> produce_once(kafka::ClientConnection* connection, Load* load, int16_t version,
-                                Instant due) {
+// A connection to each broker of Load::led, in its order.
+using Producer = std::vector<std::unique_ptr<kafka::ClientConnection>>;
+
+// One Produce request of `batches_per_request` batches, to the brokers in turns.
+Task<Result<void>> produce_once(Producer* producer, Load* load, Instant due) {
     const LoadFlags& flags = *load->flags;
+    const size_t at = load->next_leader++ % load->led.size();
+    Led& led = load->led[at];
+    kafka::ClientConnection* connection = (*producer)[at].get();
+    const int16_t version = co_await try_(connection->version_of(kafka::ApiKey::kProduce));
     kafka::ProduceRequest request;
     request.acks = acks_of(flags.acks);
     request.timeout_ms = kTimeoutMs;
@@ -152,8 +169,7 @@ Task<Result<void>> produce_once(kafka::ClientConnection* connection, Load* load,
     topic.topic_id = load->topic->id;
     for (uint32_t i = 0; i < flags.batches_per_request; ++i) {
         auto& data = topic.partition_data.emplace_back();
-        data.index = load->next_partition;
-        load->next_partition = (load->next_partition + 1) % flags.partitions;
+        data.index = led.take();
         data.records.parts = {load->batch};
     }
     ByteWriter frame =
@@ -181,33 +197,55 @@ Task<Result<void>> produce_once(kafka::ClientConnection* connection, Load* load,
     co_return Result<void>{};
 }
 
-// Closed loop: one request after the other. Several of these on one connection keep it full.
-Task<void> produce_until_end(kafka::ClientConnection* connection, Load* load, int16_t version) {
+bool is_open(const Producer& producer) {
+    return std::ranges::all_of(producer, [](const auto& each) { return each->is_open(); });
+}
+
+// Closed loop: one request after the other. Several of these keep a producer's connections full.
+Task<void> produce_until_end(Producer* producer, Load* load) {
     const uint64_t request_bytes = load->batch.size() * load->flags->batches_per_request;
     while (Shard::current().now() < load->end && load->bytes_left > 0) {
         load->bytes_left -= std::min(load->bytes_left, request_bytes);
-        const Result<void> done =
-            co_await produce_once(connection, load, version, Shard::current().now());
+        const Result<void> done = co_await produce_once(producer, load, Shard::current().now());
         if (!done) {
             load->note_error(done.error().message);
-            if (!connection->is_open()) co_return;
+            if (!is_open(*producer)) co_return;
         }
     }
 }
 
-Task<Result<std::vector<std::unique_ptr<kafka::ClientConnection>>>> connect_producers(
-    Client* client, const Load* load) {
-    std::vector<std::unique_ptr<kafka::ClientConnection>> connections;
-    for (uint32_t i = 0; i < load->flags->producers; ++i) {
-        const auto& partition = load->topic->partitions[i % load->topic->partitions.size()];
-        auto connection = co_await client->connect_apart(partition.leader);
-        if (!connection) {
-            for (auto& open : connections) co_await open->close();
-            co_return fail(std::move(connection).error());
+std::vector<Led> by_leader(const Client::Topic& topic) {
+    std::vector<Led> all;
+    for (const auto& partition : topic.partitions) {
+        auto found = std::ranges::find(all, partition.leader, &Led::leader);
+        if (found == all.end()) {
+            all.push_back({.leader = partition.leader, .partitions = {}});
+            found = std::prev(all.end());
         }
-        connections.push_back(std::move(*connection));
+        found->partitions.push_back(partition.index);
     }
-    co_return connections;
+    return all;
+}
+
+Task<void> close_all(std::vector<Producer>* producers) {
+    for (Producer& producer : *producers) {
+        for (auto& connection : producer) co_await connection->close();
+    }
+}
+
+Task<Result<std::vector<Producer>>> connect_producers(Client* client, const Load* load) {
+    std::vector<Producer> producers(load->flags->producers);
+    for (Producer& producer : producers) {
+        for (const Led& led : load->led) {
+            auto connection = co_await client->connect_apart(led.leader);
+            if (!connection) {
+                co_await close_all(&producers);
+                co_return fail(std::move(connection).error());
+            }
+            producer.push_back(std::move(*connection));
+        }
+    }
+    co_return producers;
 }
 
 Json latency_json(const Histogram& latency, bool with_buckets) {
@@ -272,7 +310,8 @@ Task<Result<void>> bench_produce(Client* client, const LoadFlags* flags) {
     load->flags = flags;
     load->topic = &topic;
     load->batch = batch;
-    auto connections = co_await try_(connect_producers(client, load.get()));
+    load->led = by_leader(topic);
+    auto producers = co_await try_(connect_producers(client, load.get()));
     const Instant start = Shard::current().now();
     // With --bytes everything is measured, from the first request to the last answer.
     const auto warmup = std::chrono::nanoseconds(
@@ -287,20 +326,18 @@ Task<Result<void>> bench_produce(Client* client, const LoadFlags* flags) {
     const uint64_t slots =
         std::max<uint64_t>(1, flags->in_flight_bytes / flags->producers / request_bytes);
     runtime::Scope scope;
-    for (auto& connection : connections) {
-        const int16_t version = co_await try_(connection->version_of(kafka::ApiKey::kProduce));
+    for (Producer& producer : producers) {
         for (uint64_t slot = 0; slot < slots; ++slot)
-            scope.spawn(produce_until_end(connection.get(), load.get(), version));
+            scope.spawn(produce_until_end(&producer, load.get()));
     }
     co_await scope.join();
-    for (auto& connection : connections) co_await connection->close();
+    co_await close_all(&producers);
     co_return print_load(*load, std::max(load->last_answer - load->measure_from, Duration(1)),
                          false);
 }
 
-Task<void> produce_one_late_or_not(kafka::ClientConnection* connection, Load* load, int16_t version,
-                                   Instant due) {
-    const Result<void> done = co_await produce_once(connection, load, version, due);
+Task<void> produce_one_late_or_not(Producer* producer, Load* load, Instant due) {
+    const Result<void> done = co_await produce_once(producer, load, due);
     if (!done) load->note_error(done.error().message);
 }
 
@@ -311,8 +348,8 @@ Task<Result<void>> bench_latency(Client* client, const LoadFlags* flags) {
     load->flags = flags;
     load->topic = &topic;
     load->batch = batch;
-    auto connections = co_await try_(connect_producers(client, load.get()));
-    const int16_t version = co_await try_(connections[0]->version_of(kafka::ApiKey::kProduce));
+    load->led = by_leader(topic);
+    auto producers = co_await try_(connect_producers(client, load.get()));
     const Instant start = Shard::current().now();
     load->measure_from =
         start + std::chrono::nanoseconds(static_cast<int64_t>(flags->warmup_seconds * 1e9));
@@ -330,11 +367,10 @@ Task<Result<void>> bench_latency(Client* client, const LoadFlags* flags) {
             load->note_error(fmt::format("the broker is {} requests behind", kOutstandingMax));
             break;
         }
-        scope.spawn(produce_one_late_or_not(connections[n % connections.size()].get(), load.get(),
-                                            version, due));
+        scope.spawn(produce_one_late_or_not(&producers[n % producers.size()], load.get(), due));
     }
     co_await scope.join();
-    for (auto& connection : connections) co_await connection->close();
+    co_await close_all(&producers);
     co_return print_load(*load, load->last_answer - load->measure_from, true);
 }
 
@@ -420,22 +456,15 @@ Task<Result<void>> consume_leader(kafka::ClientConnection* connection, Reading* 
     }
 }
 
-Task<void> consume_all(Client* client, Reading* reading,
-                       const std::map<int32_t, int64_t>* positions,
-                       const std::map<int32_t, int64_t>* ends) {
-    std::vector<int32_t> leaders;
-    for (const auto& partition : reading->topic->partitions) {
-        if (std::ranges::find(leaders, partition.leader) == leaders.end())
-            leaders.push_back(partition.leader);
-    }
-    for (const int32_t leader : leaders) {
-        auto connection = co_await client->connect_apart(leader);
-        Result<void> done = connection ? co_await consume_leader(connection->get(), reading, leader,
-                                                                 *positions, *ends)
-                                       : Result<void>(fail(connection.error()));
-        if (!done && reading->errors++ == 0) reading->first_error = done.error().message;
-        if (connection) co_await (*connection)->close();
-    }
+Task<void> consume_from(Client* client, Reading* reading, int32_t leader,
+                        const std::map<int32_t, int64_t>* positions,
+                        const std::map<int32_t, int64_t>* ends) {
+    auto connection = co_await client->connect_apart(leader);
+    const Result<void> done =
+        connection ? co_await consume_leader(connection->get(), reading, leader, *positions, *ends)
+                   : Result<void>(fail(connection.error()));
+    if (!done && reading->errors++ == 0) reading->first_error = done.error().message;
+    if (connection) co_await (*connection)->close();
 }
 
 Task<Result<void>> bench_consume(Client* client, const ConsumeFlags* flags) {
@@ -453,8 +482,10 @@ Task<Result<void>> bench_consume(Client* client, const ConsumeFlags* flags) {
     if (flags->seconds > 0)
         reading.end = start + std::chrono::nanoseconds(static_cast<int64_t>(flags->seconds * 1e9));
     runtime::Scope scope;
-    for (uint32_t i = 0; i < flags->consumers; ++i)
-        scope.spawn(consume_all(client, &reading, &positions, &ends));
+    for (const Led& led : by_leader(topic)) {
+        for (uint32_t i = 0; i < flags->consumers; ++i)
+            scope.spawn(consume_from(client, &reading, led.leader, &positions, &ends));
+    }
     co_await scope.join();
     const double seconds = std::chrono::duration<double>(Shard::current().now() - start).count();
     if (flags->client.json()) {
@@ -484,7 +515,9 @@ void add_load_flags(CLI::App* command, LoadFlags* flags) {
         ->capture_default_str();
     command->add_option("--replicas", flags->replicas, "-1: the broker's default")
         ->capture_default_str();
-    command->add_option("--producers", flags->producers, "connections")
+    command
+        ->add_option("--producers", flags->producers,
+                     "each with a connection to every broker that leads a partition")
         ->check(CLI::Range(1, 100'000))
         ->capture_default_str();
     command->add_option("--record-bytes", flags->record_bytes)
