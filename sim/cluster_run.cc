@@ -176,7 +176,8 @@ class ClusterRun {
         int32_t id = -1;  // that its cluster gave it
         Node* node = nullptr;
         // Of the present life.
-        broker::Broker* broker = nullptr;
+        broker::Broker* broker = nullptr;   // while it serves
+        broker::Broker* opening = nullptr;  // from its start to its end
         bool serving = false;
         bool stop = false;
         bool fatal = false;
@@ -383,6 +384,7 @@ Task<void> ClusterRun::node_main(ClusterRun* run, Machine* machine, Shard* shard
         });
     Scope watch;
     watch.spawn(watch_stop(machine, &stop_starting, watch.stop_token()));
+    machine->opening = broker.get();
     const Result<void> started = co_await broker->start(stop_starting.token());
     co_await watch.close();
     if (started) {
@@ -405,6 +407,7 @@ Task<void> ClusterRun::node_main(ClusterRun* run, Machine* machine, Shard* shard
                 fmt::format("n{} does not start: {}", machine->index, started.error().to_string()));
     }
     machine->broker = nullptr;
+    machine->opening = nullptr;
     machine->serving = false;
     machine->job.reset();
     co_await broker->stop();
@@ -432,6 +435,7 @@ void ClusterRun::start(Machine& machine) {
 
 void ClusterRun::kill(Machine& machine, Kill how) {
     machine.broker = nullptr;
+    machine.opening = nullptr;
     machine.serving = false;
     machine.job.reset();
     world_.kill(*machine.node, how);
@@ -701,28 +705,41 @@ bool ClusterRun::wait(const std::function<bool()>& done, Duration budget, std::s
     return failure_.empty();
 }
 
+namespace {
+
+std::string replica_text(const raft::Core& core) {
+    std::string members;
+    for (const raft::Member& member : core.configuration().members)
+        members += fmt::format("{}{}{}{} ", member.node.v, member.voter ? "v" : "",
+                               member.old_voter ? "o" : "", member.learner ? "l" : "");
+    return fmt::format(
+        "{} of term {}, led by {}, log [{}, {}.{}), durable {}.{}, commit {}.{}, members {}{}{}",
+        core.role() == raft::Role::kLeader ? "leader" : "replica", core.term(), core.leader().v,
+        core.log_start().offset, core.end().offset, core.end().ordinal, core.durable_end().offset,
+        core.durable_end().ordinal, core.commit().offset, core.commit().ordinal, members,
+        core.quiet() ? "quiet " : "",
+        core.next_deadline() == Instant::never() ? "without a deadline" : "");
+}
+
+}  // namespace
+
 // For whoever reads a failing run: what each replica takes for true.
 void ClusterRun::note_replicas() {
     if (!options_.note_sink) return;
     for (const auto& machine : machines_) {
+        if (machine->opening == nullptr) continue;
+        if (cluster::Controller* controller = machine->opening->controller();
+            controller != nullptr && controller->group() != nullptr) {
+            options_.note_sink(fmt::format("  machine {}: the controller's {}", machine->index,
+                                           replica_text(controller->group()->core())));
+        }
         if (!machine->serving) continue;
         for (uint32_t shard = 0; shard < machine->node->shard_count(); ++shard) {
             machine->broker->server(shard).partitions().for_each([&](kafka::Partition& partition) {
                 if (partition.group() == nullptr) return;
-                const raft::Core& core = partition.group()->core();
-                std::string members;
-                for (const raft::Member& member : core.configuration().members)
-                    members += fmt::format("{}{}{}{} ", member.node.v, member.voter ? "v" : "",
-                                           member.old_voter ? "o" : "", member.learner ? "l" : "");
-                options_.note_sink(fmt::format(
-                    "  node {}: {}-{} {} of term {}, led by {}, log [{}, {}.{}), durable {}.{}, "
-                    "commit {}.{}, members {}{}{}",
-                    machine->id, partition.topic(), partition.index(),
-                    core.role() == raft::Role::kLeader ? "leader" : "replica", core.term(),
-                    core.leader().v, core.log_start().offset, core.end().offset, core.end().ordinal,
-                    core.durable_end().offset, core.durable_end().ordinal, core.commit().offset,
-                    core.commit().ordinal, members, core.quiet() ? "quiet " : "",
-                    core.next_deadline() == Instant::never() ? "without a deadline" : ""));
+                options_.note_sink(fmt::format("  node {}: {}-{} {}", machine->id,
+                                               partition.topic(), partition.index(),
+                                               replica_text(partition.group()->core())));
             });
         }
     }

@@ -125,6 +125,19 @@ class Faults(UnderLoad):
         self.cluster.await_healthy(nodes=3)
         self.finish(load)
 
+    def test_a_voter_that_joined_later_elects_after_all_were_killed(self):
+        """It must know where the others are before anybody has told it what is committed."""
+        fourth = self.cluster.add()
+        self.cluster.start_one(fourth)
+        self.cluster.await_healthy(nodes=4)
+        founder, second, third, _ = self.cluster.nodes
+        self.cluster.weir("cluster", "decommission", str(founder.number), node=second, timeout=180 * PATIENCE)
+        founder.kill()
+        self.cluster.await_healthy(nodes=3)
+        for node in (second, third, fourth):
+            node.kill()
+        self.cluster.start([third.index, fourth.index])
+
     def test_a_node_joins_and_another_leaves_under_load(self):
         load = self.work()
         fourth = self.cluster.add()

@@ -81,11 +81,6 @@ runtime::WaitOptions change_options() {
     return {.deadline = Shard::current().now() + kChangeTimeout};
 }
 
-std::string address_of(const cluster::Endpoint& endpoint) {
-    return endpoint.host.contains(':') ? fmt::format("[{}]:{}", endpoint.host, endpoint.port)
-                                       : fmt::format("{}:{}", endpoint.host, endpoint.port);
-}
-
 std::string_view state_name(NodeState state) {
     switch (state) {
         case NodeState::kActive:
@@ -174,7 +169,7 @@ AdminReply AdminApi::members() const {
     const std::string feature(cluster::kWeirVersion);
     for (const auto& [id, node] : image.nodes()) {
         const auto range = node.info.features.find(feature);
-        add(id, address_of(node.info.kafka), address_of(node.info.rpc),
+        add(id, cluster::address_of(node.info.kafka), cluster::address_of(node.info.rpc),
             node.info.rack ? Json(*node.info.rack) : Json(), node.info.shards, node.state,
             range == node.info.features.end() ? cluster::FeatureRange{} : range->second);
     }

@@ -280,6 +280,7 @@ Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
     co_await link_->start();
     if (storage_error_) co_return fail(*storage_error_);
     co_await try_(controller_->open(first_voters()));
+    link_->add_hints(co_await try_(controller_->addresses_ahead()));
     if (!options_.rpc && controller_->group()->configuration().members.size() > 1) {
         co_return fail(ErrorCode::kInvalidArgument,
                        "other nodes have joined this one's cluster: --rpc is needed to reach them");

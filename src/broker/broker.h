@@ -56,6 +56,8 @@ class Broker {
     int32_t node_id() const { return membership_.identity().node_id; }
     // For whoever looks inside (the simulator's oracles); after start(), on that shard.
     kafka::Server& server(runtime::ShardId shard) { return *parts_[shard].server; }
+    // nullptr before it is open.
+    cluster::Controller* controller() { return controller_.get(); }
 
   private:
     // One shard's parts: made, used and destroyed there.

@@ -35,15 +35,6 @@ constexpr Duration kProducerIdsTimeout = 20s;
 constexpr Duration kSweepInterval = 60s;
 constexpr size_t kReportsMax = 10'000;
 
-rpc::Message message(rpc::Kind kind, std::vector<uint8_t> body) {
-    return {.kind = kind, .lane = rpc::Lane::kControl, .body = std::move(body), .parts = {}};
-}
-
-std::string address_of(const cluster::Endpoint& endpoint) {
-    return endpoint.host.contains(':') ? fmt::format("[{}]:{}", endpoint.host, endpoint.port)
-                                       : fmt::format("{}:{}", endpoint.host, endpoint.port);
-}
-
 Instant in(Duration time) { return Shard::current().now() + time; }
 
 }  // namespace
@@ -84,7 +75,7 @@ Task<void> ClusterLink::start() {
                 wake_.notify_all();
         }
     });
-    if (options_.shards[0].endpoint != nullptr) {
+    if (!is_alone()) {
         set_handlers();
         for (ShardId i = 0; i < options_.shards.size(); ++i) {
             co_await runtime::on(i, [parts = options_.shards[i]]() -> Task<void> {
@@ -140,8 +131,10 @@ void ClusterLink::set_handlers() {
 Task<void> ClusterLink::watch() {
     const StopToken stop = scope_.stop_token();
     while (!stop.stop_requested()) {
+        // Where nobody else can be, nothing is to be seen between the sweeps.
+        const Instant next = is_alone() ? swept_ + kSweepInterval : in(kWatchInterval);
         if (!std::exchange(status_moved_, false))
-            (void)co_await wake_.wait({.deadline = in(kWatchInterval), .stop = stop});
+            (void)co_await wake_.wait({.deadline = next, .stop = stop});
         if (stop.stop_requested()) break;
         co_await sync_addresses();
         co_await sync_status();
@@ -154,8 +147,15 @@ Task<void> ClusterLink::watch() {
     }
 }
 
+void ClusterLink::add_hints(const std::map<int32_t, cluster::Endpoint>& addresses) {
+    for (const auto& [node, address] : addresses) {
+        if (node != self()) hints_[node] = address;
+    }
+    wake_.notify_all();
+}
+
 Task<void> ClusterLink::sync_addresses() {
-    if (options_.shards[0].endpoint == nullptr) co_return;
+    if (is_alone()) co_return;
     std::map<int32_t, cluster::Endpoint> wanted;
     const replication::Group* group = options_.controller->group();
     for (const auto& [node, address] : hints_) {
@@ -208,7 +208,7 @@ bool ClusterLink::heard_of(int32_t node) {
 
 Task<void> ClusterLink::sync_status() {
     MetadataShard::Status now{.controller = options_.controller->leader().v, .alive = {self()}};
-    if (options_.shards[0].endpoint != nullptr) {
+    if (!is_alone()) {
         std::vector<int32_t> nodes;
         for (const auto& [node, known] : known_) nodes.push_back(node);
         for (const int32_t node : nodes) {
@@ -268,7 +268,7 @@ rpc::Refusal ClusterLink::admit(const rpc::Hello& hello, std::string* reason) co
 std::vector<std::string> ClusterLink::addresses_to_ask() const {
     std::vector<std::string> addresses = options_.seeds;
     const auto add = [&](const cluster::Endpoint& endpoint) {
-        std::string address = address_of(endpoint);
+        std::string address = cluster::address_of(endpoint);
         if (std::ranges::find(addresses, address) == addresses.end())
             addresses.push_back(std::move(address));
     };
@@ -282,7 +282,7 @@ std::vector<std::string> ClusterLink::addresses_to_ask() const {
 Task<Result<int64_t>> ClusterLink::register_node(cluster::NodeRegistered self, StopToken stop) {
     self.id = this->self();
     self.uuid = options_.identity.uuid;
-    const std::string own = address_of(self.rpc);
+    const std::string own = cluster::address_of(self.rpc);
     size_t next = Shard::current().prng().below(1000);
     while (!stop.stop_requested() && !scope_.stop_requested()) {
         Result<cluster::RegisterReply> reply = fail(ErrorCode::kUnavailable);
@@ -295,8 +295,9 @@ Task<Result<int64_t>> ClusterLink::register_node(cluster::NodeRegistered self, S
             if (address != own) {
                 const auto answer = co_await endpoint().call_address(
                     address, 0,
-                    message(cluster::kRegisterCall, cluster::encode(cluster::RegisterRequest{
-                                                        .passed_on = false, .node = self})),
+                    rpc::control_message(cluster::kRegisterCall,
+                                         cluster::encode(cluster::RegisterRequest{
+                                             .passed_on = false, .node = self})),
                     {.deadline = in(kRegisterTimeout), .stop = stop});
                 reply = answer ? cluster::decode_register_reply(answer->bytes())
                                : Result<cluster::RegisterReply>(fail(answer.error()));
@@ -344,9 +345,9 @@ Task<Result<cluster::RegisterReply>> ClusterLink::register_here(cluster::NodeReg
             std::vector<cluster::MetadataRecord> records;
             records.emplace_back(std::move(planned.node));
             co_await try_(controller.commit(std::move(records)));
-            Shard::current().log().info("cluster", "a node is registered",
-                                        "node={} rpc={} kafka={}", node.id, address_of(node.rpc),
-                                        address_of(node.kafka));
+            Shard::current().log().info(
+                "cluster", "a node is registered", "node={} rpc={} kafka={}", node.id,
+                cluster::address_of(node.rpc), cluster::address_of(node.kafka));
         }
     }
     cluster::RegisterReply reply{.cluster_id = controller.image().cluster_id(), .node_id = node.id};
@@ -361,15 +362,15 @@ Task<Result<rpc::Message>> ClusterLink::answer_registration(rpc::Request request
     const Instant deadline = std::min(request.deadline, in(kRegisterTimeout));
     if (options_.controller->leads()) {
         const auto reply = co_await try_(register_here(std::move(wanted.node), deadline));
-        co_return message({}, cluster::encode(reply));
+        co_return rpc::control_message({}, cluster::encode(reply));
     }
     const NodeId leader = options_.controller->leader();
     if (wanted.passed_on || !leader.valid() || leader.v == self())
         co_return fail(ErrorCode::kUnavailable, "the controller is not here");
     wanted.passed_on = true;
-    const SharedBytes answer = co_await try_(
-        endpoint().call(leader, 0, message(cluster::kRegisterCall, cluster::encode(wanted)),
-                        {.deadline = deadline, .stop = scope_.stop_token()}));
+    const SharedBytes answer = co_await try_(endpoint().call(
+        leader, 0, rpc::control_message(cluster::kRegisterCall, cluster::encode(wanted)),
+        {.deadline = deadline, .stop = scope_.stop_token()}));
     co_return rpc::Message{.kind = {}, .lane = rpc::Lane::kControl, .body = {}, .parts = {answer}};
 }
 
@@ -392,10 +393,11 @@ Task<void> ClusterLink::tell(int32_t node) {
     while (!scope_.stop_requested()) {
         const auto update = publisher_.next_for(node);
         if (!update) break;
-        const auto answer = co_await endpoint().call(
-            NodeId{node}, 0,
-            message(cluster::kLeaderUpdateCall, cluster::encode_leader_update(*update)),
-            {.deadline = in(kTellTimeout), .stop = scope_.stop_token()});
+        const auto answer =
+            co_await endpoint().call(NodeId{node}, 0,
+                                     rpc::control_message(cluster::kLeaderUpdateCall,
+                                                          cluster::encode_leader_update(*update)),
+                                     {.deadline = in(kTellTimeout), .stop = scope_.stop_token()});
         if (!answer) break;
         const auto reply = cluster::decode_leader_update_reply(answer->bytes());
         if (!reply) break;
@@ -413,7 +415,7 @@ Task<Result<rpc::Message>> ClusterLink::answer_leader_update(rpc::Request reques
             co_return;
         });
     }
-    co_return message(
+    co_return rpc::control_message(
         {}, cluster::encode(cluster::LeaderUpdateReply{
                 .incarnation = incarnation_, .after = update.after, .upto = update.upto}));
 }
@@ -442,7 +444,7 @@ Task<Result<SharedBytes>> ClusterLink::call_controller(rpc::Kind kind, std::vect
         const NodeId leader = options_.controller->leader();
         if (leader.valid() && leader.v != self()) {
             auto answer =
-                co_await endpoint().call(leader, 0, message(kind, body),
+                co_await endpoint().call(leader, 0, rpc::control_message(kind, body),
                                          {.deadline = deadline, .stop = scope_.stop_token()});
             if (answer || (answer.error().code != ErrorCode::kUnavailable &&
                            answer.error().code != ErrorCode::kTimedOut))
@@ -458,10 +460,9 @@ Task<Result<SharedBytes>> ClusterLink::call_controller(rpc::Kind kind, std::vect
 Task<Result<int64_t>> ClusterLink::take_producer_ids(int64_t count) {
     const Instant deadline = in(kProducerIdsTimeout);
     while (Shard::current().now() < deadline && !scope_.stop_requested()) {
-        if (options_.controller->leads() || options_.shards[0].endpoint == nullptr) {
+        if (options_.controller->leads() || is_alone()) {
             auto first = co_await options_.controller->take_producer_ids(count);
-            if (first || options_.shards[0].endpoint == nullptr ||
-                first.error().code != ErrorCode::kUnavailable)
+            if (first || is_alone() || first.error().code != ErrorCode::kUnavailable)
                 co_return first;
         } else if (const auto answer = co_await call_controller(
                        cluster::kProducerIdsCall, cluster::encode_i64(count), deadline)) {
@@ -477,7 +478,7 @@ Task<Result<rpc::Message>> ClusterLink::answer_producer_ids(rpc::Request request
     if (count <= 0 || count > 1'000'000)
         co_return fail(ErrorCode::kInvalidArgument, "a block of producer ids of that size");
     const int64_t first = co_await try_(options_.controller->take_producer_ids(count));
-    co_return message({}, cluster::encode_i64(first));
+    co_return rpc::control_message({}, cluster::encode_i64(first));
 }
 
 Task<Result<rpc::Message>> ClusterLink::answer_admin(rpc::Request request) {
@@ -485,7 +486,7 @@ Task<Result<rpc::Message>> ClusterLink::answer_admin(rpc::Request request) {
     if (!options_.controller->leads())
         co_return fail(ErrorCode::kUnavailable, "this node is not the controller");
     const cluster::AdminReply reply = co_await admin_(std::move(call));
-    co_return message({}, cluster::encode(reply));
+    co_return rpc::control_message({}, cluster::encode(reply));
 }
 
 void ClusterLink::report(const MetadataShard::ReplicasReport& report) {
@@ -499,7 +500,7 @@ Task<void> ClusterLink::send_report(MetadataShard::ReplicasReport report) {
         if (scope_.stop_requested() || reporting_.size() >= kReportsMax ||
             !reporting_.insert(key).second)
             co_return;
-        if (options_.controller->leads() || options_.shards[0].endpoint == nullptr) {
+        if (options_.controller->leads() || is_alone()) {
             (void)co_await take_report(report);
         } else {
             (void)co_await call_controller(cluster::kReplicasCall, cluster::encode(report),
@@ -541,11 +542,11 @@ Task<Result<void>> ClusterLink::transfer(storage::LogId log, int32_t leader, int
                 co_return co_await group->transfer(NodeId{target});
             });
     }
-    if (options_.shards[0].endpoint == nullptr)
-        co_return fail(ErrorCode::kUnavailable, "its leader is not known");
+    if (is_alone()) co_return fail(ErrorCode::kUnavailable, "its leader is not known");
     co_await try_(endpoint().call(
         NodeId{leader}, shard,
-        message(cluster::kTransferCall, cluster::encode(cluster::TransferRequest{log, target})),
+        rpc::control_message(cluster::kTransferCall,
+                             cluster::encode(cluster::TransferRequest{log, target})),
         {.deadline = deadline, .stop = scope_.stop_token()}));
     co_return Result<void>{};
 }
@@ -577,11 +578,11 @@ Task<bool> ClusterLink::ask_progress(int32_t node, std::vector<storage::LogId> l
     cluster::ProgressMap part;
     if (node == self()) {
         part = co_await progress_here(std::move(logs));
-    } else if (options_.shards[0].endpoint != nullptr) {
+    } else if (!is_alone()) {
         cluster::ProgressMap wanted;
         for (const storage::LogId log : logs) wanted[log] = {};
         const auto answer = co_await endpoint().call(
-            NodeId{node}, 0, message(cluster::kProgressCall, cluster::encode(wanted)),
+            NodeId{node}, 0, rpc::control_message(cluster::kProgressCall, cluster::encode(wanted)),
             {.deadline = deadline, .stop = scope_.stop_token()});
         if (!answer) co_return false;
         if (auto decoded = cluster::decode_progress(answer->bytes())) part = std::move(*decoded);
@@ -605,7 +606,7 @@ Task<Result<rpc::Message>> ClusterLink::answer_progress(rpc::Request request) {
     std::vector<storage::LogId> logs;
     for (const auto& [log, nothing] : wanted) logs.push_back(log);
     const auto progress = co_await progress_here(std::move(logs));
-    co_return message({}, cluster::encode(progress));
+    co_return rpc::control_message({}, cluster::encode(progress));
 }
 
 }  // namespace weir::broker

@@ -66,10 +66,14 @@ class ClusterLink {
     void set_admin(std::function<runtime::Task<cluster::AdminReply>(cluster::AdminCall)> admin) {
         admin_ = std::move(admin);
     }
+    // Where members may be that the image does not have yet.
+    void add_hints(const std::map<int32_t, cluster::Endpoint>& addresses);
     // A cluster of its own was made, or found.
     void set_identity(cluster::NodeIdentity identity) { options_.identity = std::move(identity); }
     bool is_alive(int32_t node) const { return status_.alive.contains(node); }
     int32_t self() const { return options_.identity.node_id; }
+    // Without --rpc there are no others.
+    bool is_alone() const { return options_.shards[0].endpoint == nullptr; }
     // Where the owner of that log is on a node.
     runtime::ShardId shard_of(int32_t node, storage::LogId log) const;
 

@@ -37,6 +37,7 @@ constexpr size_t kTransfersMax = 50;
 }  // namespace
 
 void Duties::start() {
+    if (link_.is_alone()) return;
     scope_.spawn(run_members(), runtime::WorkClass::kBackground);
     scope_.spawn(run_moves(), runtime::WorkClass::kBackground);
     scope_.spawn(run_leaders(), runtime::WorkClass::kBackground);

@@ -1,8 +1,8 @@
 // Duties: what the controller does of itself: it keeps its group's members in line with the
 // cluster's, moves partitions away from nodes that are being decommissioned and removes those nodes
 // in the end, drains the leaders of nodes in maintenance, and gives leadership back to preferred
-// replicas. Runs on shard 0 of every node, and does nothing where the controller is not. It keeps
-// nothing: a new controller goes on from the image.
+// replicas. Runs on shard 0 of every node that can have others beside it, and does nothing where
+// the controller is not. It keeps nothing: a new controller goes on from the image.
 #pragma once
 
 #include <vector>

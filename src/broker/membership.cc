@@ -31,10 +31,6 @@ Uuid random_uuid() {
     return Uuid::random(load_be<uint64_t>(entropy.data()), load_be<uint64_t>(entropy.data() + 8));
 }
 
-rpc::Message message(rpc::Kind kind, std::vector<uint8_t> body) {
-    return {.kind = kind, .lane = rpc::Lane::kControl, .body = std::move(body), .parts = {}};
-}
-
 }  // namespace
 
 Task<Result<void>> Membership::load(const storage::Log* log) {
@@ -124,7 +120,7 @@ Task<Result<rpc::Message>> Membership::answer_hello(rpc::Request request) {
         bootstrap_->heard_from_asker(asker);
         heard_.notify_all();
     }
-    co_return message({}, cluster::encode_hello(hello()));
+    co_return rpc::control_message({}, cluster::encode_hello(hello()));
 }
 
 Task<Result<void>> Membership::find_cluster(rpc::Endpoint& endpoint, cluster::NodeRegistered self,
@@ -169,7 +165,7 @@ Task<Result<void>> Membership::take_step(rpc::Endpoint& endpoint, cluster::NodeR
 Task<bool> Membership::ask(rpc::Endpoint& endpoint, size_t seed, StopToken stop) {
     const auto answer = co_await endpoint.call_address(
         bootstrap_->seeds()[seed], 0,
-        message(cluster::kHelloCall, cluster::encode_hello(bootstrap_->hello())),
+        rpc::control_message(cluster::kHelloCall, cluster::encode_hello(bootstrap_->hello())),
         {.deadline = Shard::current().now() + kAskTimeout, .stop = stop});
     const auto heard = answer ? cluster::decode_hello(answer->bytes())
                               : Result<cluster::Hello>(fail(answer.error()));
@@ -186,8 +182,8 @@ Task<bool> Membership::join_through(rpc::Endpoint& endpoint, std::string address
                                     cluster::NodeRegistered self, StopToken stop) {
     const auto answer = co_await endpoint.call_address(
         std::move(address), 0,
-        message(cluster::kRegisterCall,
-                cluster::encode(cluster::RegisterRequest{.passed_on = false, .node = self})),
+        rpc::control_message(cluster::kRegisterCall, cluster::encode(cluster::RegisterRequest{
+                                                         .passed_on = false, .node = self})),
         {.deadline = Shard::current().now() + kJoinTimeout, .stop = stop});
     if (!answer) {
         const bool is_final = answer.error().code == ErrorCode::kInvalidArgument;

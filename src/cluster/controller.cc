@@ -72,6 +72,26 @@ Task<Result<void>> Controller::serve_from(int64_t offset, runtime::WaitOptions o
     co_return Result<void>{};
 }
 
+Task<Result<std::map<int32_t, Endpoint>>> Controller::addresses_ahead() {
+    std::map<int32_t, Endpoint> addresses;
+    const storage::Position end = options_.log->end();
+    for (storage::Position at{applied_, 0}; at < end;) {
+        const auto entries = co_await try_(options_.log->read_entries(
+            at, {.end = end, .bytes_max = kReadBytes}, scope_.stop_token()));
+        if (entries.empty()) break;
+        for (const storage::FoundEntry& entry : entries) {
+            at = entry.info.end();
+            if (entry.info.kind != storage::EntryKind::kData) continue;
+            const auto records = co_await try_(decode_metadata(entry.payload.bytes()));
+            for (const MetadataRecord& record : records) {
+                if (const auto* node = std::get_if<NodeRegistered>(&record))
+                    addresses[node->id] = node->rpc;
+            }
+        }
+    }
+    co_return addresses;
+}
+
 void Controller::break_off(const Error& error) {
     if (!broken_) broken_ = error;
     published_change_.notify_all();

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -54,6 +55,9 @@ class Controller final : private replication::StateMachine {
     // The shards' owners have built on their images, which stood still so far: they follow the log
     // from here on.
     void follow();
+    // Where nodes are, as entries tell that this node does not know to be committed yet. Without
+    // them a voter that joined later could not answer whoever needs its vote to commit them.
+    runtime::Task<Result<std::map<int32_t, Endpoint>>> addresses_ahead();
     // The node's storage failed: what waits here ends with this error.
     void break_off(const Error& error);
     // Leaves the group; who waits for a change gets kUnavailable or kCancelled. No shard hears of a

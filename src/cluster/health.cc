@@ -12,12 +12,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string address_of(const Endpoint& endpoint) {
-    const bool is_v6 = endpoint.host.find(':') != std::string::npos;
-    return is_v6 ? fmt::format("[{}]:{}", endpoint.host, endpoint.port)
-                 : fmt::format("{}:{}", endpoint.host, endpoint.port);
-}
-
 PartitionRow row_of(const MetadataImage& image, const LeaderTable& leaders, const ClusterView& view,
                     const TopicImage& topic, size_t index) {
     const PartitionAssignment& partition = topic.partitions[index];

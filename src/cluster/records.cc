@@ -1,5 +1,7 @@
 #include "cluster/records.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -303,6 +305,11 @@ Result<std::vector<MetadataRecord>> decode_metadata(Bytes bytes) {
     }
     if (!entries.ok()) return fail(ErrorCode::kMalformed, "metadata records do not parse");
     return records;
+}
+
+std::string address_of(const Endpoint& endpoint) {
+    return endpoint.host.contains(':') ? fmt::format("[{}]:{}", endpoint.host, endpoint.port)
+                                       : fmt::format("{}:{}", endpoint.host, endpoint.port);
 }
 
 }  // namespace weir::cluster

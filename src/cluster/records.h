@@ -122,6 +122,8 @@ struct Endpoint {
     uint16_t port = 0;
     bool operator==(const Endpoint&) const = default;
 };
+// "host:port", "[host]:port" of an IPv6 address.
+std::string address_of(const Endpoint& endpoint);
 
 // What levels of a feature a binary can work at: [min, max].
 struct FeatureRange {

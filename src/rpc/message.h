@@ -41,6 +41,10 @@ struct Message {
     }
 };
 
+inline Message control_message(Kind kind, std::vector<uint8_t> body) {
+    return {.kind = kind, .lane = Lane::kControl, .body = std::move(body), .parts = {}};
+}
+
 // Who sent a message.
 struct Origin {
     NodeId node;                 // invalid: it has none yet
