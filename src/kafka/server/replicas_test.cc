@@ -159,7 +159,8 @@ class Replicas : public testing::Test {
         std::vector<Mailbox*> boxes;
         Mailbox mailbox(0, boxes, scope);
         boxes.push_back(&mailbox);
-        PartitionTable table(set->local(), metadata, replicator, mailbox);
+        const ServerBugs no_bugs;
+        PartitionTable table(set->local(), metadata, replicator, mailbox, no_bugs);
         if (const auto done = co_await table.open(); !done) {
             ADD_FAILURE() << done.error().to_string();
             co_return;
