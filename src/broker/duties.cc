@@ -129,8 +129,12 @@ Task<Result<void>> Duties::move_away() {
     for (const cluster::Move& move : evacuation.moves) {
         if (under_way >= kMovesMax) break;
         const auto& [topic, index] = places[move.partition];
-        // What is on its way already is seen through first.
-        if (!image.find(topic)->partitions[index].target.empty()) continue;
+        // What is on its way already is seen through first, unless it goes to a leaving node that
+        // is dead: that would never end. No other node of its target is let go by that.
+        const std::vector<int32_t>& target = image.find(topic)->partitions[index].target;
+        const bool is_stuck = std::ranges::any_of(
+            target, [&](int32_t node) { return leaving.contains(node) && !link_.is_alive(node); });
+        if (!target.empty() && !is_stuck) continue;
         auto planned =
             co_await try_(cluster::plan_reassignment(image, topic, index, move.replicas));
         for (MetadataRecord& record : planned) records.push_back(std::move(record));
