@@ -72,6 +72,8 @@ Task<std::vector<int32_t>> ClusterClients::members(ClusterClients* self, Operato
         nodes.push_back(member["id"]);
         listed.insert(nodes.back());
         self->addresses_[nodes.back()] = member["address"];
+        // Whoever still lists one that left knows too little; its machine is another node by now.
+        if (self->left_.contains(nodes.back())) continue;
         // Also when the answer to who asked for it was lost.
         if (member["state"] == "decommissioning") self->leaving_.insert(nodes.back());
         if (member["state"] == "maintenance") self->in_maintenance_.insert(nodes.back());
