@@ -48,6 +48,12 @@ int64_t Retention::new_start(const PartitionLog& log, int64_t now_ms) const {
     const LogConfig& config = log.config();
     const LogState& state = log.state();
     uint64_t size = state.payload_bytes();
+    // What is not on the disk yet may be lost, and then less would be left than the bound.
+    for (size_t i = state.memory.size(); i > 0; --i) {
+        const MemoryEntry& entry = state.memory[i - 1];
+        if (entry.info.end() <= log.durable_end()) break;
+        size -= entry.payload.size();
+    }
     int64_t start = state.start_offset;
     for (const Segment& segment : state.segments) {
         if (!segment.full) break;  // the active one stays
