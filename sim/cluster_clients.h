@@ -161,7 +161,6 @@ class ClusterClients {
     std::map<PartitionKey, int64_t> committed_;   // as far as was confirmed
     // Of the operator.
     std::map<std::string, std::vector<int32_t>> placed_;  // by partition: as last confirmed
-    std::set<std::string> moved_;                         // partitions that were asked to move
     std::set<std::string> unsure_;  // partitions of which a change was not answered
     std::set<int32_t> in_maintenance_;
     std::set<int32_t> leaving_;      // decommissioned, and still there

@@ -181,10 +181,7 @@ Task<void> ClusterClients::operate(ClusterClients* self) {
                 break;
             case 2:
             case 3: {
-                // A move that is directed elsewhere, or cancelled, before the controller has heard
-                // that it is done may cost a partition its majority (docs/simulation.md): one each.
-                if (!operations.moves || !self->moved_.insert(name_of(name, partition)).second)
-                    break;
+                if (!operations.moves) break;
                 const size_t usual = std::min<size_t>(self->options_.nodes, 3);
                 if (nodes.size() < usual) break;
                 nodes.resize(operations.replication_factors
@@ -199,9 +196,11 @@ Task<void> ClusterClients::operate(ClusterClients* self) {
                     co_await move_replicas(self, &op, name, partition, std::move(nodes));
                     break;
                 }
-                self->say(op.who, "reassigning");
+                std::optional<std::vector<int32_t>> target;
+                if (!prng.chance(0.3)) target = std::move(nodes);
+                self->say(op.who, target ? "reassigning" : "cancelling");
                 const auto done =
-                    co_await reassign(self, &session, name, partition, std::move(nodes));
+                    co_await reassign(self, &session, name, partition, std::move(target));
                 if (!done) co_await session.drop();
                 break;
             }

@@ -116,7 +116,7 @@ Task<Result<void>> Duties::move_away() {
     for (const auto& [name, topic] : image.topics()) {
         for (size_t i = 0; i < topic.partitions.size(); ++i) {
             const cluster::PartitionAssignment& partition = topic.partitions[i];
-            under_way += partition.target.empty() ? 0 : 1;
+            under_way += partition.is_moving() ? 1 : 0;
             partitions.push_back(
                 {.replicas = partition.target.empty() ? partition.replicas : partition.target});
             places.emplace_back(topic.id, static_cast<uint32_t>(i));
@@ -158,7 +158,7 @@ Duties::Led Duties::led_partitions() const {
         for (const cluster::PartitionAssignment& partition : topic.partitions) {
             const cluster::LeaderState* known = leaders.find(partition.log);
             // While replicas move, who is preferred is not there yet.
-            if (known == nullptr || !partition.target.empty()) continue;
+            if (known == nullptr || partition.is_moving()) continue;
             led.partitions.push_back({.replicas = partition.replicas,
                                       .leader = known->leader,
                                       .in_sync = known->in_sync});

@@ -21,9 +21,10 @@ class MetadataImage;
 inline constexpr std::string_view kWeirVersion = "weir.version";
 
 enum class WeirLevel : int32_t {
-    kOneNode = 0,        // records 1 to 9
-    kCluster = 1,        // nodes, reassignments
-    kRelaxed = 2,        // weir.durability=relaxed, and what its replicas say to each other
+    kOneNode = 0,  // records 1 to 9
+    kCluster = 1,  // nodes, reassignments
+    kRelaxed = 2,  // weir.durability=relaxed, and what its replicas say to each other; members
+                   // of groups change under the revision of the record that asks for it
     kNewest = kRelaxed,  // what a new cluster begins with
 };
 

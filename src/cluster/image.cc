@@ -1,6 +1,7 @@
 #include "cluster/image.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/check.h"
 #include "cluster/features.h"
@@ -34,6 +35,10 @@ bool are_replicas(const std::vector<int32_t>& nodes) {
     std::vector<int32_t> sorted = nodes;
     std::ranges::sort(sorted);
     return sorted.front() >= 0 && std::ranges::adjacent_find(sorted) == sorted.end();
+}
+
+bool holds(const std::vector<int32_t>& nodes, int32_t node) {
+    return std::ranges::find(nodes, node) != nodes.end();
 }
 
 bool are_partitions(const std::vector<PartitionAssignment>& partitions) {
@@ -89,6 +94,16 @@ size_t MetadataImage::replica_count(int32_t node) const {
     return found == replica_counts_.end() ? 0 : found->second;
 }
 
+// Older controllers did not count what was abandoned, and removed such nodes.
+bool MetadataImage::is_named(int32_t node) const {
+    for (const auto& [name, topic] : topics_) {
+        for (const PartitionAssignment& partition : topic.partitions) {
+            if (holds(partition.replicas, node) || holds(partition.target, node)) return true;
+        }
+    }
+    return false;
+}
+
 size_t MetadataImage::preferred_count(int32_t node) const {
     const auto found = preferred_counts_.find(node);
     return found == preferred_counts_.end() ? 0 : found->second;
@@ -102,9 +117,9 @@ void MetadataImage::count_replicas(const PartitionAssignment& partition, int dif
     };
     for (const int32_t node : partition.replicas) count(replica_counts_, node);
     for (const int32_t node : partition.target) {
-        if (std::ranges::find(partition.replicas, node) == partition.replicas.end())
-            count(replica_counts_, node);
+        if (!holds(partition.replicas, node)) count(replica_counts_, node);
     }
+    for (const int32_t node : partition.abandoned) count(replica_counts_, node);
     count(preferred_counts_,
           partition.target.empty() ? partition.replicas.front() : partition.target.front());
 }
@@ -266,7 +281,8 @@ Result<void> MetadataImage::take(const NodeRegistered& record) {
 }
 
 Result<void> MetadataImage::take(const NodeRemoved& record) {
-    if (replica_count(record.id) != 0) return does_not_follow("a node with replicas was removed");
+    if (replica_count(record.id) != 0 && is_named(record.id))
+        return does_not_follow("a node with replicas was removed");
     if (nodes_.erase(record.id) == 0) return does_not_follow("an unknown node was removed");
     return {};
 }
@@ -294,6 +310,11 @@ Result<void> MetadataImage::take(const PartitionReassigned& record) {
     if (cancels ? partition->target.empty() : !are_replicas(record.target))
         return does_not_follow("a partition was reassigned to what can't be");
     count_replicas(*partition, -1);
+    std::set<int32_t> abandoned(partition->abandoned.begin(), partition->abandoned.end());
+    abandoned.insert(partition->target.begin(), partition->target.end());
+    for (const int32_t node : partition->replicas) abandoned.erase(node);
+    for (const int32_t node : record.target) abandoned.erase(node);
+    partition->abandoned.assign(abandoned.begin(), abandoned.end());
     partition->target = record.target;
     partition->revision = record.revision;
     count_replicas(*partition, 1);
@@ -309,6 +330,7 @@ Result<void> MetadataImage::take(const PartitionReplicasChanged& record) {
     count_replicas(*partition, -1);
     partition->replicas = record.replicas;
     partition->target.clear();
+    partition->abandoned.clear();
     partition->revision = record.revision;
     count_replicas(*partition, 1);
     return {};
@@ -321,13 +343,17 @@ void add_revisions(const TopicImage& topic, std::vector<MetadataRecord>& records
     for (uint32_t i = 0; i < topic.partitions.size(); ++i) {
         const PartitionAssignment& partition = topic.partitions[i];
         if (partition.revision == 0) continue;
-        if (partition.target.empty()) {
+        if (!partition.is_moving()) {
             records.emplace_back(
                 PartitionReplicasChanged{topic.id, i, partition.replicas, partition.revision});
-        } else {
-            records.emplace_back(
-                PartitionReassigned{topic.id, i, partition.target, partition.revision});
+            continue;
         }
+        // What was given up was a target at some revision before this one.
+        if (!partition.abandoned.empty())
+            records.emplace_back(
+                PartitionReassigned{topic.id, i, partition.abandoned, partition.revision - 1});
+        records.emplace_back(
+            PartitionReassigned{topic.id, i, partition.target, partition.revision});
     }
 }
 
@@ -351,6 +377,7 @@ std::vector<MetadataRecord> MetadataImage::to_records() const {
         // Records hold what their bytes hold.
         for (PartitionAssignment& partition : std::get<TopicCreated>(records.back()).partitions) {
             partition.target.clear();
+            partition.abandoned.clear();
             partition.revision = 0;
         }
         add_revisions(topic, records);

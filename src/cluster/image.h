@@ -56,7 +56,8 @@ class MetadataImage {
     const NodeImage* find_node(const Uuid& uuid) const;
     // Every id that was ever given out by itself is below.
     int32_t node_ids_end() const { return node_ids_end_; }
-    // How many partitions have the node among their replicas or their target.
+    // How many partitions have the node among their replicas or their target, or had it in a target
+    // that was given up and may still have it in their group.
     size_t replica_count(int32_t node) const;
     // How many partitions prefer it as their leader, or will when their reassignment is done.
     size_t preferred_count(int32_t node) const;
@@ -97,6 +98,8 @@ class MetadataImage {
     TopicImage* find_mutable(const Uuid& id);
     // nullptr if there is none, or it has seen a later revision.
     PartitionAssignment* find_older(const Uuid& topic, uint32_t partition, uint32_t revision);
+    // Among the replicas or in the target of a partition.
+    bool is_named(int32_t node) const;
     void count_replicas(const PartitionAssignment& partition, int difference);
 
     Uuid cluster_id_;

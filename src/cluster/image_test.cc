@@ -93,6 +93,10 @@ TEST(MetadataImage,
     EXPECT_EQ(image.replica_count(3), 1u);
     EXPECT_FALSE(image.apply(NodeRemoved{3}));  // the target of a reassignment
     ASSERT_TRUE(image.apply(PartitionReassigned{id_of(1), 0, {}, 2}));
+    EXPECT_EQ(image.replica_count(3), 1u);  // it may be a member of the group still
+    MetadataImage as_older_controllers_did = image;
+    EXPECT_TRUE(as_older_controllers_did.apply(NodeRemoved{3}));
+    ASSERT_TRUE(image.apply(PartitionReplicasChanged{id_of(1), 0, {1, 2}, 3}));
     EXPECT_EQ(image.replica_count(3), 0u);
     ASSERT_TRUE(image.apply(NodeRemoved{3}));
     EXPECT_EQ(image.node_ids_end(), 4);
@@ -229,11 +233,14 @@ TEST(MetadataImage, its_records_make_the_same_image_again) {
                                                    static_cast<NodeState>(prng.below(3))});
                 break;
             case 9:
-                (void)image.apply(PartitionReassigned{
-                    any(), static_cast<uint32_t>(prng.below(2)),
-                    prng.chance(0.5) ? std::vector<int32_t>{}
-                                     : std::vector<int32_t>{static_cast<int32_t>(prng.below(9))},
-                    static_cast<uint32_t>(prng.below(9))});
+                for (uint32_t revision = 0; revision < 9; revision += 1 + prng.below(4)) {
+                    (void)image.apply(PartitionReassigned{
+                        any(), static_cast<uint32_t>(prng.below(2)),
+                        prng.chance(0.5)
+                            ? std::vector<int32_t>{}
+                            : std::vector<int32_t>{static_cast<int32_t>(prng.below(9))},
+                        revision});
+                }
                 break;
             default:
                 (void)image.apply(PartitionReplicasChanged{any(),

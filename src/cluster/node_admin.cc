@@ -142,17 +142,28 @@ Result<std::vector<MetadataRecord>> plan_reassignment(
     }
     if (known.empty()) known.insert(now->replicas.begin(), now->replicas.end());
     TRY(check_assignment(*target, known, decommissioning));
-    if (are_same_nodes(*target, now->replicas)) {
-        // Cancels what is under way, and says who is preferred.
+    const uint32_t revision = now->revision + 1;
+    if (*target == now->replicas) {
         if (!now->target.empty())
-            records.emplace_back(PartitionReassigned{topic, partition, {}, now->revision + 1});
-        if (*target == now->replicas) return records;
-        const auto revision = now->revision + 1 + static_cast<uint32_t>(records.size());
-        records.emplace_back(PartitionReplicasChanged{topic, partition, *target, revision});
+            records.emplace_back(PartitionReassigned{topic, partition, {}, revision});
         return records;
     }
     if (*target == now->target) return records;
-    records.emplace_back(PartitionReassigned{topic, partition, *target, now->revision + 1});
+    if (are_same_nodes(*target, now->replicas) && !now->is_moving()) {
+        records.emplace_back(PartitionReplicasChanged{topic, partition, *target, revision});
+        return records;
+    }
+    std::set<int32_t> named(target->begin(), target->end());
+    named.insert(now->replicas.begin(), now->replicas.end());
+    named.insert(now->target.begin(), now->target.end());
+    named.insert(now->abandoned.begin(), now->abandoned.end());
+    if (named.size() > kReplicasMax) {
+        return invalid(fmt::format(
+            "{} nodes would hold replicas, among them those of reassignments that were given up "
+            "and are not undone yet: try again when they are",
+            named.size()));
+    }
+    records.emplace_back(PartitionReassigned{topic, partition, *target, revision});
     return records;
 }
 
@@ -160,8 +171,9 @@ std::vector<MetadataRecord> plan_replicas_changed(const MetadataImage& image, co
                                                   uint32_t partition, uint32_t revision) {
     const PartitionAssignment* now = find_partition(image, topic, partition);
     std::vector<MetadataRecord> records;
-    if (now == nullptr || now->target.empty() || now->revision != revision) return records;
-    records.emplace_back(PartitionReplicasChanged{topic, partition, now->target, revision + 1});
+    if (now == nullptr || !now->is_moving() || now->revision != revision) return records;
+    const std::vector<int32_t>& reached = now->target.empty() ? now->replicas : now->target;
+    records.emplace_back(PartitionReplicasChanged{topic, partition, reached, revision + 1});
     return records;
 }
 

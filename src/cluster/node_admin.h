@@ -43,14 +43,16 @@ Result<std::vector<MetadataRecord>> plan_state(const MetadataImage& image, int32
 // AlterPartitionReassignments of one partition. No target cancels. kNotFound: there is no such
 // partition; kUnavailable: there is nothing to cancel (Kafka's NO_REASSIGNMENT_IN_PROGRESS). With
 // the target equal to the replicas as they are a reassignment under way is cancelled; the same
-// nodes in another order change the preferred leader at once. In a cluster of one node that never
+// nodes in another order change the preferred leader at once, or when what was under way is undone.
+// A target that is given up may have been reached: its nodes stay named until the leader reports
+// (PartitionAssignment::abandoned). In a cluster of one node that never
 // registered, that node is the only target.
 Result<std::vector<MetadataRecord>> plan_reassignment(
     const MetadataImage& image, const Uuid& topic, uint32_t partition,
     const std::optional<std::vector<int32_t>>& target);
 
-// The partition's leader reports that its group has exactly the target for its voters. Nothing to
-// commit if the report is about an older revision.
+// The partition's leader reports that its group has exactly the target for its voters, or, after a
+// cancellation, the replicas. Nothing to commit if the report is about an older revision.
 std::vector<MetadataRecord> plan_replicas_changed(const MetadataImage& image, const Uuid& topic,
                                                   uint32_t partition, uint32_t revision);
 

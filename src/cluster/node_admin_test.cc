@@ -148,8 +148,38 @@ TEST_F(NodeAdmin, another_order_is_another_preferred_leader_at_once) {
     EXPECT_TRUE(reassign(std::vector<int32_t>{2, 1})->empty());
     commit(*reassign(std::vector<int32_t>{5, 2}));
     commit(*reassign(std::vector<int32_t>{1, 2}));  // cancels, and turns round
+    EXPECT_EQ(partition(0).target, (std::vector<int32_t>{1, 2}));
+    commit(plan_replicas_changed(image, uuid_of(99), 0, partition(0).revision));
     EXPECT_EQ(partition(0).replicas, (std::vector<int32_t>{1, 2}));
-    EXPECT_TRUE(partition(0).target.empty());
+    EXPECT_FALSE(partition(0).is_moving());
+}
+
+// The group may have come to a target that was given up, and its leader goes back: a node that is
+// not named before would drop what may be a majority's copy.
+TEST_F(NodeAdmin, nodes_of_a_target_that_was_given_up_stay_until_the_leader_reports) {
+    const size_t held = image.replica_count(5);
+    commit(*reassign(std::vector<int32_t>{5, 2}));
+    commit(*reassign(std::nullopt));
+    EXPECT_EQ(partition(0).abandoned, (std::vector<int32_t>{5}));
+    EXPECT_EQ(image.replica_count(5), held + 1);
+    EXPECT_FALSE(plan_removal(image, 5));
+    const auto done = plan_replicas_changed(image, uuid_of(99), 0, partition(0).revision);
+    ASSERT_EQ(done.size(), 1u);
+    commit(done);
+    EXPECT_EQ(partition(0).replicas, (std::vector<int32_t>{1, 2}));
+    EXPECT_FALSE(partition(0).is_moving());
+    EXPECT_EQ(image.replica_count(5), held);
+    // Elsewhere, instead of back: what was left on the way is remembered too.
+    commit(*reassign(std::vector<int32_t>{5, 2}));
+    commit(*reassign(std::vector<int32_t>{2}));
+    EXPECT_EQ(partition(0).abandoned, (std::vector<int32_t>{5}));
+    commit(*reassign(std::nullopt));
+    EXPECT_EQ(partition(0).abandoned, (std::vector<int32_t>{5}));
+    commit(*reassign(std::vector<int32_t>{5}));  // wanted again
+    EXPECT_TRUE(partition(0).abandoned.empty());
+    commit(plan_replicas_changed(image, uuid_of(99), 0, partition(0).revision));
+    EXPECT_EQ(partition(0).replicas, (std::vector<int32_t>{5}));
+    EXPECT_FALSE(partition(0).is_moving());
 }
 
 TEST_F(NodeAdmin, targets_that_can_not_be_are_refused) {

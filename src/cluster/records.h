@@ -32,9 +32,15 @@ struct PartitionAssignment {
     // Where a reassignment under way leads; empty: there is none. Not in the bytes of an
     // assignment: records of their own say it.
     std::vector<int32_t> target = {};
-    // Of the two lists above: grows with each change, so that a report about an older one is known
-    // as such.
+    // Nodes of targets that were given up, in order, without those of the two lists above: they may
+    // be members of the partition's group, and keep their replicas until its leader says that they
+    // are not. Follows from the records, as the target does.
+    std::vector<int32_t> abandoned = {};
+    // Of these lists: grows with each change, so that a report about an older one is known as such.
     uint32_t revision = 0;
+    // Whether the group may have others for members than `replicas`, so that its leader owes a
+    // report when it has come to rest.
+    bool is_moving() const { return !target.empty() || !abandoned.empty(); }
     bool operator==(const PartitionAssignment&) const = default;
 };
 
@@ -165,7 +171,8 @@ struct NodeStateChanged {
 };
 
 // The partition's replicas shall become `target`; empty: what was under way is cancelled, and they
-// shall be what they were.
+// shall be what they were. Either way the nodes of the target before keep their replicas until
+// PartitionReplicasChanged.
 struct PartitionReassigned {
     Uuid topic;
     uint32_t partition = 0;

@@ -56,6 +56,40 @@ Core leader_of_three(const Options& options, Instant& now) {
     return core;
 }
 
+// A leader that has not heard of the newest decision does not take the group back.
+TEST(RaftCore, a_configuration_of_an_older_revision_is_refused) {
+    const Options options;
+    Instant now = kStart;
+    Core core = leader_of_three(options, now);
+    Effects out;
+    const auto acknowledge = [&] {
+        core.step(
+            {2},
+            AppendReply{.term = 1, .accepted = true, .match = core.end(), .received = core.end()},
+            now, out);
+        carry_out(core, out, now);
+    };
+    acknowledge();
+    Configuration newer = core.configuration();
+    newer.revision = 3;
+    ASSERT_EQ(core.change_configuration(newer, now, out), RequestStatus::kStarted);
+    carry_out(core, out, now);
+    acknowledge();
+    EXPECT_EQ(core.configuration(), newer) << "the same members, under a later decision";
+    ASSERT_TRUE(core.configuration_settled());
+    Configuration older = voters({1, 2});
+    older.revision = 2;
+    EXPECT_EQ(core.change_configuration(older, now, out), RequestStatus::kInvalid);
+    older.revision = 4;
+    EXPECT_EQ(core.change_configuration(older, now, out), RequestStatus::kStarted);
+    carry_out(core, out, now);
+    EXPECT_TRUE(core.configuration().joint());
+    EXPECT_EQ(core.configuration().revision, 4u);
+    acknowledge();
+    acknowledge();
+    EXPECT_EQ(core.configuration(), older);
+}
+
 TEST(RaftCore, AGroupOfThreeFitsInAKibibyte) {
     const Options options;
     Instant now = kStart;

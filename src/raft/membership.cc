@@ -30,12 +30,14 @@ Configuration with_learners(Configuration current, const Configuration& target) 
         member.voter = false;
         member.learner = true;
         add(current, member);
+        current.revision = target.revision;
     }
     return current;
 }
 
 Configuration joint_of(const Configuration& current, const Configuration& target) {
     Configuration joint;
+    joint.revision = target.revision;
     for (Member member : target.members) {
         member.old_voter = current.is_voter(member.node);
         joint.members.push_back(member);
@@ -124,7 +126,8 @@ bool Core::caught_up(NodeId node) const {
 RequestStatus Core::change_configuration(Configuration target, Instant now, Effects& out) {
     const Turn turn(*this, now, out);
     if (role_ != Role::kLeader) return RequestStatus::kNotLeader;
-    if (!target.valid() || target.joint()) return RequestStatus::kInvalid;
+    if (!target.valid() || target.joint() || target.revision < configuration().revision)
+        return RequestStatus::kInvalid;
     if (with_learners(configuration(), target).members.size() > kMembersMax ||
         joint_of(configuration(), target).members.size() > kMembersMax) {
         return RequestStatus::kInvalid;

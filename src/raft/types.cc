@@ -36,6 +36,7 @@ bool Configuration::valid() const {
 
 Configuration Configuration::without_old() const {
     Configuration next;
+    next.revision = revision;
     for (Member member : members) {
         member.old_voter = false;
         if (member.voter || member.learner) next.members.push_back(member);

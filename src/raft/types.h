@@ -46,6 +46,10 @@ struct Member {
 // too. Members ascend by node.
 struct Configuration {
     std::vector<Member> members;
+    // Whoever decides about members numbers its decisions: a change to an older one than that in
+    // force is refused, so a decision that was carried out is not undone by a leader that has not
+    // heard of it. 0: none was.
+    uint32_t revision = 0;
 
     const Member* find(NodeId node) const;
     bool is_voter(NodeId node) const;  // old or new

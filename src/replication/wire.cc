@@ -9,6 +9,7 @@ namespace {
 using raft::Configuration;
 using storage::Position;
 
+constexpr uint8_t kHasRevision = 0x80;   // in a configuration's count
 constexpr size_t kMessagesMax = 65'536;  // of one frame
 constexpr size_t kStateBytesMax = size_t{128} << 20;
 
@@ -161,7 +162,13 @@ Position read_position(ByteReader& from) {
 }
 
 void append_configuration(ByteWriter& to, const Configuration& configuration) {
-    to.write_u8(static_cast<uint8_t>(configuration.members.size()));
+    const auto count = static_cast<uint8_t>(configuration.members.size());
+    if (configuration.revision == 0) {
+        to.write_u8(count);
+    } else {
+        to.write_u8(count | kHasRevision);
+        to.write_unsigned_varint(configuration.revision);
+    }
     for (const raft::Member& member : configuration.members) {
         to.write_unsigned_varint(static_cast<uint32_t>(member.node.v));
         to.write_u8(static_cast<uint8_t>((member.voter ? 1 : 0) | (member.old_voter ? 2 : 0) |
@@ -171,7 +178,12 @@ void append_configuration(ByteWriter& to, const Configuration& configuration) {
 }
 Result<Configuration> read_configuration(ByteReader& from) {
     Configuration configuration;
-    const uint8_t count = from.read_u8();
+    uint8_t count = from.read_u8();
+    if ((count & kHasRevision) != 0) {
+        count &= ~kHasRevision;
+        configuration.revision = from.read_unsigned_varint();
+        if (configuration.revision == 0) from.set_failed();
+    }
     if (count > raft::kMembersMax) return malformed("too many members");
     for (uint8_t i = 0; i < count && from.ok(); ++i) {
         raft::Member member;

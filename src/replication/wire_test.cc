@@ -97,6 +97,27 @@ TEST(ReplicationWire, entries_come_back_with_their_payloads) {
     EXPECT_FALSE(decode_append(SharedBytes::copy_of(body)).has_value());
 }
 
+TEST(ReplicationWire, a_configuration_has_its_revision_and_none_is_as_before) {
+    raft::Configuration with = joint();
+    with.revision = 300;
+    ByteWriter before, after;
+    append_configuration(before, joint());
+    append_configuration(after, with);
+    std::vector<uint8_t> plain = before.flatten();
+    const std::vector<uint8_t> bytes = after.flatten();
+    EXPECT_EQ(bytes.size(), plain.size() + 2);
+    ByteReader in(bytes);
+    EXPECT_EQ(*read_configuration(in), with);
+    // A revision of 0 is not written.
+    plain[0] |= 0x80;
+    plain.insert(plain.begin() + 1, 0);
+    ByteReader zero(plain);
+    EXPECT_FALSE(read_configuration(zero).has_value());
+    KeptConfig kept;
+    kept.configuration = {{{7, 1}, with}};
+    EXPECT_EQ(decode_kept(encode_kept(kept))->configuration->configuration, with);
+}
+
 TEST(ReplicationWire, control_entries_and_snapshots_come_back) {
     raft::ControlEntry control;
     control.kind = raft::ControlKind::kConfiguration;
@@ -155,6 +176,7 @@ TEST(ReplicationWire, the_largest_configuration_fits_a_summary) {
     for (size_t i = 0; i < raft::kMembersMax; ++i)
         control.configuration.members.push_back(
             {.node = {INT32_MAX - static_cast<int32_t>(raft::kMembersMax - i)}, .voter = true});
+    control.configuration.revision = UINT32_MAX;
     EXPECT_LE(encode_control(control).size(), storage::kSummaryBytesMax);
 }
 

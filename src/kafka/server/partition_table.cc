@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "cluster/features.h"
 #include "cluster/topic_admin.h"
 #include "runtime/shard.h"
 #include "runtime/wait.h"
@@ -20,17 +21,17 @@ constexpr size_t kChangedAtOnce = 512;
 constexpr Duration kReadyMax = 10s;
 // Of a replica that could not be made: a full disk, for example.
 constexpr Duration kMakeRetry = 5s;
-// A reassignment that was cancelled: the group may be in between, and needs its members until its
-// leader has gone back.
-constexpr Duration kCancelledKept = 60s;
 constexpr Duration kTendInterval = 1s;
+// Members of groups are changed under the image's revision from this level of weir.version on.
+constexpr auto kRevisionsLevel = static_cast<int32_t>(cluster::WeirLevel::kRelaxed);
 
 bool holds(const std::vector<int32_t>& nodes, int32_t node) {
     return std::ranges::find(nodes, node) != nodes.end();
 }
 
 bool names(const cluster::PartitionAssignment& partition, int32_t node) {
-    return holds(partition.replicas, node) || holds(partition.target, node);
+    return holds(partition.replicas, node) || holds(partition.target, node) ||
+           holds(partition.abandoned, node);
 }
 
 raft::Configuration members(const std::vector<int32_t>& nodes) {
@@ -252,7 +253,7 @@ Task<void> PartitionTable::follow(const cluster::MetadataChange& change) {
     const cluster::MetadataImage& image = metadata_.image();
     std::set<Uuid> configured;
     bool all_configured = false;
-    std::vector<Place> named, cancelled;
+    std::vector<Place> named, reassigned;
     const auto add_one = [&](const Uuid& id, uint32_t index, std::vector<Place>& to) {
         const cluster::TopicImage* topic = image.find(id);
         if (topic == nullptr || index >= topic->partitions.size()) return;
@@ -267,7 +268,7 @@ Task<void> PartitionTable::follow(const cluster::MetadataChange& change) {
             if (const cluster::TopicImage* topic = image.find(added->topic))
                 add_places(*topic, topic->partitions.size() - added->partitions.size(), named);
         } else if (const auto* target = std::get_if<cluster::PartitionReassigned>(&record)) {
-            add_one(target->topic, target->partition, cancelled);
+            add_one(target->topic, target->partition, reassigned);
         } else if (const auto* changed = std::get_if<cluster::PartitionReplicasChanged>(&record)) {
             add_one(changed->topic, changed->partition, named);
         } else if (const auto* config = std::get_if<cluster::TopicConfigChanged>(&record)) {
@@ -294,16 +295,9 @@ Task<void> PartitionTable::follow(const cluster::MetadataChange& change) {
     if (!removed.empty()) {
         scope_.spawn(bring_in_line_later(std::move(removed), 0ns), runtime::WorkClass::kBackground);
     }
-    // A reassignment names new nodes; what it does not name any more waits.
-    std::vector<Place> left;
-    for (Place& place : cancelled) {
+    for (Place& place : reassigned) {
         if (Partition* here = find(place.log)) tend(*here);
-        (find_wanted(place) != nullptr ? named : left).push_back(std::move(place));
-    }
-    std::erase_if(left, [this](const Place& place) { return find(place.log) == nullptr; });
-    if (!left.empty()) {
-        scope_.spawn(bring_in_line_later(std::move(left), kCancelledKept),
-                     runtime::WorkClass::kBackground);
+        named.push_back(std::move(place));
     }
     if (named.empty()) co_return;
     // Whoever asked for the topic is answered when its replicas are here.
@@ -373,9 +367,15 @@ void PartitionTable::tend(Partition& partition) {
     const raft::Core& core = partition.group()->core();
     if (!core.configuration_settled()) return;
     raft::Configuration target = members(wanted.target.empty() ? wanted.replicas : wanted.target);
-    if (core.configuration() == target) {
+    if (metadata_.image().feature_level(cluster::kWeirVersion) >= kRevisionsLevel)
+        target.revision = wanted.revision;
+    const raft::Configuration& now = core.configuration();
+    if (now.revision > target.revision) return;  // what this node knows of the cluster is older
+    // A report tells the replicas that were left to go, so a group that was where it shall be
+    // before it was asked says so with the revision: whoever leads next does not take it back.
+    if (wanted.is_moving() ? now == target : now.members == target.members) {
         // Said again until the image has it.
-        if (!wanted.target.empty())
+        if (wanted.is_moving())
             metadata_.report({topic->id, static_cast<uint32_t>(index), wanted.revision});
         return;
     }

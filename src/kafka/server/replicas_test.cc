@@ -369,5 +369,46 @@ TEST_F(Replicas, a_reassignment_moves_the_replica_its_data_and_its_producers) {
     EXPECT_EQ(append(3, 4, 1).base_offset, 4);
 }
 
+// Cancelled when the group was at its new members already, and the controller had not heard of it:
+// they keep what they have until the group is back.
+TEST_F(Replicas, a_reassignment_that_is_cancelled_too_late_loses_nothing) {
+    const size_t leads = wait_leader();
+    ASSERT_EQ(append(leads, 0, 3).error, KafkaError::kNone);
+    change(
+        cluster::PartitionReassigned{.topic = topic, .partition = 0, .target = {3}, .revision = 1});
+    ASSERT_TRUE(run_until([&] { return reported.contains(1); })) << log;
+    ASSERT_TRUE(run_until([&] { return partition(3)->leads(); })) << log;
+    ASSERT_EQ(append(3, 3, 1).base_offset, 3);
+    // Nobody else has the last record. The node starts anew right after the cancellation.
+    change(
+        cluster::PartitionReassigned{.topic = topic, .partition = 0, .target = {}, .revision = 2});
+    kill(3);
+    start(3);
+    ASSERT_TRUE(run_until([&] { return reported.contains(2); })) << log;
+    change(cluster::PartitionReplicasChanged{
+        .topic = topic, .partition = 0, .replicas = {0, 1, 2}, .revision = 3});
+    ASSERT_TRUE(run_until([&] { return partition(3) == nullptr; })) << log;
+    const size_t now = wait_leader();
+    EXPECT_NE(now, 3u);
+    EXPECT_EQ(append(now, 4, 1).base_offset, 4);
+}
+
+// A leader that knows the cluster as it was does not take its group back to where it was.
+TEST_F(Replicas, a_leader_that_has_not_heard_of_a_reassignment_does_not_undo_it) {
+    wait_leader();
+    const cluster::MetadataImage before = image;
+    change(cluster::PartitionReassigned{
+        .topic = topic, .partition = 0, .target = {1, 2, 3}, .revision = 1});
+    ASSERT_TRUE(run_until([&] { return reported.contains(1); })) << log;
+    const size_t now = wait_leader();
+    run_on(now, [&]() -> Task<void> {
+        nodes[now]->metadata->adopt(before, 0);
+        co_return;
+    });
+    (void)run_until([] { return false; }, 10s);
+    ASSERT_EQ(wait_leader(), now);
+    EXPECT_EQ(partition(now)->group()->configuration().find(NodeId{0}), nullptr);
+}
+
 }  // namespace
 }  // namespace weir::kafka
