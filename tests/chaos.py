@@ -76,10 +76,18 @@ class Net:
         for j in list(range(self.count)) + [253]:
             sh(*self.prefix(i), "ip", "route", "del", "blackhole", self.host(j) + "/32", check=False)
         sh(*self.prefix(i), "tc", "qdisc", "del", "dev", "eth0", "root", check=False)
+        sh(*self.prefix(i), "nft", "delete", "table", "inet", "chaos", check=False)
 
-    def disturb(self, i, delay_ms, loss):
-        sh(*self.prefix(i), "tc", "qdisc", "replace", "dev", "eth0", "root", "netem", "delay", f"{delay_ms}ms", f"{delay_ms // 2}ms", "loss",
-           f"{loss}%")
+    def delay(self, i, milliseconds, loss_percent):
+        """What i sends arrives late by that, more or less, and some of it never."""
+        sh(*self.prefix(i), "tc", "qdisc", "replace", "dev", "eth0", "root", "netem", "delay", f"{milliseconds}ms", f"{milliseconds // 2}ms",
+           "loss", f"{loss_percent}%")
+
+    def squeeze(self, i, kilobits, loss_percent):
+        """The same where the kernel has no netem: what i sends queues before a narrow link, for up to 400 ms, and some of it is dropped."""
+        sh(*self.prefix(i), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", f"{kilobits}kbit", "burst", "16kb", "latency", "400ms")
+        sh(*self.prefix(i), "nft", "add table inet chaos; add chain inet chaos out { type filter hook output priority 0; }; "
+           f"add rule inet chaos out meta oifname eth0 numgen random mod 100 < {loss_percent} drop")
 
     def close(self):
         for i in range(self.count):
@@ -124,14 +132,14 @@ class Chaos:
             self.net = Net(3)
         except (subprocess.CalledProcessError, OSError) as e:
             self.left_out.append(f"partitions, delay and loss: no network namespaces here ({e})")
-        self.netem = False
+        self.delays = self.squeezes = False
         if self.net:
-            try:
-                self.net.disturb(0, 1, 0)
-                self.net.heal(0)
-                self.netem = True
-            except subprocess.CalledProcessError as e:
-                self.left_out.append(f"delay and loss: this kernel has no netem ({e.output.decode(errors='replace').strip() if isinstance(e.output, bytes) else str(e.output).strip()})")
+            self.delays = self.can(lambda: self.net.delay(0, 1, 0))
+            self.squeezes = not self.delays and self.can(lambda: self.net.squeeze(0, 1000, 1))
+            if self.squeezes:
+                self.left_out.append("delay on an idle link: this kernel has no netem (a narrow link that queues and loses packets stands for it)")
+            elif not self.delays:
+                self.left_out.append("delay and loss: this kernel has no netem, and no tbf or nftables either")
         try:
             self.disk = SmallDisk(self.folder)
         except (subprocess.CalledProcessError, OSError) as e:
@@ -194,11 +202,24 @@ class Chaos:
     def one_way(self):
         self.partition(False)
 
+    def can(self, disturb):
+        try:
+            disturb()
+            return True
+        except (subprocess.CalledProcessError, OSError):
+            return False
+        finally:
+            self.net.heal(0)
+
     def slow_network(self):
         node = self.pick()
-        delay, loss = self.draw.randrange(5, 200), self.draw.choice((0, 1, 5, 20))
-        self.say(f"the network of node {node.number}: {delay} ms and {loss} % lost")
-        self.net.disturb(node.index, delay, loss)
+        amount, loss = self.draw.randrange(5, 200), self.draw.choice((0, 1, 5, 20))
+        if self.delays:
+            self.say(f"the network of node {node.number}: {amount} ms and {loss} % lost")
+            self.net.delay(node.index, amount, loss)
+        else:
+            self.say(f"the network of node {node.number}: {amount * 20} kbit/s and {loss} % lost")
+            self.net.squeeze(node.index, amount * 20, loss)
         self.pause(2, 10)
         self.net.heal(node.index)
 
@@ -265,7 +286,7 @@ class Chaos:
         faults = [self.kill, self.kill, self.freeze, self.rolling_restart, self.reassign, self.maintenance, self.decommission]
         if self.net:
             faults += [self.two_way, self.one_way]
-        if self.netem:
+        if self.delays or self.squeezes:
             faults += [self.slow_network]
         if self.disk:
             faults += [self.full_disk]
