@@ -184,7 +184,9 @@ Task<bool> Checkpointer::wait_for(std::vector<Barrier> barriers) {
         // any other.
         while (!store_.failed() && (log->records_durable() < barrier.records ||
                                     log->durable_end() < std::min(barrier.end, log->end()))) {
-            if (store_.admission().disk_full()) co_return false;
+            // Then a commit may wait for a segment that nobody makes.
+            if (store_.admission().disk_full() || store_.stop_token().stop_requested())
+                co_return false;
             (void)co_await store_.commits().progress().wait();
         }
     }

@@ -53,7 +53,7 @@ class JournalWriter {
     // Makes the first file ready.
     runtime::Task<Result<void>> open(Options options, Start start);
     runtime::Task<void> close();
-    // The store failed: no file will become ready for whoever waits for one.
+    // The store failed or closes: no file will become ready for whoever waits for one.
     void give_up();
 
     // --- the commit loop

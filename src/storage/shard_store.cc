@@ -111,7 +111,7 @@ Task<Result<void>> ShardStore::open() {
     }
     for (const LogId id : rebuild) co_await try_(find_log(id)->rebuild_replay());
     commit_scope_.spawn(committer_.run(commit_scope_.stop_token()), WorkClass::kProduce);
-    spawn_background(prepare_journal());
+    journal_scope_.spawn(prepare_journal(), WorkClass::kBackground);
     spawn_background(maintain());
     spawn_background(retention_.run());
     spawn_background(sweeper_.run());
@@ -126,14 +126,14 @@ Task<void> ShardStore::close() {
     stopping_ = true;
     admission_.all_changed();
     if (opened_) {
-        // What waits may need what the background does: room in a segment, a journal file.
+        // What waits may need what the background does: room in a segment.
         co_await committer_.drain();
         scope_.request_stop();
-        journal_.wanted().notify_all();
+        committer_.progress().notify_all();
         co_await scope_.close();
-        journal_.give_up();
-        co_await committer_.drain();
+        // The background waited for records of its own, and leaves some: they need journal files.
         co_await commit_scope_.close();
+        co_await journal_scope_.close();
         closed_whole_ = !failed() && std::ranges::all_of(logs_, [](const auto& row) {
             const PartitionLog& log = *row.second;
             return !log.has_pending() && !log.in_commit() && log.durable_end() == log.end();
@@ -313,7 +313,7 @@ Task<void> ShardStore::maintain() {
 }
 
 Task<void> ShardStore::prepare_journal() {
-    const runtime::StopToken stop = scope_.stop_token();
+    const runtime::StopToken stop = journal_scope_.stop_token();
     while (!stop.stop_requested() && !failed()) {
         if (!journal_.wants_file()) {
             (void)co_await journal_.wanted().wait({.stop = stop});
@@ -332,6 +332,11 @@ Task<void> ShardStore::prepare_journal() {
         }
         if (!no_file) admission_.set_disk_full(FullPart::kJournal, true);
         wake_maintenance();
+        if (!no_file && stopping_) {
+            // The close does not wait until there is room.
+            journal_.give_up();
+            co_return;
+        }
         // A checkpoint frees files, and says so.
         const Instant deadline =
             no_file ? Instant::never() : Shard::current().now() + kDiskFullPause;

@@ -157,8 +157,9 @@ class ShardStore final : public Store {
     runtime::Semaphore deletes_{2};
     std::bitset<256> durable_fans_;  // logs/xx
     // Last, so that what still runs at a simulated crash goes before what it uses.
-    runtime::Scope commit_scope_;  // the commit loop: stops last
-    runtime::Scope scope_;         // everything in the background
+    runtime::Scope journal_scope_;  // makes journal files ready: stops last
+    runtime::Scope commit_scope_;   // the commit loop: stops when nobody waits for it any more
+    runtime::Scope scope_;          // everything else in the background
 };
 
 }  // namespace weir::storage

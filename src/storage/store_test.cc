@@ -909,6 +909,27 @@ TEST_F(StoreTest, a_store_closes_wherever_in_its_journal_it_stands) {
     }
 }
 
+// A large entry waits for its segment, for which there is no room. Nobody makes that segment once
+// the store closes, and the close must not wait for it.
+TEST_F(StoreTest, a_store_closes_while_an_entry_waits_for_room_on_a_full_disk) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* small = must(co_await store.create_log({7}, {}));
+        Log* large = must(co_await store.create_log({8}, {}));
+        co_await append_many(small, 100, 1000);
+        node.disk().set_capacity(1_MiB);  // less than it holds
+        must(large->append(make_entry(*large, 100_KiB)));
+        (void)co_await runtime::sleep_for(2s);
+        EXPECT_EQ(large->durable_end(), Position{});
+        EXPECT_FALSE(store.failed());
+    });
+    node.disk().set_capacity(1_GiB);
+    with_store([&](Store& store) -> Task<void> {
+        EXPECT_EQ(must(co_await read_and_check(store.find({7}), 0, 100)), 100);
+        EXPECT_EQ(store.find({8})->end(), Position{});
+        co_return;
+    });
+}
+
 TEST_F(StoreTest, damage_below_the_journals_end_is_found_and_told) {
     with_store_killed([&](Store& store) -> Task<void> {
         Log* log = must(co_await store.create_log({7}, {}));
