@@ -557,6 +557,29 @@ TEST_F(StoreTest, retention_lets_old_segments_go) {
     });
 }
 
+// 1. A segment is full, and what is left beside it is less than the bound. 2. More is appended than
+// the bound, and waits for its flush. 3. The segment must stay: a power cut may take what waits.
+TEST_F(StoreTest, retention_by_size_does_not_count_what_is_not_durable) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 64_KiB,
+                                                        .segment_ms = 100,
+                                                        .retention_bytes = 8'000,
+                                                        .retention_ms = -1}));
+        co_await append_many(log, 10, 1000);
+        (void)co_await runtime::sleep_for(3s);
+        EXPECT_EQ(log->start_offset(), 0);
+        const Duration sync_mean = std::exchange(node.disk_faults().sync_mean, 2min);
+        for (int i = 0; i < 10; ++i) must(log->append(make_entry(*log, 1000)));
+        (void)co_await runtime::sleep_for(3s);
+        EXPECT_EQ(log->durable_end(), (Position{10, 0})) << "the flush is still under way";
+        EXPECT_EQ(log->start_offset(), 0);
+        must(co_await log->wait_durable({20, 0}));
+        node.disk_faults().sync_mean = sync_mean;
+        (void)co_await runtime::sleep_for(20min);
+        EXPECT_EQ(log->start_offset(), 10);
+    });
+}
+
 // A segment that was full because of its age, and told nobody so before its footer was written, was
 // taken whole by a truncation meanwhile and came back, without its file, with the next start.
 TEST_F(StoreTest, a_segment_that_went_while_it_was_rolled_by_age_stays_gone) {
