@@ -276,11 +276,15 @@ Task<Result<bool>> Handover::extend_or_open(PartitionLog* log, uint64_t length) 
     if (active != nullptr && (active->data_end == 0 || active->data_end + length <= limit)) {
         // Growing the file needs no exclusion from those who write to it.
         const uint32_t id = active->id;
-        SegmentFiles::Pin pin = co_await try_(store_.files().pin(
+        auto pin = co_await store_.files().pin(
             {log->id(), id},
             segment_path(store_.options().directory, log->id(), active->base.offset, id),
-            runtime::kOpenRead | runtime::kOpenWrite));
-        co_await try_(extend(log, id, &pin, ahead));
+            runtime::kOpenRead | runtime::kOpenWrite);
+        if (!pin) {
+            if (log->state().find_segment(id) == nullptr) co_return true;  // as in write_footer()
+            co_return fail(std::move(pin).error());
+        }
+        co_await try_(extend(log, id, &*pin, ahead));
     } else if (log->moving() || log->held()) {
         co_return false;
     } else {
@@ -338,15 +342,20 @@ Task<Result<void>> Handover::write_footer(PartitionLog* log, uint32_t id) {
     runtime::IoBuffer buffer = runtime::IoBuffer::allocate(footer.size());
     std::memcpy(buffer.data(), footer.data(), footer.size());
     buffer.set_size(footer.size());
-    SegmentFiles::Pin pin = co_await try_(store_.files().pin(
+    auto pin = co_await store_.files().pin(
         {log->id(), id},
         segment_path(store_.options().directory, log->id(), segment->base.offset, id),
-        runtime::kOpenRead | runtime::kOpenWrite));
+        runtime::kOpenRead | runtime::kOpenWrite);
+    if (!pin) {
+        // A truncation took the segment meanwhile, and so its file is gone.
+        if (log->state().find_segment(id) == nullptr) co_return Result<void>{};
+        co_return fail(std::move(pin).error());
+    }
     // A task that grew the file for a bypass must not grow it behind the footer.
     co_await log->wait_segment_task();
-    co_await try_(pin.file().write(closed.footer_position, buffer.filled()));
-    co_await try_(pin.file().truncate(closed.footer_position + closed.footer_length));
-    co_await try_(pin.file().sync());
+    co_await try_(pin->file().write(closed.footer_position, buffer.filled()));
+    co_await try_(pin->file().truncate(closed.footer_position + closed.footer_length));
+    co_await try_(pin->file().sync());
     segment = log->state().find_segment(id);
     if (segment == nullptr) co_return Result<void>{};
     log->state().close_segment(closed);
