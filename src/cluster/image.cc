@@ -135,8 +135,10 @@ const TopicImage* MetadataImage::find(const Uuid& id) const {
 }
 
 const TopicImage* MetadataImage::find_collision(std::string_view name) const {
-    const auto found = folded_names_.find(fold(name));
-    return found == folded_names_.end() || found->second == name ? nullptr : find(found->second);
+    const std::string folded = fold(name);
+    auto found = folded_names_.lower_bound({folded, {}});
+    if (found != folded_names_.end() && found->second == name) ++found;
+    return found == folded_names_.end() || found->first != folded ? nullptr : find(found->second);
 }
 
 TopicImage* MetadataImage::find_mutable(const Uuid& id) {
@@ -200,9 +202,7 @@ Result<void> MetadataImage::take(const TopicDeleted& record) {
     for (const PartitionAssignment& partition : topic->second.partitions)
         count_replicas(partition, -1);
     partition_count_ -= topic->second.partitions.size();
-    const auto folded = folded_names_.find(fold(topic->first));
-    if (folded != folded_names_.end() && folded->second == topic->first)
-        folded_names_.erase(folded);
+    folded_names_.erase({fold(topic->first), topic->first});
     topics_.erase(topic);
     names_.erase(name);
     return {};

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -112,8 +113,8 @@ class MetadataImage {
     std::map<int32_t, size_t> preferred_counts_;  // no zeros
     std::map<std::string, TopicImage, std::less<>> topics_;
     std::map<Uuid, std::string> names_;
-    std::map<std::string, std::string, std::less<>>
-        folded_names_;  // with '_' for '.', of those that have either
+    // Of those that have a '.' or a '_': with '_' for '.', then as it is.
+    std::set<std::pair<std::string, std::string>> folded_names_;
     std::map<std::pair<ConfigResource, std::string>, ConfigMap> configs_;
     size_t partition_count_ = 0;
 };

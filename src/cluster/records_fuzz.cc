@@ -27,7 +27,10 @@ void fuzz(Bytes input) {
     for (const auto& [name, topic] : image.topics()) {
         CHECK(image.find(name) == &topic);
         CHECK(image.find(topic.id) == &topic);
-        if (const TopicImage* other = image.find_collision(name)) CHECK(other != &topic);
+        if (const TopicImage* other = image.find_collision(name)) {
+            CHECK(other != &topic);
+            CHECK(image.find_collision(other->name) != nullptr);
+        }
         partitions += topic.partitions.size();
     }
     CHECK(partitions == image.partition_count());
