@@ -8,15 +8,20 @@
 namespace weir::replication {
 namespace {
 
+std::vector<uint8_t> encode(const std::vector<GroupMessage>& messages) {
+    ByteWriter out;
+    for (const GroupMessage& message : messages) append_message(out, message);
+    return out.flatten();
+}
+
 void messages(Bytes bytes) {
     const auto decoded = decode_messages(bytes);
     if (!decoded) return;
-    ByteWriter out;
-    for (const GroupMessage& message : *decoded) append_message(out, message);
-    const std::vector<uint8_t> again = out.flatten();
-    const auto twice = decode_messages(again);
-    CHECK(twice.has_value());
-    CHECK(twice->size() == decoded->size());
+    const std::vector<uint8_t> once = encode(*decoded);
+    const auto again = decode_messages(once);
+    CHECK(again.has_value());
+    CHECK(again->size() == decoded->size());
+    CHECK(encode(*again) == once);
 }
 
 void append(Bytes bytes) {
@@ -37,6 +42,34 @@ void append(Bytes bytes) {
     CHECK(decode_append(runtime::SharedBytes::copy_of(body)).has_value());
 }
 
+void snapshot(Bytes bytes) {
+    const auto decoded = decode_snapshot(bytes);
+    if (!decoded) return;
+    const std::vector<uint8_t> once = encode_snapshot(*decoded).body;
+    const auto again = decode_snapshot(once);
+    CHECK(again.has_value());
+    CHECK(encode_snapshot(*again).body == once);
+}
+
+void control(Bytes bytes) {
+    const auto decoded = decode_control(bytes);
+    if (!decoded || !*decoded) return;
+    const auto again = decode_control(
+        encode_control({.kind = raft::ControlKind::kConfiguration, .configuration = **decoded}));
+    CHECK(again.has_value());
+    CHECK(*again == *decoded);
+}
+
+// What a group keeps beside its log comes from the node's own disk, by way of the store.
+void kept(Bytes bytes) {
+    const auto decoded = decode_kept(bytes);
+    if (!decoded) return;
+    const auto again = decode_kept(encode_kept(*decoded));
+    CHECK(again.has_value());
+    CHECK(encode_kept(*again) == encode_kept(*decoded));
+    CHECK(again->memory_history == decoded->memory_history);
+}
+
 }  // namespace
 }  // namespace weir::replication
 
@@ -44,7 +77,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     using namespace weir;
     if (size == 0) return 0;
     const Bytes bytes{data + 1, size - 1};
-    switch (data[0] % 4) {
+    switch (data[0] % 5) {
         case 0:
             replication::messages(bytes);
             break;
@@ -52,11 +85,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             replication::append(bytes);
             break;
         case 2:
-            if (const auto snapshot = replication::decode_snapshot(bytes))
-                CHECK(replication::decode_snapshot(replication::encode_snapshot(*snapshot).body));
+            replication::snapshot(bytes);
+            break;
+        case 3:
+            replication::control(bytes);
             break;
         default:
-            (void)replication::decode_control(bytes);
+            replication::kept(bytes);
             break;
     }
     return 0;
