@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <span>
 
 #include "base/check.h"
 #include "cluster/features.h"
@@ -348,10 +349,16 @@ void add_revisions(const TopicImage& topic, std::vector<MetadataRecord>& records
                 PartitionReplicasChanged{topic.id, i, partition.replicas, partition.revision});
             continue;
         }
-        // What was given up was a target at some revision before this one.
-        if (!partition.abandoned.empty())
-            records.emplace_back(
-                PartitionReassigned{topic.id, i, partition.abandoned, partition.revision - 1});
+        // What was given up was in targets at revisions before this one, of kReplicasMax nodes at
+        // most each: so there are as many revisions as this needs.
+        const std::span<const int32_t> abandoned(partition.abandoned);
+        auto left = static_cast<uint32_t>((abandoned.size() + kReplicasMax - 1) / kReplicasMax);
+        CHECK(left < partition.revision);
+        for (size_t at = 0; at < abandoned.size(); at += kReplicasMax, --left) {
+            const auto some = abandoned.subspan(at, std::min(kReplicasMax, abandoned.size() - at));
+            records.emplace_back(PartitionReassigned{
+                topic.id, i, {some.begin(), some.end()}, partition.revision - left});
+        }
         records.emplace_back(
             PartitionReassigned{topic.id, i, partition.target, partition.revision});
     }

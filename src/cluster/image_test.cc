@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "base/prng.h"
 #include "cluster/features.h"
 
@@ -124,6 +126,27 @@ TEST(MetadataImage, a_reassignment_is_under_way_until_it_is_done_or_cancelled) {
     EXPECT_FALSE(image.apply(PartitionReassigned{id_of(1), 0, {2, 2}, 3}));   // twice the same
     EXPECT_FALSE(image.apply(PartitionReassigned{id_of(1), 2, {1}, 3}));      // no such partition
     EXPECT_FALSE(image.apply(PartitionReplicasChanged{id_of(1), 0, {}, 3}));  // nowhere
+}
+
+// A controller asks for no such thing, but one of an older version did not count.
+TEST(MetadataImage, more_nodes_than_a_target_holds_may_have_been_given_up) {
+    MetadataImage image = image_of_three();
+    uint32_t revision = 0;
+    for (int32_t begin = 100; begin < 400; begin += 50) {
+        std::vector<int32_t> target(50);
+        std::iota(target.begin(), target.end(), begin);
+        ASSERT_TRUE(image.apply(PartitionReassigned{id_of(1), 0, target, ++revision}));
+    }
+    EXPECT_EQ(image.find("a")->partitions[0].abandoned.size(), 250u);
+    for (const bool is_cancelled : {false, true}) {
+        if (is_cancelled)
+            ASSERT_TRUE(image.apply(PartitionReassigned{id_of(1), 0, {}, ++revision}));
+        MetadataImage restored;
+        for (const MetadataRecord& record : image.to_records()) ASSERT_TRUE(restored.apply(record));
+        EXPECT_EQ(restored, image);
+    }
+    ASSERT_TRUE(image.apply(PartitionReplicasChanged{id_of(1), 0, {1, 2}, ++revision}));
+    EXPECT_EQ(image.replica_count(100), 0u);
 }
 
 TEST(MetadataImage, records_above_the_finalized_level_are_refused) {
