@@ -44,6 +44,7 @@ Task<Result<SharedBytes>> Calls::exchange(Connection& connection, Message messag
                      .message = std::move(message)});
     const Result<void> woken =
         co_await waiting.done.wait({.deadline = options.deadline, .stop = options.stop});
+    if (options.unanswered != nullptr) *options.unanswered = !waiting.answered;
     // With a result, *this may be gone.
     if (waiting.result) co_return std::move(*waiting.result);
     CHECK(!woken);
@@ -62,6 +63,7 @@ Result<void> Calls::receive(Incoming incoming, EndpointMetrics& metrics) {
     }
     Waiting& waiting = *found->second;
     waiting_.erase(found);
+    waiting.answered = true;
     if (incoming.type == FrameType::kResponse) {
         waiting.result.emplace(std::move(incoming.body));
     } else {

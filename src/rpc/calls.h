@@ -24,6 +24,7 @@ class Calls {
     struct Waiting {
         std::optional<Result<runtime::SharedBytes>> result;
         runtime::WaitQueue done;
+        bool answered = false;  // by the peer: not ended with the connection
     };
 
     std::map<uint64_t, Waiting*> waiting_;

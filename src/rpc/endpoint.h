@@ -90,6 +90,9 @@ struct CallOptions {
     // The call ends by then with kTimedOut. By default it ends with the connection.
     Instant deadline = Instant::never();
     runtime::StopToken stop = {};  // kCancelled
+    // Set when the call ends: true if the request was passed on and no answer came, so that nobody
+    // knows whether it took effect.
+    bool* unanswered = nullptr;
 };
 
 class Endpoint {

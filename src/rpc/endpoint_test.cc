@@ -570,6 +570,26 @@ TEST_F(Endpoints, calls_under_way_fail_when_the_connection_is_lost) {
     EXPECT_NE(lost.error().message.find("lost"), std::string::npos);
 }
 
+TEST_F(Endpoints, a_call_tells_whether_it_was_passed_on_and_not_answered) {
+    begin({1, 1});
+    connect(0, n1);
+    const auto ask = [&](rpc::Kind kind) {
+        bool unanswered = false;
+        run_on(0, 0, [&](Endpoint* endpoint) -> Task<void> {
+            const auto answer = co_await endpoint->call(
+                n1, 0, message(kind, ""),
+                {.deadline = Shard::current().now() + 5s, .unanswered = &unanswered});
+            EXPECT_EQ(answer.has_value(), kind == kEcho);
+        });
+        return unanswered;
+    };
+    EXPECT_FALSE(ask(kEcho));
+    EXPECT_FALSE(ask(kFail)) << "an error of the handler's is an answer";
+    cluster_->world().schedule(1s, [&] { cluster_->kill(1); });
+    EXPECT_TRUE(ask(kSlow));
+    EXPECT_FALSE(ask(kFail)) << "nobody was there to pass it on to";
+}
+
 TEST_F(Endpoints, a_partition_either_way_is_noticed_and_heals) {
     for (const int way : {0, 1, 2}) {
         begin({1, 1}, calm(static_cast<uint64_t>(way) + 1));

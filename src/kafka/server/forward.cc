@@ -39,10 +39,12 @@ Task<bool> leads_here(Server& server) {
     });
 }
 
-// Nothing: it is to be done here.
+// Nothing: it is to be done here. kEndOfStream: it may be done once, and whether it was is not
+// known.
 Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHeader& header,
-                                                 const std::string& client_host, SharedBytes body,
-                                                 Instant deadline, runtime::StopToken stop,
+                                                 bool once, const std::string& client_host,
+                                                 SharedBytes body, Instant deadline,
+                                                 runtime::StopToken stop,
                                                  runtime::StopToken hurry) {
     rpc::Endpoint* const endpoint = server.endpoint();
     if (endpoint == nullptr) co_return std::nullopt;
@@ -51,12 +53,14 @@ Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHe
         if (controller == server.node().id) {
             if (co_await leads_here(server)) co_return std::nullopt;
         } else if (controller >= 0) {
-            const auto answer = co_await endpoint->call(NodeId{controller}, 0,
-                                                        {.kind = kForwardCall,
-                                                         .lane = rpc::Lane::kData,
-                                                         .body = encode_head(header, client_host),
-                                                         .parts = {body}},
-                                                        {.deadline = deadline, .stop = stop});
+            bool unanswered = false;
+            const auto answer = co_await endpoint->call(
+                NodeId{controller}, 0,
+                {.kind = kForwardCall,
+                 .lane = rpc::Lane::kData,
+                 .body = encode_head(header, client_host),
+                 .parts = {body}},
+                {.deadline = deadline, .stop = stop, .unanswered = &unanswered});
             if (answer) {
                 ByteReader in(answer->bytes());
                 const int64_t end = in.read_i64();
@@ -65,8 +69,10 @@ Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHe
                     end, {.deadline = Shard::current().now() + kCatchUp, .stop = stop});
                 co_return answer->slice(sizeof end, answer->size() - sizeof end);
             }
-            // Another node leads by now, or none: what became of the request is not known, so it
-            // may be done twice, as by a client that asks again.
+            if (unanswered && once)
+                co_return fail(ErrorCode::kEndOfStream, "the controller went away over a request");
+            // Another node leads by now, or none; where the connection was lost the request may be
+            // done twice.
             if (answer.error().code != ErrorCode::kUnavailable) co_return fail(answer.error());
         }
         (void)co_await server.metadata().status_changed(
@@ -78,8 +84,8 @@ Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHe
 }  // namespace
 
 Task<Result<void>> run_at_controller(Request& request) {
-    auto answer = co_await forward(request.server, request.header, request.client_host,
-                                   request.frame.slice(request.body),
+    auto answer = co_await forward(request.server, request.header, request.handler->once,
+                                   request.client_host, request.frame.slice(request.body),
                                    Shard::current().now() + kPatience, request.stop, request.hurry);
     if (!answer && answer.error().code != ErrorCode::kUnavailable &&
         answer.error().code != ErrorCode::kTimedOut)
@@ -94,7 +100,7 @@ Task<Result<std::optional<SharedBytes>>> ask_controller(Server& server, ApiKey k
     RequestHeader header;
     header.api_key = static_cast<int16_t>(key);
     header.api_version = version;
-    co_return co_await forward(server, header, "", std::move(body), deadline,
+    co_return co_await forward(server, header, false, "", std::move(body), deadline,
                                server.background().stop_token(), {});
 }
 

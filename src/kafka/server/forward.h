@@ -16,7 +16,9 @@ namespace weir::kafka {
 inline constexpr rpc::Kind kForwardCall{0x0301};
 
 // A handler with at_controller, at the controller: this node or another. Where none is to be had in
-// time it runs here, and fails with the errors of its API.
+// time it runs here, and fails with the errors of its API. kEndOfStream, for one that is done once:
+// the controller went away, and whether it was done is not known; the client's connection ends, as
+// if it had gone to the controller itself.
 runtime::Task<Result<void>> run_at_controller(Request& request);
 
 // The body of a request of the node's own, and the body of its answer. Nothing: this node is the

@@ -30,6 +30,7 @@ struct Handler {
     // this version.
     runtime::Task<Result<void>> (*run)(Request& request);
     bool at_controller = false;  // forward.h; runs on the controller's shard 0 as elsewhere
+    bool once = false;  // done a second time, it would be answered as if it had not been done
 };
 
 std::span<const Handler> handlers();

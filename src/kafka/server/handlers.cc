@@ -8,6 +8,7 @@ namespace {
 using enum Overlap;
 
 constexpr bool kAtController = true;
+constexpr bool kOnce = true;
 
 // By key. What transactions, security and the newer group protocols need is not served yet, so it
 // is not in here. Produce is advertised from 0 as Kafka does (KAFKA-18659: librdkafka
@@ -27,15 +28,15 @@ constexpr Handler kHandlers[] = {
     {ApiKey::kDescribeGroups, 0, 6, kNone, handle_describe_groups},
     {ApiKey::kListGroups, 0, 5, kNone, handle_list_groups},
     {ApiKey::kApiVersions, 0, 5, kFree, handle_api_versions},
-    {ApiKey::kCreateTopics, 0, 7, kNone, handle_create_topics, kAtController},
-    {ApiKey::kDeleteTopics, 0, 6, kNone, handle_delete_topics, kAtController},
+    {ApiKey::kCreateTopics, 0, 7, kNone, handle_create_topics, kAtController, kOnce},
+    {ApiKey::kDeleteTopics, 0, 6, kNone, handle_delete_topics, kAtController, kOnce},
     {ApiKey::kDeleteRecords, 0, 2, kNone, handle_delete_records},
     {ApiKey::kInitProducerId, 0, 5, kNone, handle_init_producer_id},
     {ApiKey::kOffsetForLeaderEpoch, 0, 4, kFree, handle_offset_for_leader_epoch},
     {ApiKey::kDescribeConfigs, 0, 4, kNone, handle_describe_configs},
     {ApiKey::kAlterConfigs, 0, 2, kNone, handle_alter_configs, kAtController},
     {ApiKey::kDescribeLogDirs, 0, 5, kNone, handle_describe_log_dirs},
-    {ApiKey::kCreatePartitions, 0, 3, kNone, handle_create_partitions, kAtController},
+    {ApiKey::kCreatePartitions, 0, 3, kNone, handle_create_partitions, kAtController, kOnce},
     {ApiKey::kDeleteGroups, 0, 3, kNone, handle_delete_groups},
     {ApiKey::kElectLeaders, 0, 2, kNone, handle_elect_leaders, kAtController},
     {ApiKey::kIncrementalAlterConfigs, 0, 1, kNone, handle_incremental_alter_configs,
