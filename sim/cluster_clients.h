@@ -163,8 +163,9 @@ class ClusterClients {
     std::map<std::string, std::vector<int32_t>> placed_;  // by partition: as last confirmed
     std::set<std::string> unsure_;  // partitions of which a change was not answered
     std::set<int32_t> in_maintenance_;
-    std::set<int32_t> leaving_;      // decommissioned, and still there
-    std::set<int32_t> called_back_;  // of those: nodes that were seen to be none of it
+    std::set<int32_t> leaving_;         // decommissioned, and still there
+    std::set<int32_t> asked_to_leave_;  // nobody answered: one without replicas is gone at once
+    std::set<int32_t> called_back_;     // of those: nodes that were seen to be none of it
     std::set<int32_t> left_;
     std::set<int32_t> lost_;
     std::map<std::string, std::set<int32_t>> listed_;  // by address: whom it ever told of

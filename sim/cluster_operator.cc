@@ -82,7 +82,7 @@ Task<std::vector<int32_t>> ClusterClients::members(ClusterClients* self, Operato
         else if (self->leaving_.contains(nodes.back()))
             self->called_back_.insert(nodes.back());
     }
-    std::erase_if(self->leaving_, [&](int32_t node) {
+    const auto has_left = [&](int32_t node) {
         if (std::ranges::find(nodes, node) != nodes.end()) return false;
         // Who never heard of it may just know too little; not when all is well for so long.
         if (!listed.contains(node) && Shard::current().now() < self->told_all_) return false;
@@ -92,6 +92,10 @@ Task<std::vector<int32_t>> ClusterClients::members(ClusterClients* self, Operato
         // The machine of one that was lost has come again as another node.
         if (!self->lost_.contains(node)) self->options_.node_left(self->addresses_[node]);
         return true;
+    };
+    std::erase_if(self->leaving_, has_left);
+    std::erase_if(self->asked_to_leave_, [&](int32_t node) {
+        return self->leaving_.contains(node) || self->left_.contains(node) || has_left(node);
     });
     co_return nodes;
 }
@@ -242,6 +246,7 @@ Task<void> ClusterClients::decommission(ClusterClients* self, Operator* op, int3
     const AdminAnswer answer =
         co_await ask_admin(self, op, "POST", fmt::format("/v1/cluster/decommission/{}", node));
     if (answer.status == 200) self->leaving_.insert(node);
+    if (answer.status == 0) self->asked_to_leave_.insert(node);
 }
 
 // All faults are over: what was begun is ended, until every node says that all is well.

@@ -138,6 +138,36 @@ class Faults(UnderLoad):
             node.kill()
         self.cluster.start([third.index, fourth.index])
 
+    def test_a_node_that_missed_how_its_leader_joined_catches_up(self):
+        """It does not know where the leader of the controller's group is, so it could not answer what would tell it."""
+        late = self.cluster.nodes[0]
+        self.cluster.freeze(late)
+        self.cluster.start_one(self.cluster.add())
+        last = self.cluster.add()
+        self.cluster.start_one(last)
+
+        deadline = time.monotonic() + 120 * PATIENCE
+
+        def until(holds, seconds_max=120 * PATIENCE):
+            end = min(deadline, time.monotonic() + seconds_max)
+            while not (done := holds()) and time.monotonic() < end:
+                time.sleep(0.1)
+            return done
+
+        def leads():
+            return (self.cluster.health(last) or {}).get("controller", -1)
+
+        while (controller := leads()) != last.number and time.monotonic() < deadline:
+            if controller < 0:
+                continue
+            # At first those that joined have no vote yet, and nobody takes over.
+            before = self.cluster.by_id(controller)
+            before.kill()
+            until(lambda: leads() not in (-1, before.number), 4)
+            self.cluster.start_one(before)
+        self.cluster.thaw(late)
+        self.assertTrue(until(lambda: len((self.cluster.health(late) or {"nodes": []})["nodes"]) == 5), "it still does not know them all")
+
     def test_a_node_joins_and_another_leaves_under_load(self):
         load = self.work()
         fourth = self.cluster.add()
