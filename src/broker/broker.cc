@@ -202,6 +202,12 @@ Task<void> Broker::make_shards() {
                 [this](const cluster::MetadataShard::ReplicasReport& report) {
                     if (link_) link_->report(report);
                 });
+            parts.metadata->set_find_end([this]() -> Task<Result<int64_t>> {
+                co_return co_await runtime::on(0, [this]() -> Task<Result<int64_t>> {
+                    if (!link_) co_return fail(ErrorCode::kUnavailable, "this node is stopping");
+                    co_return co_await link_->metadata_end();
+                });
+            });
             replication::ReplicatorOptions options;
             options.self = NodeId{node_id()};
             options.store = &stores_->local();

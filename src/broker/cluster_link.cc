@@ -31,6 +31,7 @@ constexpr Duration kTellTimeout = 3s;
 constexpr Duration kRegisterTimeout = 5s;
 constexpr Duration kRetryPause = 50ms;
 constexpr Duration kReportTimeout = 10s;
+constexpr Duration kEndTimeout = 2s;
 constexpr Duration kProducerIdsTimeout = 20s;
 constexpr Duration kSweepInterval = 60s;
 constexpr size_t kReportsMax = 10'000;
@@ -122,6 +123,7 @@ void ClusterLink::set_handlers() {
     handle(cluster::kLeaderUpdateCall, &ClusterLink::answer_leader_update);
     handle(cluster::kReplicasCall, &ClusterLink::answer_report);
     handle(cluster::kProducerIdsCall, &ClusterLink::answer_producer_ids);
+    handle(cluster::kEndCall, &ClusterLink::answer_end);
     handle(cluster::kAdminCall, &ClusterLink::answer_admin);
     handle(cluster::kProgressCall, &ClusterLink::answer_progress);
 }
@@ -143,6 +145,9 @@ Task<void> ClusterLink::watch() {
             known.telling = true;
             scope_.spawn(tell(node));
         }
+        std::erase_if(strangers_, [this](int32_t node) { return known_.contains(node); });
+        if (!strangers_.empty() && registration_ && !std::exchange(finds_strangers_, true))
+            scope_.spawn(find_strangers());
         if (Shard::current().now() >= swept_ + kSweepInterval) co_await sweep();
     }
 }
@@ -159,9 +164,10 @@ Task<void> ClusterLink::sync_addresses() {
     std::map<int32_t, cluster::Endpoint> wanted;
     const replication::Group* group = options_.controller->group();
     for (const auto& [node, address] : hints_) {
-        // A founder that has not registered yet, or all that is known so far.
+        // A founder that has not registered yet, all that is known so far, or what is newer than
+        // that.
         if (group == nullptr || image().nodes().empty() || group->configuration().members.empty() ||
-            group->configuration().find(NodeId{node}) != nullptr)
+            node >= image().node_ids_end() || group->configuration().find(NodeId{node}) != nullptr)
             wanted[node] = address;
     }
     for (const auto& [node, registered] : image().nodes()) {
@@ -244,7 +250,7 @@ ShardId ClusterLink::shard_of(int32_t node, storage::LogId log) const {
     return storage::owner_of(log, shards);
 }
 
-rpc::Refusal ClusterLink::admit(const rpc::Hello& hello, std::string* reason) const {
+rpc::Refusal ClusterLink::admit(const rpc::Hello& hello, std::string* reason) {
     if (!hello.from.node.valid()) return rpc::Refusal::kNone;
     const int32_t node = hello.from.node.v;
     if (const cluster::NodeImage* known = image().find_node(node)) {
@@ -252,12 +258,18 @@ rpc::Refusal ClusterLink::admit(const rpc::Hello& hello, std::string* reason) co
         *reason = fmt::format("node {} is another data directory's", node);
         return rpc::Refusal::kUnknownNode;
     }
+    // A founder belongs to the controller's group before it registers, and no more when it was
+    // removed.
+    const replication::Group* group = options_.controller->group();
     const bool is_founder =
+        (group == nullptr || group->configuration().members.empty() ||
+         group->configuration().find(hello.from.node) != nullptr) &&
         std::ranges::any_of(options_.identity.founding, [&](const cluster::Founder& founder) {
             return founder.node_id == node && founder.uuid == hello.from.uuid;
         });
     // An id that was never given out may be that of a node that joined since: this node's image may
     // be old.
+    if (node >= image().node_ids_end() && !known_.contains(node)) strangers_.insert(node);
     if (is_founder || node >= image().node_ids_end()) return rpc::Refusal::kNone;
     *reason = fmt::format("node {} is not a member any more", node);
     return rpc::Refusal::kUnknownNode;
@@ -308,6 +320,7 @@ Task<Result<int64_t>> ClusterLink::register_node(cluster::NodeRegistered self, S
                 if (node != self.id) hints_[node] = address;
             }
             wake_.notify_all();
+            registration_ = std::move(self);
             co_return reply->committed_end;
         }
         // That is an answer, not a failure to get one.
@@ -315,6 +328,15 @@ Task<Result<int64_t>> ClusterLink::register_node(cluster::NodeRegistered self, S
         (void)co_await runtime::sleep_for(kRetryPause, stop);
     }
     co_return fail(ErrorCode::kCancelled);
+}
+
+// A member that joined while this node heard nothing may lead the controller's group: what it sends
+// can't be answered before its address is known, and the address comes with what it sends. Who
+// registers once more is told where the members are.
+Task<void> ClusterLink::find_strangers() {
+    strangers_.clear();  // those that are not found dial again
+    (void)co_await register_node(*registration_, scope_.stop_token());
+    finds_strangers_ = false;
 }
 
 Task<Result<cluster::RegisterReply>> ClusterLink::register_here(cluster::NodeRegistered node,
@@ -455,6 +477,23 @@ Task<Result<SharedBytes>> ClusterLink::call_controller(rpc::Kind kind, std::vect
         (void)co_await runtime::sleep_for(kRetryPause, scope_.stop_token());
     }
     co_return fail(ErrorCode::kUnavailable, last.to_string());
+}
+
+Task<Result<int64_t>> ClusterLink::metadata_end() {
+    const Instant deadline = in(kEndTimeout);
+    if (is_alone()) co_return options_.controller->applied();
+    if (options_.controller->leads()) {
+        co_return co_await options_.controller->committed_end(
+            {.deadline = deadline, .stop = scope_.stop_token()});
+    }
+    const auto answer = co_await try_(co_await call_controller(cluster::kEndCall, {}, deadline));
+    co_return cluster::decode_i64(answer.bytes());
+}
+
+Task<Result<rpc::Message>> ClusterLink::answer_end(rpc::Request request) {
+    const int64_t end = co_await try_(options_.controller->committed_end(
+        {.deadline = std::min(request.deadline, in(kEndTimeout)), .stop = scope_.stop_token()}));
+    co_return rpc::control_message({}, cluster::encode_i64(end));
 }
 
 Task<Result<int64_t>> ClusterLink::take_producer_ids(int64_t count) {

@@ -77,6 +77,9 @@ class ClusterLink {
     // Where the owner of that log is on a node.
     runtime::ShardId shard_of(int32_t node, storage::LogId log) const;
 
+    // What was committed of the metadata log at some moment of the call, by the controller's word,
+    // wherever it is. kUnavailable.
+    runtime::Task<Result<int64_t>> metadata_end();
     // A producer id block from the controller, wherever it is.
     runtime::Task<Result<int64_t>> take_producer_ids(int64_t count);
     // Hands the leadership of a partition that `leader` has to `target`.
@@ -90,8 +93,8 @@ class ClusterLink {
                                                                 std::vector<uint8_t> body,
                                                                 Instant deadline);
 
-    // For the transport's listener.
-    rpc::Refusal admit(const rpc::Hello& hello, std::string* reason) const;
+    // For the transport's listener. Notes who is newer than this node's image.
+    rpc::Refusal admit(const rpc::Hello& hello, std::string* reason);
 
   private:
     struct Known {
@@ -116,6 +119,7 @@ class ClusterLink {
     runtime::Task<Result<rpc::Message>> answer_leader_update(rpc::Request request);
     runtime::Task<Result<rpc::Message>> answer_report(rpc::Request request);
     runtime::Task<Result<rpc::Message>> answer_producer_ids(rpc::Request request);
+    runtime::Task<Result<rpc::Message>> answer_end(rpc::Request request);
     runtime::Task<Result<rpc::Message>> answer_admin(rpc::Request request);
     runtime::Task<Result<rpc::Message>> answer_progress(rpc::Request request);
     runtime::Task<Result<void>> take_report(cluster::MetadataShard::ReplicasReport report);
@@ -124,11 +128,15 @@ class ClusterLink {
     runtime::Task<bool> ask_progress(int32_t node, std::vector<storage::LogId> logs,
                                      Instant deadline, cluster::ProgressMap* all);
     std::vector<std::string> addresses_to_ask() const;
+    runtime::Task<void> find_strangers();
 
     Options options_;
     std::function<runtime::Task<cluster::AdminReply>(cluster::AdminCall)> admin_;
     std::map<int32_t, cluster::Endpoint> hints_;  // of members that the image does not have yet
     std::map<int32_t, Known> known_;              // whose addresses the endpoints have
+    std::set<int32_t> strangers_;  // that have dialled, and that this node could not answer
+    bool finds_strangers_ = false;
+    std::optional<cluster::NodeRegistered> registration_;  // of this node, as it was confirmed
     cluster::MetadataShard::Status status_;
     runtime::WaitQueue wake_;  // of watch()
     bool status_moved_ = false;

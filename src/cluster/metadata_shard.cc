@@ -52,6 +52,12 @@ runtime::Task<Result<void>> MetadataShard::wait_end(int64_t end, runtime::WaitOp
     co_return Result<void>{};
 }
 
+runtime::Task<Result<void>> MetadataShard::wait_current(runtime::WaitOptions options) {
+    if (!find_end_) co_return Result<void>{};
+    const int64_t end = co_await runtime::try_(co_await find_end_());
+    co_return co_await wait_end(end, options);
+}
+
 const TopicSettings& MetadataShard::settings(const TopicImage& topic) {
     const auto found = topic_settings_.find(topic.id);
     if (found != topic_settings_.end()) return found->second;

@@ -80,6 +80,13 @@ class MetadataShard {
         report_ = std::move(report);
     }
 
+    // The end of what is committed of the metadata at some moment of the call, by the controller's
+    // word. Without a controller elsewhere it is end(). kUnavailable, kTimedOut.
+    using FindEnd = std::function<runtime::Task<Result<int64_t>>()>;
+    void set_find_end(FindEnd find_end) { find_end_ = std::move(find_end); }
+    // Until image() has all that was committed before the call.
+    runtime::Task<Result<void>> wait_current(runtime::WaitOptions options);
+
     // Who is there, as this node sees it; told by the broker on every shard.
     struct Status {
         int32_t controller = -1;  // -1: none is known
@@ -128,6 +135,7 @@ class MetadataShard {
     runtime::WaitQueue status_changed_;
     std::function<void(LeaderState)> announce_;
     std::function<void(const ReplicasReport&)> report_;
+    FindEnd find_end_;
     Hooks hooks_;
 };
 

@@ -22,6 +22,7 @@ inline constexpr rpc::Kind kReplicasCall{0x0204};      // a leader's report to t
 inline constexpr rpc::Kind kTransferCall{0x0205};      // to a partition's leader: hand it over
 inline constexpr rpc::Kind kProducerIdsCall{0x0206};   // a block of producer ids
 inline constexpr rpc::Kind kAdminCall{0x0207};         // a request of the admin API
+inline constexpr rpc::Kind kEndCall{0x0209};           // what is committed of the metadata
 inline constexpr rpc::Kind kProgressCall{0x0208};      // of partitions that the node leads
 
 // A node that is not the controller passes it on, once.

@@ -263,6 +263,7 @@ void Group::carry_out(raft::Effects& effects, std::vector<storage::Entry>* entri
         if (!std::exchange(saving_, true)) scope_.spawn(save_hard_state());
     }
     for (raft::Outgoing& outgoing : effects.messages) {
+        if (held_) break;
         replicator_.send(outgoing.to, {.log = id(),
                                        .start_offset = log_.start_offset(),
                                        .message = std::move(outgoing.message)});
@@ -517,6 +518,14 @@ Task<Result<void>> Group::wait_committed(Position end, raft::Term term,
     co_return not_leader();
 }
 
+// Entries of a term come from one leader, so that of this term that ends here is the one.
+Group::Fate Group::fate(Position end, raft::Term term) const {
+    if (core_->end() < end) return Fate::kLost;
+    if (!core_->terms().knows(end)) return Fate::kUnknown;
+    if (core_->terms().term_before(end) != term) return Fate::kLost;
+    return end <= core_->commit() ? Fate::kCommitted : Fate::kUnknown;
+}
+
 Task<Result<void>> Group::read_barrier(runtime::WaitOptions options) {
     const auto inside = gate_.try_enter();
     if (!inside || closing_ || failed_) co_return not_leader();
@@ -587,7 +596,7 @@ void Group::tick(Instant) {
 }
 
 void Group::take(raft::NodeId from, const GroupMessage& message) {
-    if (closing_ || failed_) return;
+    if (closing_ || failed_ || held_) return;
     const raft::Verdict verdict = call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
         return core.step(from, message.message, now, out);
     });
@@ -599,7 +608,7 @@ void Group::take(raft::NodeId from, const GroupMessage& message) {
 }
 
 void Group::take_append(raft::NodeId from, SharedBytes body) {
-    if (closing_ || failed_) return;
+    if (closing_ || failed_ || held_) return;
     if (!inbox_.empty() && inbox_bytes_ + body.size() > replicator_.options().inbox_bytes_max) {
         ++replicator_.metrics_.appends_dropped;  // its leader sends it again
         return;
@@ -818,7 +827,7 @@ Task<void> Group::send_entries(raft::SendEntries work) {
     const auto request = call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
         return core.on_sent(work, end, bytes, now, out);
     });
-    if (!request) co_return;
+    if (!request || held_) co_return;
     replicator_.send_append(work.to, id(),
                             encode_append(id(), log_.start_offset(), *request, *read));
 }
@@ -857,6 +866,7 @@ Task<void> Group::send_snapshot(raft::NodeId to) {
         snapshot.log = id();
         snapshot.install.term = term;
         snapshot.install.head = core_->snapshot_head(start);
+        if (held_) co_return;
         ++replicator_.metrics_.snapshots_sent;
         const auto sent = co_await replicator_.call_snapshot(to, encode_snapshot(snapshot), id());
         if (closing_ || failed_) co_return;

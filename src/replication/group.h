@@ -83,6 +83,10 @@ class Group {
     // What is appended here counts at once.
     bool relies_on_memory() const { return relaxed_ && memory_history_durable_ != 0; }
 
+    // Held, it hears and says nothing, as if the node were cut off from the others: for a replica
+    // that may have to go, so that nobody counts on what it says before that is known.
+    void hold(bool held) { held_ = held; }
+
     // Room for an entry of so many bytes; see storage::Log::admit(). Also kNotLeader.
     runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop);
     void withdraw(uint64_t bytes) { log_.withdraw(bytes); }  // what was admitted is not appended
@@ -93,6 +97,10 @@ class Group {
     // may have been, because this replica leads no more. kTimedOut, kCancelled: it may yet be.
     runtime::Task<Result<void>> wait_committed(storage::Position end, raft::Term term,
                                                runtime::WaitOptions options = {});
+    // What became of what ends at `end` and was appended here in `term`, as far as this replica
+    // knows, whether it leads or not.
+    enum class Fate : uint8_t { kUnknown, kCommitted, kLost };
+    Fate fate(storage::Position end, raft::Term term) const;
     // Until this replica is known to lead still, with everything committed before the call in
     // commit(). kUnavailable, kTimedOut.
     runtime::Task<Result<void>> read_barrier(runtime::WaitOptions options);
@@ -162,6 +170,7 @@ class Group {
     std::optional<raft::Core> core_;
     bool closing_ = false;
     bool failed_ = false;
+    bool held_ = false;
     std::deque<InboxItem> inbox_;  // appends that wait for room in the log
     uint64_t inbox_bytes_ = 0;
     bool inbox_running_ = false;

@@ -24,6 +24,8 @@ constexpr Duration kConfirmMax = 1s;
 constexpr Duration kTransferCheck = 20ms;
 // How long who asks a leader that just ceased to be one waits to be told of the next.
 constexpr Duration kSuccessorMax = 200ms;
+// How long what a deposed leader took waits to be told that it is committed, or lost.
+constexpr Duration kFateMax = 2s;
 
 // The frame is shared among the partitions that it has batches of, but each batch's bytes belong to
 // its partition alone until it is appended: this is the one place that writes into them.
@@ -100,10 +102,12 @@ void Partition::on_truncate(storage::Position end) {
     if (!events_.bugs().keep_truncated_producers) producers_.truncate(end.offset);
     while (!pending_.empty() && pending_.back().next_offset > end.offset) pending_.pop_back();
     appended_bytes_ = pending_.empty() ? committed_bytes_ : pending_.back().bytes;
+    fate_changed_.notify_all();
 }
 
 void Partition::on_commit() {
     if (group_ == nullptr) return;
+    if (!is_leader()) fate_changed_.notify_all();
     note_ready();
     const int64_t high = group_->high_watermark();
     if (high == high_watermark_) return;
@@ -282,7 +286,22 @@ Task<KafkaError> Partition::wait_committed(storage::Position end, raft::Term ter
                                            runtime::WaitOptions options) {
     if (group_ == nullptr) co_return KafkaError::kNotLeaderOrFollower;
     const auto committed = co_await group_->wait_committed(end, term, options);
-    co_return committed ? KafkaError::kNone : storage_error(committed.error());
+    if (committed) co_return KafkaError::kNone;
+    if (committed.error().code != ErrorCode::kUnavailable)
+        co_return storage_error(committed.error());
+    options.deadline = std::min(options.deadline, runtime::Shard::current().now() + kFateMax);
+    while (group_ != nullptr) {
+        switch (group_->fate(end, term)) {
+            case replication::Group::Fate::kCommitted:
+                co_return KafkaError::kNone;
+            case replication::Group::Fate::kLost:
+                co_return KafkaError::kNotLeaderOrFollower;
+            case replication::Group::Fate::kUnknown:
+                break;
+        }
+        if (!co_await fate_changed_.wait(options)) break;
+    }
+    co_return KafkaError::kRequestTimedOut;
 }
 
 Task<KafkaError> Partition::wait_durable(storage::Position end) {
@@ -333,6 +352,16 @@ Task<FetchOutcome> Partition::fetch(FetchRange range, runtime::StopToken stop) {
     if (events_.bugs().read_uncommitted && is_leader()) outcome.high_watermark = log_.end().offset;
     outcome.log_start_offset = log_start_offset();
     if (range.last_fetched_epoch >= 0) {
+        // Where its log ends is not where the epoch ends for who is behind.
+        const bool is_later = range.last_fetched_epoch > leader_epoch();
+        if (!is_leader() && (is_later || range.offset > outcome.high_watermark))
+            outcome.error = KafkaError::kOffsetNotAvailable;
+        else if (is_later)
+            outcome.error = co_await confirm_leader();
+        if (outcome.error != KafkaError::kNone) {
+            outcome.hint = hint();
+            co_return outcome;
+        }
         const storage::Log::TermEnd end = end_of_epoch(range.last_fetched_epoch);
         if (end.term < 0) {
             // This log knows no epoch as old as that one, so there is no end that the reader could
@@ -520,6 +549,7 @@ void Partition::begin_close() {
     group_ = nullptr;
     fire_all();
     role_changed_.notify_all();
+    fate_changed_.notify_all();
 }
 
 Task<void> Partition::close() {

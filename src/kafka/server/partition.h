@@ -162,8 +162,10 @@ class Partition final : public replication::StateMachine {
     // caller are appended in the order of its calls if it awaits each.
     runtime::Task<AppendOutcome> append(CheckedBatch batch, AppendOptions options,
                                         runtime::StopToken stop);
-    // Until what append() took is committed. NOT_LEADER_OR_FOLLOWER when it was lost, or may be:
-    // sent again, it is known again if it is there.
+    // Until what append() took is committed. A leader that is deposed meanwhile waits for what its
+    // successor tells, for a while: NOT_LEADER_OR_FOLLOWER says that it was lost, for clients take
+    // it for that (librdkafka gives such records a new sequence number), and REQUEST_TIMED_OUT that
+    // nobody knows: sent again, it is known again if it is there.
     runtime::Task<KafkaError> wait_committed(storage::Position end, raft::Term term,
                                              runtime::WaitOptions options);
     // Until it is on this node's stable storage, or at once where memory counts for that; it may
@@ -233,6 +235,7 @@ class Partition final : public replication::StateMachine {
     Instant leader_since_{};
     Instant leader_until_{};  // of the last time that it led
     runtime::WaitQueue role_changed_;
+    runtime::WaitQueue fate_changed_;  // of what was appended here: committed, or cut off
     ProducerStates producers_;
     // Appends that are not committed yet: where each ends, and how many bytes there were by then.
     struct Pending {

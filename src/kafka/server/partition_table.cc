@@ -22,6 +22,9 @@ constexpr Duration kReadyMax = 10s;
 // Of a replica that could not be made: a full disk, for example.
 constexpr Duration kMakeRetry = 5s;
 constexpr Duration kTendInterval = 1s;
+// To be told what the cluster has decided, of a replica that may have to go.
+constexpr Duration kCurrentMax = 500ms;
+constexpr Duration kCurrentRetry = 100ms;
 // Members of groups are changed under the image's revision from this level of weir.version on.
 constexpr auto kRevisionsLevel = static_cast<int32_t>(cluster::WeirLevel::kRelaxed);
 
@@ -167,8 +170,11 @@ Task<Result<void>> PartitionTable::bring_in_line(Place place) {
 // The image may change while this waits; then whoever follows that change comes after it.
 Task<Result<void>> PartitionTable::change(const Place& place) {
     if (find_wanted(place) == nullptr) {
-        co_await remove(place.log);
-        co_return Result<void>{};
+        co_await await_current(place);
+        if (find_wanted(place) == nullptr) {
+            co_await remove(place.log);
+            co_return Result<void>{};
+        }
     }
     if (find(place.log) != nullptr) co_return Result<void>{};
     storage::Log* log = store_.find(place.log);
@@ -177,6 +183,31 @@ Task<Result<void>> PartitionTable::change(const Place& place) {
         log = co_await runtime::try_(store_.create_log(place.log, metadata_.settings(*topic).log));
     }
     co_return co_await make(place, *log);
+}
+
+// An image that lags may be at a record that takes the replica away, while the cluster has given it
+// back since, and the group's leader counts on what the replica has. So it says nothing more until
+// the image is as new as that silence; what was decided later finds it gone.
+Task<void> PartitionTable::await_current(const Place& place) {
+    const runtime::StopToken stop = scope_.stop_token();
+    const auto hold = [&](bool held) {
+        if (Partition* here = find(place.log); here != nullptr && here->group() != nullptr)
+            here->group()->hold(held);
+    };
+    // A topic that was deleted does not come back.
+    const auto is_undecided = [&] {
+        return metadata_.image().find(place.topic) != nullptr && find_wanted(place) == nullptr &&
+               find(place.log) != nullptr && !stop.stop_requested();
+    };
+    hold(true);
+    while (is_undecided()) {
+        const auto current = co_await metadata_.wait_current(
+            {.deadline = Shard::current().now() + kCurrentMax, .stop = stop});
+        // A controller of an older version can't say.
+        if (current || current.error().code == ErrorCode::kUnsupported) break;
+        if (is_undecided()) (void)co_await runtime::sleep_for(kCurrentRetry, stop);
+    }
+    if (find_wanted(place) != nullptr) hold(false);
 }
 
 Task<Result<void>> PartitionTable::make(const Place& place, storage::Log& log) {
@@ -298,6 +329,16 @@ Task<void> PartitionTable::follow(const cluster::MetadataChange& change) {
     for (Place& place : reassigned) {
         if (Partition* here = find(place.log)) tend(*here);
         named.push_back(std::move(place));
+    }
+    // What goes asks the controller first, which needs what follows this change.
+    std::vector<Place> gone;
+    std::erase_if(named, [&](const Place& place) {
+        if (find_wanted(place) != nullptr) return false;
+        if (find(place.log) != nullptr) gone.push_back(place);
+        return true;
+    });
+    if (!gone.empty()) {
+        scope_.spawn(bring_in_line_later(std::move(gone), 0ns), runtime::WorkClass::kBackground);
     }
     if (named.empty()) co_return;
     // Whoever asked for the topic is answered when its replicas are here.

@@ -107,6 +107,8 @@ class PartitionTable final : private PartitionEvents {
     runtime::Task<Result<void>> make(const Place& place, storage::Log& log);
     static void configure(Partition& partition, const cluster::TopicSettings& settings);
     runtime::Task<void> remove(storage::LogId id);
+    // Until what the image says of the place is what the cluster has decided, or names it again.
+    runtime::Task<void> await_current(const Place& place);
     runtime::Task<void> bring_in_line_later(std::vector<Place> places, Duration delay);
     runtime::Task<void> wait_ready(std::vector<Place> places);
 

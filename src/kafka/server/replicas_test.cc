@@ -311,6 +311,51 @@ TEST_F(Replicas, what_a_leader_alone_appended_is_cut_off_and_its_producer_may_se
     EXPECT_EQ(partition(first)->log().end().offset, 4);
 }
 
+// A client that is told NOT_LEADER_OR_FOLLOWER takes the record for one that was not written.
+TEST_F(Replicas, who_was_deposed_tells_what_became_of_what_it_took) {
+    const size_t first = wait_leader();
+    ASSERT_EQ(append(first, 0, 3).error, KafkaError::kNone);
+    // The others have it, and the leader does not hear so.
+    for (size_t i = 0; i < kNodes; ++i) {
+        if (i != first) world.cut_link(*nodes[i]->node, *nodes[first]->node);
+    }
+    const AppendOutcome taken = append(first, 3, 4, false);
+    ASSERT_EQ(taken.error, KafkaError::kNone);
+    const auto deposed = [&] { return !partition(first)->is_leader(); };
+    const auto told = [&](const AppendOutcome& outcome) {
+        KafkaError error = KafkaError::kNone;
+        run_on(first, [&]() -> Task<void> {
+            error = co_await partition(first)->wait_committed(outcome.end, outcome.term, {});
+        });
+        return error;
+    };
+    ASSERT_TRUE(run_until(deposed)) << log;
+    for (size_t i = 0; i < kNodes; ++i) {
+        if (i != first) world.cut_link(*nodes[first]->node, *nodes[i]->node);
+    }
+    EXPECT_EQ(told(taken), KafkaError::kRequestTimedOut) << "it can't know";
+    world.heal();
+    EXPECT_EQ(told(taken), KafkaError::kNone);
+
+    // Nobody has it but the leader.
+    const size_t second = wait_leader();
+    ASSERT_TRUE(run_until([&] { return partition(second)->high_watermark() == 7; })) << log;
+    for (size_t i = 0; i < kNodes; ++i) {
+        if (i == second) continue;
+        world.cut_link(*nodes[second]->node, *nodes[i]->node);
+        world.cut_link(*nodes[i]->node, *nodes[second]->node);
+    }
+    const AppendOutcome lost = append(second, 7, 1, false);
+    ASSERT_EQ(lost.error, KafkaError::kNone);
+    ASSERT_TRUE(run_until([&] { return !partition(second)->is_leader(); })) << log;
+    world.heal();
+    KafkaError error = KafkaError::kNone;
+    run_on(second, [&]() -> Task<void> {
+        error = co_await partition(second)->wait_committed(lost.end, lost.term, {});
+    });
+    EXPECT_EQ(error, KafkaError::kNotLeaderOrFollower);
+}
+
 TEST_F(Replicas, followers_give_what_is_committed_and_send_writers_to_the_leader) {
     const size_t leads = wait_leader();
     ASSERT_EQ(append(leads, 0, 3).error, KafkaError::kNone);
@@ -327,6 +372,23 @@ TEST_F(Replicas, followers_give_what_is_committed_and_send_writers_to_the_leader
     EXPECT_EQ(written.error, KafkaError::kNotLeaderOrFollower);
     EXPECT_EQ(written.hint.leader, static_cast<int32_t>(leads));
     EXPECT_EQ(written.hint.epoch, partition(leads)->leader_epoch());
+}
+
+// The reader has had from another replica what this one lacks.
+TEST_F(Replicas, a_follower_that_is_behind_tells_no_reader_that_it_diverges) {
+    const size_t leads = wait_leader();
+    ASSERT_EQ(append(leads, 0, 3).error, KafkaError::kNone);
+    const size_t late = follower();
+    ASSERT_TRUE(run_until([&] { return partition(late)->high_watermark() == 3; })) << log;
+    world.cut_link(*nodes[leads]->node, *nodes[late]->node);
+    ASSERT_EQ(append(leads, 3, 4).error, KafkaError::kNone);
+    const int32_t epoch = partition(leads)->leader_epoch();
+    const FetchOutcome beyond = fetch(late, {.offset = 7, .last_fetched_epoch = epoch});
+    EXPECT_FALSE(beyond.diverging.has_value());
+    EXPECT_EQ(beyond.error, KafkaError::kOffsetNotAvailable);
+    const FetchOutcome later = fetch(late, {.offset = 2, .last_fetched_epoch = epoch + 1});
+    EXPECT_EQ(later.error, KafkaError::kOffsetNotAvailable) << "of an election it has not heard of";
+    EXPECT_EQ(fetch(late, {.offset = 2, .last_fetched_epoch = epoch}).error, KafkaError::kNone);
 }
 
 TEST_F(Replicas, a_replica_that_is_gone_is_not_in_sync_and_counts_no_more) {
