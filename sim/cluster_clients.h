@@ -75,6 +75,10 @@ class ClusterClients {
     bool finished() const { return finished_; }
     // The node's disk is gone, and the node will never come back: it has to be decommissioned.
     void node_lost(int32_t node) { lost_.insert(node); }
+    // It was asked to leave, so it may be none of the cluster's nodes any more.
+    bool may_have_left(int32_t node) const {
+        return leaving_.contains(node) || asked_to_leave_.contains(node) || left_.contains(node);
+    }
     // After finished(): by "topic-partition", the nodes that have its replicas.
     const std::map<std::string, std::vector<int32_t>>& replicas() const { return replicas_; }
     // For whoever asks why nothing ends.

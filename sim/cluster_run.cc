@@ -402,7 +402,9 @@ Task<void> ClusterRun::node_main(ClusterRun* run, Machine* machine, Shard* shard
         ++machine->failed_starts;
         machine->last_error = started.error().to_string();
         run->note(fmt::format("n{} does not start: {}", machine->index, machine->last_error));
-        if (!machine->sick && !machine->full && !machine->fatal && !machine->stop)
+        const bool was_removed = started.error().code == ErrorCode::kInvalidArgument &&
+                                 run->clients_.may_have_left(machine->id);
+        if (!machine->sick && !machine->full && !machine->fatal && !machine->stop && !was_removed)
             run->fail(
                 fmt::format("n{} does not start: {}", machine->index, started.error().to_string()));
     }

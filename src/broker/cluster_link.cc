@@ -299,7 +299,7 @@ Task<Result<int64_t>> ClusterLink::register_node(cluster::NodeRegistered self, S
     while (!stop.stop_requested() && !scope_.stop_requested()) {
         Result<cluster::RegisterReply> reply = fail(ErrorCode::kUnavailable);
         if (options_.controller->leads()) {
-            reply = co_await register_here(self, in(kRegisterTimeout));
+            reply = co_await register_here(self, false, in(kRegisterTimeout));
         } else {
             const std::vector<std::string> addresses = addresses_to_ask();
             const std::string address =
@@ -309,7 +309,7 @@ Task<Result<int64_t>> ClusterLink::register_node(cluster::NodeRegistered self, S
                     address, 0,
                     rpc::control_message(cluster::kRegisterCall,
                                          cluster::encode(cluster::RegisterRequest{
-                                             .passed_on = false, .node = self})),
+                                             .passed_on = false, .is_member = true, .node = self})),
                     {.deadline = in(kRegisterTimeout), .stop = stop});
                 reply = answer ? cluster::decode_register_reply(answer->bytes())
                                : Result<cluster::RegisterReply>(fail(answer.error()));
@@ -340,7 +340,7 @@ Task<void> ClusterLink::find_strangers() {
 }
 
 Task<Result<cluster::RegisterReply>> ClusterLink::register_here(cluster::NodeRegistered node,
-                                                                Instant deadline) {
+                                                                bool is_member, Instant deadline) {
     cluster::Controller& controller = *options_.controller;
     const runtime::WaitOptions options{.deadline = deadline, .stop = scope_.stop_token()};
     const cluster::NodeIdentity& identity = options_.identity;
@@ -360,8 +360,10 @@ Task<Result<cluster::RegisterReply>> ClusterLink::register_here(cluster::NodeReg
                 cluster::FeatureFinalized{std::string(cluster::kWeirVersion), newest});
             co_await try_(controller.commit(std::move(records)));
         }
-        auto planned = co_await try_(
-            cluster::plan_registration(controller.image(), identity.founding, std::move(node)));
+        // Who belongs to the controller's group was not removed: a founder that comes late.
+        is_member &= controller.group()->configuration().find(NodeId{node.id}) == nullptr;
+        auto planned = co_await try_(cluster::plan_registration(
+            controller.image(), identity.founding, std::move(node), is_member));
         node = planned.node;
         if (planned.is_news) {
             std::vector<cluster::MetadataRecord> records;
@@ -383,7 +385,8 @@ Task<Result<rpc::Message>> ClusterLink::answer_registration(rpc::Request request
     auto wanted = co_await try_(cluster::decode_register_request(request.body.bytes()));
     const Instant deadline = std::min(request.deadline, in(kRegisterTimeout));
     if (options_.controller->leads()) {
-        const auto reply = co_await try_(register_here(std::move(wanted.node), deadline));
+        const auto reply =
+            co_await try_(register_here(std::move(wanted.node), wanted.is_member, deadline));
         co_return rpc::control_message({}, cluster::encode(reply));
     }
     const NodeId leader = options_.controller->leader();

@@ -114,7 +114,7 @@ class ClusterLink {
     runtime::Task<void> sweep();
 
     runtime::Task<Result<cluster::RegisterReply>> register_here(cluster::NodeRegistered node,
-                                                                Instant deadline);
+                                                                bool is_member, Instant deadline);
     runtime::Task<Result<rpc::Message>> answer_registration(rpc::Request request);
     runtime::Task<Result<rpc::Message>> answer_leader_update(rpc::Request request);
     runtime::Task<Result<rpc::Message>> answer_report(rpc::Request request);

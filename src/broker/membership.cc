@@ -182,8 +182,9 @@ Task<bool> Membership::join_through(rpc::Endpoint& endpoint, std::string address
                                     cluster::NodeRegistered self, StopToken stop) {
     const auto answer = co_await endpoint.call_address(
         std::move(address), 0,
-        rpc::control_message(cluster::kRegisterCall, cluster::encode(cluster::RegisterRequest{
-                                                         .passed_on = false, .node = self})),
+        rpc::control_message(cluster::kRegisterCall,
+                             cluster::encode(cluster::RegisterRequest{
+                                 .passed_on = false, .is_member = false, .node = self})),
         {.deadline = Shard::current().now() + kJoinTimeout, .stop = stop});
     if (!answer) {
         const bool is_final = answer.error().code == ErrorCode::kInvalidArgument;

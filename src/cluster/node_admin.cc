@@ -67,7 +67,7 @@ std::vector<MetadataRecord> founding_records(const Uuid& cluster_id, const Found
 }
 
 Result<Registration> plan_registration(const MetadataImage& image, const Founding& founding,
-                                       NodeRegistered node) {
+                                       NodeRegistered node, bool is_member) {
     if (const NodeImage* known = image.find_node(node.uuid)) {
         if (node.id >= 0 && node.id != known->info.id) {
             return invalid(
@@ -79,6 +79,12 @@ Result<Registration> plan_registration(const MetadataImage& image, const Foundin
         ++node.epoch;
     } else {
         node.epoch = 1;
+        if (is_member) {
+            return invalid(
+                fmt::format("node {} was removed from the cluster: start it with an "
+                            "empty data directory to have it join anew",
+                            node.id));
+        }
         if (node.id < 0) {
             const auto founder = std::ranges::find(founding, node.uuid, &Founder::uuid);
             // From 1: 0 is what a node has that was told nothing and is alone.

@@ -26,12 +26,14 @@ std::vector<MetadataRecord> founding_records(const Uuid& cluster_id, const Found
 // the id it gets and its next epoch; the same again for one that asked before and missed the
 // answer, or that changed its address. Nothing to commit if the image has the very same but for the
 // epoch. `founding`: of this controller's own identity file; ids in it belong to these nodes.
+// `is_member`: by its own account it was registered before, so one that is not known was removed
+// since, and does not come back with what it has.
 struct Registration {
     NodeRegistered node;
     bool is_news = true;
 };
 Result<Registration> plan_registration(const MetadataImage& image, const Founding& founding,
-                                       NodeRegistered node);
+                                       NodeRegistered node, bool is_member = false);
 
 // UnregisterBroker, and the end of a decommission. kNotFound for a node that is not there.
 Result<std::vector<MetadataRecord>> plan_removal(const MetadataImage& image, int32_t node);

@@ -111,6 +111,20 @@ TEST_F(NodeAdmin, a_node_with_replicas_is_not_removed) {
     EXPECT_EQ(image.find_node(added), nullptr);
 }
 
+// Its first registration came, was undone, and is asked for again because the answer was lost.
+TEST_F(NodeAdmin, a_node_that_was_removed_does_not_register_itself_again) {
+    const int32_t added = add(node_of(4));
+    commit(*plan_removal(image, added));
+    const auto again = plan_registration(image, three_founders(), node_of(4, added), true);
+    ASSERT_FALSE(again);
+    EXPECT_EQ(again.error().message,
+              "node 6 was removed from the cluster: start it with an empty data directory to have "
+              "it join anew");
+    // An administrator may give the id to an empty disk.
+    EXPECT_EQ(plan_registration(image, three_founders(), node_of(4, added))->node.id, added);
+    EXPECT_TRUE(plan_registration(image, three_founders(), node_of(3, 5), true)) << "known";
+}
+
 TEST_F(NodeAdmin, a_state_is_changed_once) {
     commit(*plan_state(image, 2, NodeState::kDraining));
     EXPECT_EQ(image.find_node(2)->state, NodeState::kDraining);

@@ -8,6 +8,10 @@
 namespace weir::cluster {
 namespace {
 
+// Of a registration.
+constexpr uint8_t kPassedOn = 1;
+constexpr uint8_t kIsMember = 2;
+
 void put(ByteWriter& out, const std::string& text) {
     out.write_unsigned_varlong(text.size());
     out.write_text(text);
@@ -37,7 +41,8 @@ Result<T> finish(const ByteReader& in, T value) {
 
 std::vector<uint8_t> encode(const RegisterRequest& request) {
     ByteWriter out;
-    out.write_u8(request.passed_on ? 1 : 0);
+    out.write_u8(static_cast<uint8_t>((request.passed_on ? kPassedOn : 0) |
+                                      (request.is_member ? kIsMember : 0)));
     // A record has no node without an id.
     out.write_i32(request.node.id);
     NodeRegistered node = request.node;
@@ -49,7 +54,9 @@ std::vector<uint8_t> encode(const RegisterRequest& request) {
 Result<RegisterRequest> decode_register_request(Bytes bytes) {
     ByteReader in(bytes);
     RegisterRequest request;
-    request.passed_on = in.read_u8() != 0;
+    const uint8_t flags = in.read_u8();
+    request.passed_on = (flags & kPassedOn) != 0;
+    request.is_member = (flags & kIsMember) != 0;
     const int32_t id = in.read_i32();
     TRY_ASSIGN(const auto records, decode_metadata(in.read_bytes(in.remaining())));
     if (records.size() != 1 || !std::holds_alternative<NodeRegistered>(records[0]))

@@ -28,7 +28,8 @@ inline constexpr rpc::Kind kProgressCall{0x0208};      // of partitions that the
 // A node that is not the controller passes it on, once.
 struct RegisterRequest {
     bool passed_on = false;
-    NodeRegistered node;  // id -1: it has none yet
+    bool is_member = false;  // it was registered before, by its own account
+    NodeRegistered node;     // id -1: it has none yet
     bool operator==(const RegisterRequest&) const = default;
 };
 struct RegisterReply {

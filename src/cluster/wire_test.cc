@@ -21,6 +21,7 @@ void comes_back(const T& value, Decode decode) {
 
 TEST(ClusterWire, everything_comes_back_as_it_was_and_every_cut_is_told) {
     comes_back(RegisterRequest{.passed_on = true,
+                               .is_member = true,
                                .node = {.id = 3,
                                         .uuid = Uuid::random(1, 2),
                                         .epoch = 4,
