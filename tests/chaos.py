@@ -17,7 +17,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 from weirtest.cluster import Cluster, free_ports  # noqa: E402
+from weirtest.kafka import fetch  # noqa: E402
 from weirtest.node import NodeFailed  # noqa: E402
+from weirtest.records import batches  # noqa: E402
+from weirtest.wire import Connection  # noqa: E402
 from weirtest.workload import Workload  # noqa: E402
 
 PARTITIONS = 8
@@ -329,9 +332,32 @@ class Chaos:
         except Exception as e:  # noqa: BLE001
             wrong.append(f"reading everything: {type(e).__name__}: {e}")
             load.readers_stopped.set()
-        wrong += load.problems()
+        self.renumbered = self.find_renumbered(load) if not wrong else []
+        wrong += load.problems(self.renumbered)
         self.report(load, wrong)
         return wrong
+
+    def batch_of(self, partition, offset):
+        for node in self.cluster.nodes:
+            if node.process is None:
+                continue
+            with Connection(node) as c:
+                answer = fetch(c, "chaos", offset, partition=partition)
+            for batch in batches(answer["records"]):
+                if batch.base_offset <= offset <= batch.last_offset:
+                    return batch
+        raise NodeFailed(f"no node has offset {offset} of partition {partition}")
+
+    def find_renumbered(self, load):
+        """(partition, offset) of each second copy that its client sent as a new record: under a later epoch of its producer id. librdkafka 2.0
+        does so when it sends to a new leader before it has taken back what the old one refused. Copies with one number are the nodes' fault."""
+        found = []
+        for partition, pairs in load.history.twice().items():
+            for first, later in pairs:
+                a, b = self.batch_of(partition, first), self.batch_of(partition, later)
+                if a.producer_id == b.producer_id and a.epoch < b.epoch:
+                    found.append((partition, later))
+        return found
 
     def repair(self):
         for i in range(self.net.count if self.net else 0):
@@ -355,6 +381,7 @@ class Chaos:
                  *(f"left out: {text}" for text in self.left_out),
                  f"records: {sum(load.history.sent.values())} sent, {load.acknowledged} acknowledged, {reads} read by the readers, "
                  f"{sum(len(r) for r in load.history.final.values())} there in the end",
+                 *([f"written again by their client under a new epoch, which no broker can know: {len(self.renumbered)} records"] if self.renumbered else []),
                  f"longest time without an acknowledgement: {load.longest_gap:.1f} s",
                  "every acknowledged record is there once and in order, no read went back, nothing was there that was never sent" if not wrong
                  else f"BROKEN: {len(wrong)} findings", *wrong]

@@ -44,6 +44,15 @@ class Checker(unittest.TestCase):
         h.final[0].append((3, 1, 1))
         self.wrong(h, "and at 3")
 
+    def test_a_record_that_its_client_wrote_again_as_another_is_the_client_s(self):
+        h = history()
+        h.final[0].append((3, 1, 1))
+        h.acknowledge(1, 0, 1, 3)
+        self.assertEqual({0: [(1, 3)]}, h.twice())
+        self.assertEqual([], h.check(renumbered=[(0, 3)]))
+        h.final[0].append((4, 1, 1))
+        self.assertTrue(h.check(renumbered=[(0, 3)]))
+
     def test_records_out_of_order_are_found(self):
         self.wrong(history(final=((0, 1, 1), (1, 1, 0), (2, 2, 0))), "expected #0")
 

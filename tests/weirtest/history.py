@@ -26,6 +26,7 @@ class History:
         self.failed = []
         self.reads = collections.defaultdict(list)  # (reader, partition): [(offset, writer, number)], in the order in which it got them
         self.final = {}  # partition: the same, read when all was over
+        self.renumbered = set()
 
     def next_number(self, writer, partition):
         with self.lock:
@@ -50,8 +51,22 @@ class History:
         with self.lock:
             self.reads[reader, partition].append((offset, *name_of(value)))
 
-    def check(self):
-        """What is wrong, as sentences; at most a few of each kind."""
+    def twice(self):
+        """By partition: the offsets of records that are there more than once, first and later ones."""
+        found = {}
+        for partition, records in self.final.items():
+            where = collections.defaultdict(list)
+            for offset, writer, number in records:
+                where[writer, number].append(offset)
+            pairs = [(offsets[0], later) for offsets in where.values() for later in offsets[1:]]
+            if pairs:
+                found[partition] = pairs
+        return found
+
+    def check(self, renumbered=()):
+        """What is wrong, as sentences; at most a few of each kind. `renumbered`: (partition, offset) of records that a client library
+        wrote a second time itself, as other records, so that no broker can know them."""
+        self.renumbered = set(renumbered)
         wrong = []
         for partition, records in sorted(self.final.items()):
             wrong += self._check_final(partition, records)
@@ -75,6 +90,8 @@ class History:
                 break
             if number >= self.sent[writer, partition]:
                 say(f"offset {offset} holds #{number} of writer {writer}, which was never sent")
+            if (partition, offset) in self.renumbered:
+                continue
             if (writer, number) in where:
                 say(f"#{number} of writer {writer} is at offset {where[writer, number]} and at {offset}")
             elif number != expected[writer]:
@@ -86,7 +103,7 @@ class History:
                 continue
             if (writer, number) not in where:
                 say(f"#{number} of writer {writer}, acknowledged at offset {offset}, is lost")
-            elif offset >= 0 and where[writer, number] != offset:
+            elif offset >= 0 and where[writer, number] != offset and (partition, offset) not in self.renumbered:
                 say(f"#{number} of writer {writer} was acknowledged at offset {offset} and is at {where[writer, number]}")
         return wrong
 

@@ -131,8 +131,8 @@ class Workload:
     def acknowledged(self):
         return len(self.history.acknowledged)
 
-    def problems(self):
-        wrong = self.history.check()
+    def problems(self, renumbered=()):
+        wrong = self.history.check(renumbered)
         for (writer, partition), count in sorted(self.history.sent.items()):
             answered = sum(1 for w, p, _ in self.history.acknowledged if (w, p) == (writer, partition))
             answered += sum(1 for w, p, *_ in self.history.failed if (w, p) == (writer, partition))
