@@ -1,5 +1,6 @@
 #include "runtime/file.h"
 #include "runtime/remote.h"
+#include "runtime/scope.h"
 #include "storage/layout.h"
 #include "storage/test_store.h"
 
@@ -930,6 +931,48 @@ TEST_F(StoreTest, a_store_closes_wherever_in_its_journal_it_stands) {
                 must(co_await log->save_hard_state({.term = vote, .voted_for = 1}));
         });
     }
+}
+
+// 1. Retention moves a start, and waits for its record. 2. The block with that record needs a
+// journal file, and the disk is full. 3. The close waited for retention, and told the commits to
+// give up after that.
+TEST_F(StoreTest, a_store_closes_while_its_background_waits_for_a_journal_file_on_a_full_disk) {
+    options.journal_file_bytes = 64_KiB;
+    options.bypass_bytes_min = 1_MiB;
+    int64_t acknowledged = 0;
+    with_store([&](Store& store) -> Task<void> {
+        Log* kept = must(co_await store.create_log({7}, {}));
+        Log* old = must(co_await store.create_log({8}, {.segment_ms = 100, .retention_ms = -1}));
+        co_await append_many(old, 10, 1000);
+        (void)co_await runtime::sleep_for(3s);
+        node.disk().set_capacity(64_KiB);  // less than it holds
+        while (co_await kept->admit(1000, {})) {
+            must(co_await append_durably(kept, make_entry(*kept, 1000)));
+            ++acknowledged;
+        }
+        // While a vote is being flushed, the start moves, and more comes than the journal has room
+        // for.
+        const Duration sync_mean = std::exchange(node.disk_faults().sync_mean, 2min);
+        runtime::Scope votes;
+        votes.spawn([](Log* log) -> Task<void> {
+            must(co_await log->save_hard_state({.term = 1, .voted_for = 1}));
+        }(kept));
+        old->configure({.retention_ms = 1});
+        (void)co_await runtime::sleep_for(3s);
+        EXPECT_EQ(old->start_offset(), 10);
+        for (int i = 0; i < 10; ++i) must(kept->append(make_entry(*kept, 1500)));
+        node.disk_faults().sync_mean = sync_mean;
+        co_await votes.join();
+        (void)co_await runtime::sleep_for(1s);
+        EXPECT_EQ(kept->durable_end(), (Position{acknowledged, 0}));
+        EXPECT_FALSE(store.failed());
+    });
+    node.disk().set_capacity(1_GiB);
+    with_store([&](Store& store) -> Task<void> {
+        Log* kept = store.find({7});
+        EXPECT_EQ(kept->end(), (Position{acknowledged, 0}));
+        EXPECT_EQ(must(co_await read_and_check(kept, 0, acknowledged)), acknowledged);
+    });
 }
 
 // A large entry waits for its segment, for which there is no room. Nobody makes that segment once
