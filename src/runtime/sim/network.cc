@@ -247,8 +247,8 @@ void Network::make_pair(const SocketRef& client, const SocketRef& server) {
     connected_.push_back(client);
     connected_.push_back(server);
     for (Socket* socket : {client.get(), server.get()}) {
-        socket->window = 1 + prng_.below(faults.buffer_bytes_max);
-        socket->chunk = 1 + prng_.below(faults.chunk_bytes_max);
+        socket->window = prng_.between(faults.buffer_bytes_min, faults.buffer_bytes_max);
+        socket->chunk = prng_.between(faults.chunk_bytes_min, faults.chunk_bytes_max);
     }
     if (faults.reset_chance > 0 && prng_.chance(faults.reset_chance)) {
         (prng_.chance(0.5) ? client : server)->reset_at = prng_.below(faults.reset_bytes_max + 1);
@@ -509,8 +509,17 @@ void Network::heal(NodeId from, NodeId to) {
     }
 }
 
+// Also what was connected before gets room: through a window of a few bytes the messages of two
+// nodes would never end.
 void Network::heal_all() {
     stalled_until_.clear();
+    const NetFaults& now = world_.plan_.net;
+    for (const std::weak_ptr<Socket>& each : connected_) {
+        const SocketRef socket = each.lock();
+        if (socket == nullptr) continue;
+        socket->window = std::max<size_t>(socket->window, now.buffer_bytes_min);
+        socket->chunk = std::max<size_t>(socket->chunk, now.chunk_bytes_min);
+    }
     while (!cut_.empty()) {
         const auto [from, to] = *cut_.begin();
         heal(from, to);

@@ -61,7 +61,9 @@ struct NetFaults {
     Duration delay_mean = 100us;  // beyond delay_min, exponential
     double slow_chance = 0;       // of one segment: delayed up to slow_max
     Duration slow_max = 1s;
+    uint64_t buffer_bytes_min = 1;
     uint64_t buffer_bytes_max = 256 << 10;  // a socket's receive window, drawn for each
+    uint64_t chunk_bytes_min = 1;
     uint64_t chunk_bytes_max = 64 << 10;  // what one receive or send moves at most, drawn for each
     double connect_refused_chance = 0;
     double connect_timeout_chance = 0;

@@ -244,7 +244,7 @@ void World::heal() {
                             .sync_mean = old.sync_mean,
                             .metadata_mean = old.metadata_mean};
     plan_.disk.capacity_bytes = old.capacity_bytes;
-    plan_.net = NetFaults{};
+    plan_.net = NetFaults{.buffer_bytes_min = 4096, .chunk_bytes_min = 2048};
     plan_.clock.jump_mean = 0s;
     plan_.clock.jump_max = 0s;
     plan_.schedule = ScheduleFaults{.shuffle = plan_.schedule.shuffle};
