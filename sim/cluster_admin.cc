@@ -111,7 +111,8 @@ Task<Result<void>> ClusterClients::alter_config(ClusterClients* self, Session* s
             self->configs_[topic.name] = value;
             co_return Result<void>{};
         }
-        // It may have happened. Only another try makes sure of what the topic has.
+        // It may have happened, or may happen later, after what is confirmed next.
+        if (!durability) self->unsure_configs_[topic.name].insert(value);
         co_await session->recover(
             answer ? "altering a config: " +
                          text(kafka::kafka_error(answer->message.responses.empty()
@@ -210,7 +211,9 @@ Task<void> ClusterClients::check_topics(ClusterClients* self) {
                 if (!answer) continue;
                 for (const auto& result : answer->message.results)
                     for (const auto& config : result.configs)
-                        if (config.value == value) missing.clear();
+                        if (config.value == value ||
+                            (config.value && self->unsure_configs_[name].contains(*config.value)))
+                            missing.clear();
             }
             co_await client.close();
             if (missing.empty()) break;

@@ -161,8 +161,9 @@ class ClusterClients {
     std::vector<Topic> short_lived_;  // of the administrator: those that are there now
     std::vector<std::string> removed_;
     std::map<std::string, std::string> configs_;  // by topic: what was last confirmed
-    std::map<PartitionKey, int64_t> ends_;        // when all producers are done
-    std::map<PartitionKey, int64_t> committed_;   // as far as was confirmed
+    std::map<std::string, std::set<std::string>> unsure_configs_;  // ... and what was not answered
+    std::map<PartitionKey, int64_t> ends_;                         // when all producers are done
+    std::map<PartitionKey, int64_t> committed_;                    // as far as was confirmed
     // Of the operator.
     std::map<std::string, std::vector<int32_t>> placed_;  // by partition: as last confirmed
     std::set<std::string> unsure_;  // partitions of which a change was not answered
