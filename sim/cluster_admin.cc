@@ -18,6 +18,7 @@ namespace {
 
 constexpr int8_t kTopicResource = 2;
 constexpr const char* kConfigName = "max.compaction.lag.ms";
+constexpr const char* kDurability = "weir.durability";
 
 }  // namespace
 
@@ -47,6 +48,7 @@ Task<Result<void>> ClusterClients::create_topic(ClusterClients* self, Session* s
     asked.name = topic->name;
     asked.num_partitions = topic->partitions;
     asked.replication_factor = static_cast<int16_t>(std::min(3u, self->options_.nodes));
+    if (topic->relaxed) asked.configs.push_back({kDurability, "relaxed"});
     request.timeout_ms = 2000;
     ++self->counts_.requests;
     auto answer =
@@ -96,19 +98,23 @@ Task<Result<void>> ClusterClients::alter_config(ClusterClients* self, Session* s
                                                 Prng* prng) {
     Client* client = co_await try_(session->client());
     const Topic& topic = self->topics_[prng->below(self->topics_.size())];
-    const std::string value = std::to_string(1'000'000 + prng->below(1'000'000));
+    const bool durability =
+        topic.relaxed && self->options_.changing_durability && prng->chance(0.5);
+    const std::string name = durability ? kDurability : kConfigName;
+    const std::string value = durability ? (prng->chance(0.6) ? "relaxed" : "flush")
+                                         : std::to_string(1'000'000 + prng->below(1'000'000));
     while (true) {
         kafka::IncrementalAlterConfigsRequest request;
         auto& resource = request.resources.emplace_back();
         resource.resource_type = kTopicResource;
         resource.resource_name = topic.name;
-        resource.configs.push_back({kConfigName, 0, value});
+        resource.configs.push_back({name, 0, value});
         ++self->counts_.requests;
         auto answer =
             co_await client->any().call<kafka::IncrementalAlterConfigsResponse>(std::move(request));
         if (answer && !answer->message.responses.empty() &&
             answer->message.responses[0].error_code == 0) {
-            self->configs_[topic.name] = value;
+            if (!durability) self->configs_[topic.name] = value;
             co_return Result<void>{};
         }
         // It may have happened, or may happen later, after what is confirmed next.
@@ -139,7 +145,7 @@ Task<void> ClusterClients::admin(ClusterClients* self) {
         Result<void> done{};
         const uint64_t which = prng.below(3);
         if (which == 0 && made < 20) {
-            Topic topic{fmt::format("short-{}", made++), {}, 1};
+            Topic topic{fmt::format("short-{}", made++), {}, 1, false};
             self->say(session.who(), "creating " + topic.name);
             while (!(done = co_await create_topic(self, &session, &topic)))
                 co_await session.recover(

@@ -59,6 +59,7 @@ inline constexpr std::array kClusterBugs{
                     .raft = &raft::RaftBugs::lease_survives_transfer},
     NamedClusterBug{.name = "read_without_term_commit",
                     .raft = &raft::RaftBugs::read_without_term_commit},
+    NamedClusterBug{.name = "rejoin_by_plain_raft", .raft = &raft::RaftBugs::rejoin_by_plain_raft},
     NamedClusterBug{.name = "acknowledge_before_flush",
                     .storage = &storage::StorageBugs::acknowledge_before_flush},
     NamedClusterBug{.name = "forget_journal_tail",

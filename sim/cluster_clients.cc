@@ -11,7 +11,7 @@ ClusterClients::ClusterClients(ClientOptions options, ClusterHistory& history,
                                std::function<void(const std::string&)> fail)
     : options_(std::move(options)), history_(history), fail_(std::move(fail)) {
     for (uint32_t i = 0; i < options_.topics; ++i)
-        topics_.push_back({fmt::format("topic-{}", i), {}, 0});
+        topics_.push_back({fmt::format("topic-{}", i), {}, 0, i < options_.relaxed_topics});
 }
 
 ClusterClients::~ClusterClients() = default;

@@ -44,7 +44,9 @@ struct ClientOptions {
     std::vector<std::string> admin_addresses;
     uint32_t nodes = 1;  // how many found the cluster: for replication factors
     uint32_t topics = 1;
-    uint32_t partitions = 1;  // of each
+    uint32_t partitions = 1;           // of each
+    uint32_t relaxed_topics = 0;       // the first ones: weir.durability=relaxed
+    bool changing_durability = false;  // ... which the administrator takes back and sets again
     uint32_t idempotent_producers = 1;
     uint32_t plain_producers = 1;
     uint32_t weak_producers = 0;
@@ -88,6 +90,7 @@ class ClusterClients {
         std::string name;
         Uuid id;
         int32_t partitions = 0;
+        bool relaxed = false;  // its weir.durability, at least for a while
     };
     const std::vector<Topic>& topics() const { return topics_; }
 
@@ -119,8 +122,13 @@ class ClusterClients {
 
     static Task<void> create_topics(ClusterClients* self);
     static Task<void> idempotent(ClusterClients* self, uint32_t number);
-    static Task<bool> deliver(ClusterClients* self, Session* session, std::string who,
-                              const Topic* topic, int32_t partition, std::vector<Batch> open);
+    enum class Delivery : uint8_t {
+        kDone,
+        kLost,    // the partition lost, rightly, what this producer was told before
+        kBroken,  // the broker said what it must never say
+    };
+    static Task<Delivery> deliver(ClusterClients* self, Session* session, std::string who,
+                                  const Topic* topic, int32_t partition, std::vector<Batch> open);
     static Task<void> once(ClusterClients* self, uint32_t number, WriterKind kind);
     static Task<void> reader(ClusterClients* self, uint32_t number);
     static Task<Result<int64_t>> fetch(ClusterClients* self, Session* session, const Topic* topic,

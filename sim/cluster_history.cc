@@ -50,26 +50,54 @@ void ClusterHistory::sent(const PartitionKey& key, RecordName name) {
     if (partitions_[key].sent.insert(name).second) ++counts_.sent;
 }
 
-void ClusterHistory::acknowledged(const PartitionKey& key, RecordName name, int64_t offset) {
+void ClusterHistory::may_lose(const PartitionKey& key, bool now) {
+    Partition& partition = partitions_[key];
+    if (now && !partition.may_lose) {
+        ++partition.losses;
+        ++counts_.may_lose;
+        partition.latest = 0;
+    }
+    partition.may_lose = now;
+}
+
+bool ClusterHistory::may_have_lost(const PartitionKey& key) const {
+    const auto partition = partitions_.find(key);
+    return partition != partitions_.end() && partition->second.losses > 0;
+}
+
+ClusterHistory::Asked ClusterHistory::asked(const PartitionKey& key) const {
+    const auto partition = partitions_.find(key);
+    if (partition == partitions_.end()) return {};
+    return {partition->second.losses - (partition->second.may_lose ? 1 : 0)};
+}
+
+void ClusterHistory::acknowledged(const PartitionKey& key, RecordName name, int64_t offset,
+                                  int32_t epoch, Asked asked) {
     ++counts_.acknowledged;
     Partition& partition = partitions_[key];
     CHECK(partition.sent.contains(name));
-    const auto [at, is_new] = partition.acknowledged.emplace(name, offset);
+    // A producer that a partition has forgotten may be told that it knows what it does not know.
+    if (offset < 0) asked = {};
+    const auto [at, is_new] = partition.acknowledged.emplace(name, Told{offset, epoch, asked});
     if (!is_new) {
-        if (at->second >= 0 && offset >= 0 && at->second != offset)
+        Told& told = at->second;
+        if (told.offset >= 0 && offset >= 0 && told.offset != offset)
             complain(key, fmt::format("{} was acknowledged at offset {}, then at {}",
-                                      to_string(name), at->second, offset));
-        at->second = std::max(at->second, offset);
+                                      to_string(name), told.offset, offset));
+        told.offset = std::max(told.offset, offset);
     }
-    if (offset < 0 || writers_[name.writer] == WriterKind::kWeak) return;
+    if (offset < 0 || writers_[name.writer] == WriterKind::kWeak || partition.excused(asked))
+        return;
     partition.latest = std::max(partition.latest, offset + 1);
     const auto held = partition.held.find(offset);
-    if (held != partition.held.end() && held->second.name != name)
+    if (held != partition.held.end() && held->second.name != name &&
+        !partition.excused(held->second.asked))
         complain(key, fmt::format("{} is acknowledged at offset {}, which holds {}",
                                   to_string(name), offset, to_string(held->second.name)));
 }
 
-void ClusterHistory::read(const PartitionKey& key, int64_t offset, int32_t epoch, Bytes value) {
+void ClusterHistory::read(const PartitionKey& key, int64_t offset, int32_t epoch, Bytes value,
+                          Asked asked) {
     ++counts_.read;
     Partition& partition = partitions_[key];
     const auto name = name_of(value);
@@ -79,25 +107,50 @@ void ClusterHistory::read(const PartitionKey& key, int64_t offset, int32_t epoch
                                        : std::string("bytes that nobody sent")));
         return;
     }
-    const auto [at, is_new] = partition.held.emplace(offset, Held{*name, epoch});
-    if (!is_new) {
-        if (at->second.name != *name)
-            complain(key, fmt::format("offset {} held {} and holds {} now", offset,
-                                      to_string(at->second.name), to_string(*name)));
-        else if (at->second.epoch != epoch)
-            complain(key, fmt::format("offset {} was of epoch {} and is of {} now", offset,
-                                      at->second.epoch, epoch));
-        return;
-    }
+    hold(key, partition, offset, {*name, epoch, asked});
+    // Of those that were lost on the way, one may be there again.
+    if (partition.losses > 0) return;
     const auto [where, is_first] = partition.where.emplace(*name, offset);
-    if (!is_first)
+    if (!is_first && where->second != offset)
         complain(key, fmt::format("{} is at offset {} and at {}", to_string(*name), where->second,
                                   offset));
     if (writers_[name->writer] == WriterKind::kWeak) return;
     const auto told = partition.acknowledged.find(*name);
-    if (told != partition.acknowledged.end() && told->second >= 0 && told->second != offset)
+    if (told != partition.acknowledged.end() && told->second.offset >= 0 &&
+        told->second.offset != offset)
         complain(key, fmt::format("{} was acknowledged at offset {} and is at {}", to_string(*name),
-                                  told->second, offset));
+                                  told->second.offset, offset));
+}
+
+// One offset holds one record for ever; where the log's end was lost, one for each epoch.
+void ClusterHistory::hold(const PartitionKey& key, Partition& partition, int64_t offset,
+                          Held held) {
+    const auto [at, is_new] = partition.held.emplace(offset, held);
+    if (is_new) return;
+    Held& before = at->second;
+    if (before.epoch == held.epoch || partition.losses == 0) {
+        if (before.name != held.name)
+            complain(key, fmt::format("offset {} held {} and holds {} now", offset,
+                                      to_string(before.name), to_string(held.name)));
+        else if (before.epoch != held.epoch)
+            complain(key, fmt::format("offset {} was of epoch {} and is of {} now", offset,
+                                      before.epoch, held.epoch));
+        before.asked.losses = std::max(before.asked.losses, held.asked.losses);
+        return;
+    }
+    // Who still reads what is lost asked before, as did whoever read what was there before.
+    const Held& lost = before.epoch < held.epoch ? before : held;
+    if (!partition.excused(lost.asked))
+        complain(key, fmt::format("offset {} held {} of epoch {}, which must stay, and holds {} of "
+                                  "epoch {}",
+                                  offset, to_string(lost.name), lost.epoch,
+                                  to_string((&lost == &held ? before : held).name),
+                                  std::max(before.epoch, held.epoch)));
+    const auto [gone, is_first] = partition.gone.emplace(std::pair{offset, lost.epoch}, lost.name);
+    if (!is_first && gone->second != lost.name)
+        complain(key, fmt::format("offset {} held {} and {} in epoch {}", offset,
+                                  to_string(gone->second), to_string(lost.name), lost.epoch));
+    if (&lost == &before) before = held;
 }
 
 int64_t ClusterHistory::high_watermark_told(const PartitionKey& key, const Teller& teller) const {
@@ -108,14 +161,14 @@ int64_t ClusterHistory::high_watermark_told(const PartitionKey& key, const Telle
 }
 
 void ClusterHistory::told_high_watermark(const PartitionKey& key, const Teller& teller,
-                                         int64_t high_watermark, int64_t before) {
+                                         int64_t high_watermark, int64_t before, Asked asked) {
     if (teller.epoch < 0) return;
     if (high_watermark < before)
         complain(key,
                  fmt::format("the high watermark of node {} in epoch {} went back from {} to {}",
                              teller.node, teller.epoch, before, high_watermark));
     Partition& partition = partitions_[key];
-    partition.latest = std::max(partition.latest, high_watermark);
+    if (!partition.excused(asked)) partition.latest = std::max(partition.latest, high_watermark);
     int64_t& told = partition.high_watermarks.emplace(teller, high_watermark).first->second;
     told = std::max(told, high_watermark);
 }
@@ -126,8 +179,8 @@ int64_t ClusterHistory::latest_at_least(const PartitionKey& key) const {
 }
 
 void ClusterHistory::told_latest(const PartitionKey& key, int32_t node, int64_t offset,
-                                 int64_t at_least) {
-    if (offset < at_least)
+                                 int64_t at_least, Asked asked) {
+    if (offset < at_least && !partitions_[key].excused(asked))
         complain(key, fmt::format("node {} says that the newest offset is {}, and {} was known",
                                   node, offset, at_least));
 }
@@ -177,6 +230,45 @@ std::vector<PartitionKey> ClusterHistory::partitions() const {
 
 void ClusterHistory::check_all_read(const PartitionKey& key, int64_t start, int64_t end) {
     Partition& partition = partitions_[key];
+    std::erase_if(partition.held, [&](const auto& each) {
+        return each.first >= end && partition.excused(each.second.asked);
+    });
+    check_order(key, partition, start, end);
+    std::map<RecordName, int64_t> where;
+    for (const auto& [at, held] : partition.held) {
+        const auto [other, is_first] = where.emplace(held.name, at);
+        if (!is_first)
+            complain(key, fmt::format("{} is at offset {} and at {}", to_string(held.name),
+                                      other->second, at));
+    }
+    for (const auto& [name, told] : partition.acknowledged) {
+        if (writers_[name.writer] == WriterKind::kWeak) continue;
+        if (told.offset >= 0 && told.offset < start) continue;  // deleted since
+        const auto there = where.find(name);
+        if (there != where.end()) {
+            if (told.offset >= 0 && there->second != told.offset)
+                complain(key, fmt::format("{} was acknowledged at offset {} and is at {}",
+                                          to_string(name), told.offset, there->second));
+            continue;
+        }
+        ++counts_.lost;
+        if (!partition.excused(told.asked)) {
+            complain(key, fmt::format("{}, acknowledged at offset {}, is lost: the log is [{}, {})",
+                                      to_string(name), told.offset, start, end));
+            continue;
+        }
+        // A log loses its end: what is there now came later.
+        const auto instead = partition.held.find(told.offset);
+        if (instead != partition.held.end() && instead->second.epoch <= told.epoch)
+            complain(key, fmt::format("{}, acknowledged at offset {} in epoch {}, is lost, and {} "
+                                      "of epoch {} is there",
+                                      to_string(name), told.offset, told.epoch,
+                                      to_string(instead->second.name), instead->second.epoch));
+    }
+}
+
+void ClusterHistory::check_order(const PartitionKey& key, const Partition& partition, int64_t start,
+                                 int64_t end) const {
     int32_t epoch = -1;
     int64_t offset = start;
     std::map<uint32_t, uint32_t> last;  // by idempotent writer: the number of its last record
@@ -198,21 +290,15 @@ void ClusterHistory::check_all_read(const PartitionKey& key, int64_t start, int6
         if (writers_[held.name.writer] != WriterKind::kIdempotent) continue;
         const auto [before, is_first] = last.emplace(held.name.writer, held.name.number);
         const uint32_t expected = is_first ? 0 : before->second + 1;
-        if (start == 0 && held.name.number != expected)
+        // Of a writer of which all is lost, the next batch is taken as the first.
+        const bool any = is_first && partition.losses > 0;
+        if (start == 0 && held.name.number != expected && !any)
             complain(key, fmt::format("offset {} holds {}, expected number {}", at,
                                       to_string(held.name), expected));
         before->second = held.name.number;
     }
     if (offset < end)
         complain(key, fmt::format("offsets {} to {} hold no record", offset, end - 1));
-    for (const auto& [name, told] : partition.acknowledged) {
-        if (writers_[name.writer] == WriterKind::kWeak) continue;
-        if (told >= 0 && told < start) continue;  // deleted since
-        const auto where = partition.where.find(name);
-        if (where == partition.where.end())
-            complain(key, fmt::format("{}, acknowledged at offset {}, is lost: the log is [{}, {})",
-                                      to_string(name), told, start, end));
-    }
 }
 
 }  // namespace weir::sim

@@ -13,6 +13,12 @@
 //   - the high watermark of a node in an epoch does not go back; an epoch has one leader;
 //   - what is told to be the newest offset is not older than what anybody knew when it was asked.
 // And by group: a committed offset that was acknowledged never goes back.
+//
+// Of a relaxed topic (docs/decisions/0006-relaxed-durability.md) the end of a partition's log may
+// be lost, when a majority of its replicas stopped without flushing before they were whole again.
+// The run says from when to when that is so (may_lose). What was acknowledged or read before is
+// excused then, and nothing else: what follows must stay. What is left of the log is a beginning of
+// what was there, in the same order, and each record is there once.
 #pragma once
 
 #include <cstdint>
@@ -51,6 +57,15 @@ class ClusterHistory {
     using Listener = std::function<void(const std::string& broken_rule)>;
     explicit ClusterHistory(Listener listener) : listener_(std::move(listener)) {}
 
+    // --- losing. While it is so, and at its beginning all that was told before, may be lost.
+    void may_lose(const PartitionKey& key, bool now);
+    bool may_have_lost(const PartitionKey& key) const;  // since ever
+    // When a request left: what its answer tells may be lost if the partition may lose since then.
+    struct Asked {
+        uint64_t losses = 0;
+    };
+    Asked asked(const PartitionKey& key) const;
+
     // --- writing. A record's value, `pad` bytes beyond its head.
     static constexpr size_t kHeadBytes = 12;
     static std::vector<uint8_t> value_of(RecordName name, uint32_t pad);
@@ -58,10 +73,12 @@ class ClusterHistory {
     // Before the request leaves.
     void sent(const PartitionKey& key, RecordName name);
     // `offset` -1: the broker knows it as a duplicate and does not say where it is.
-    void acknowledged(const PartitionKey& key, RecordName name, int64_t offset);
+    // Its leader was of `epoch` or later.
+    void acknowledged(const PartitionKey& key, RecordName name, int64_t offset, int32_t epoch,
+                      Asked asked);
 
     // --- reading. `epoch` -1: not known.
-    void read(const PartitionKey& key, int64_t offset, int32_t epoch, Bytes value);
+    void read(const PartitionKey& key, int64_t offset, int32_t epoch, Bytes value, Asked asked);
     // Who told it. A node that was started anew in an epoch follows, and may know less.
     struct Teller {
         int32_t epoch = -1;
@@ -73,12 +90,13 @@ class ClusterHistory {
     int64_t high_watermark_told(const PartitionKey& key, const Teller& teller) const;
     // `before`: what that was when the question left.
     void told_high_watermark(const PartitionKey& key, const Teller& teller, int64_t high_watermark,
-                             int64_t before);
+                             int64_t before, Asked asked);
     void told_leader(const PartitionKey& key, int32_t epoch, int32_t leader);
     // What the newest offset (ListOffsets) is at least, for a question that leaves now: all that
     // was acknowledged with acks=all, and all high watermarks that anybody was told, are below.
     int64_t latest_at_least(const PartitionKey& key) const;
-    void told_latest(const PartitionKey& key, int32_t node, int64_t offset, int64_t at_least);
+    void told_latest(const PartitionKey& key, int32_t node, int64_t offset, int64_t at_least,
+                     Asked asked);
 
     // --- groups
     struct Commit {
@@ -105,6 +123,8 @@ class ClusterHistory {
         uint64_t read = 0;
         uint64_t commits = 0;
         uint64_t epochs = 0;
+        uint64_t may_lose = 0;  // how often partitions came to be allowed to lose
+        uint64_t lost = 0;      // records that were acknowledged, and rightly
     };
     Counts counts() const { return counts_; }
 
@@ -112,16 +132,30 @@ class ClusterHistory {
     struct Held {
         RecordName name;
         int32_t epoch = -1;
+        Asked asked;  // last
+    };
+    struct Told {
+        int64_t offset = -1;
+        int32_t epoch = -1;
+        Asked asked;
     };
     struct Partition {
         std::set<RecordName> sent;
-        std::map<RecordName, int64_t> acknowledged;
-        std::map<int64_t, Held> held;  // by offset, as first read
+        std::map<RecordName, Told> acknowledged;
+        std::map<int64_t, Held> held;                            // by offset, of the newest epoch
+        std::map<std::pair<int64_t, int32_t>, RecordName> gone;  // held once, by offset and epoch
         std::map<RecordName, int64_t> where;
         std::map<Teller, int64_t> high_watermarks;
         std::map<int32_t, int32_t> leaders;  // by epoch
         int64_t latest = 0;
+        uint64_t losses = 0;  // how often it came to be allowed to lose
+        bool may_lose = false;
+
+        bool excused(Asked asked) const { return asked.losses < losses; }
     };
+    void hold(const PartitionKey& key, Partition& partition, int64_t offset, Held held);
+    void check_order(const PartitionKey& key, const Partition& partition, int64_t start,
+                     int64_t end) const;
     struct Committed {
         std::set<int64_t> sent;
         int64_t acknowledged = -1;

@@ -157,11 +157,10 @@ Task<Result<void>> ClusterClients::work_as_member(ClusterClients* self, Session*
                       fmt::format("reading {}-{} at {}", topic.name, which.second, position));
             const auto next = co_await fetch(self, session, &topic, which.second, position, &epoch,
                                              &high_watermark);
-            if (!next) {
-                session->doubt();
-                continue;
-            }
-            position = *next;
+            if (!next) session->doubt();
+            // Where the end of the log is lost, what it stands at may lie beyond.
+            if (!next && !self->history_.may_have_lost({topic.id, which.second})) continue;
+            position = next.value_or(position);
             // Also what it stands at already: nobody may have said so yet.
             auto& to = commit.topics.emplace_back();
             to.name = topic.name;

@@ -142,8 +142,11 @@ Task<void> ClusterClients::idempotent(ClusterClients* self, uint32_t number) {
                 batch.bytes = make_batch(batch.records, pads, id->first, id->second,
                                          Shard::current().wall_now());
             }
-            if (!co_await deliver(self, &session, session.who(), topic, partition, std::move(open)))
-                co_return;
+            const Delivery delivery =
+                co_await deliver(self, &session, session.who(), topic, partition, std::move(open));
+            if (delivery == Delivery::kBroken) co_return;
+            // What it was told is lost, and with it the order: an application begins anew.
+            if (delivery == Delivery::kLost) break;
             co_await self->pause(&prng);
         }
     }
@@ -151,10 +154,10 @@ Task<void> ClusterClients::idempotent(ClusterClients* self, uint32_t number) {
     self->doing_.erase(session.who());
 }
 
-// Sends the batches, as many at a time as there are, until each is acknowledged. False when the
-// broker said what it must never say.
-Task<bool> ClusterClients::deliver(ClusterClients* self, Session* session, std::string who,
-                                   const Topic* topic, int32_t partition, std::vector<Batch> open) {
+// Sends the batches, as many at a time as there are, until each is acknowledged.
+Task<ClusterClients::Delivery> ClusterClients::deliver(ClusterClients* self, Session* session,
+                                                       std::string who, const Topic* topic,
+                                                       int32_t partition, std::vector<Batch> open) {
     const PartitionKey key{topic->id, partition};
     while (!open.empty()) {
         self->say(who, fmt::format("producing to {}-{}", topic->name, partition));
@@ -165,6 +168,7 @@ Task<bool> ClusterClients::deliver(ClusterClients* self, Session* session, std::
                                                   route.error().to_string()));
             continue;
         }
+        const ClusterHistory::Asked asked = self->history_.asked(key);
         SendOrder order;
         std::vector<Task<Produced>> sends;
         for (const Batch& batch : open) {
@@ -187,13 +191,17 @@ Task<bool> ClusterClients::deliver(ClusterClients* self, Session* session, std::
                 for (size_t r = 0; r < open[i].records.size(); ++r)
                     self->history_.acknowledged(
                         key, open[i].records[r],
-                        known ? answer.base_offset + static_cast<int64_t>(r) : -1);
+                        known ? answer.base_offset + static_cast<int64_t>(r) : -1, route->epoch,
+                        asked);
                 continue;
             } else if (answer.error == KafkaError::kOutOfOrderSequenceNumber && i > 0) {
                 trouble = text(answer.error);  // the one before it came later, or not at all
             } else if (kafka::is_retriable(answer.error) &&
                        answer.error != KafkaError::kOutOfOrderSequenceNumber) {
                 trouble = text(answer.error);
+            } else if (answer.error == KafkaError::kOutOfOrderSequenceNumber &&
+                       self->history_.may_have_lost(key)) {
+                co_return Delivery::kLost;
             } else {
                 // All before it was acknowledged: whoever leads must know it.
                 self->fail(fmt::format(
@@ -201,7 +209,7 @@ Task<bool> ClusterClients::deliver(ClusterClients* self, Session* session, std::
                     "in epoch {}, and is told {}",
                     who, first.writer, first.number, topic->name, partition, route->node,
                     route->epoch, text(answer.error)));
-                co_return false;
+                co_return Delivery::kBroken;
             }
             left.push_back(std::move(open[i]));
         }
@@ -210,7 +218,7 @@ Task<bool> ClusterClients::deliver(ClusterClients* self, Session* session, std::
             co_await session->recover(
                 fmt::format("producing to {}-{}: {}", topic->name, partition, trouble));
     }
-    co_return true;
+    co_return Delivery::kDone;
 }
 
 // A producer that sends each record once, and goes on whatever comes of it.
@@ -240,6 +248,7 @@ Task<void> ClusterClients::once(ClusterClients* self, uint32_t number, WriterKin
             ++self->records_;
         }
         batch.bytes = make_batch(batch.records, pads, -1, -1, Shard::current().wall_now());
+        const ClusterHistory::Asked asked = self->history_.asked(key);
         ++self->counts_.requests;
         if (kind == WriterKind::kWeak && prng.chance(0.5)) {
             const Result<void> sent = co_await route->connection->send_only(
@@ -256,7 +265,8 @@ Task<void> ClusterClients::once(ClusterClients* self, uint32_t number, WriterKin
             } else {
                 for (size_t r = 0; r < batch.records.size(); ++r)
                     self->history_.acknowledged(key, batch.records[r],
-                                                answer.base_offset + static_cast<int64_t>(r));
+                                                answer.base_offset + static_cast<int64_t>(r),
+                                                route->epoch, asked);
             }
         }
         co_await self->pause(&prng);

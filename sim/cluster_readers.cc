@@ -41,6 +41,7 @@ Task<Result<int64_t>> ClusterClients::fetch(ClusterClients* self, Session* sessi
     const ClusterHistory::Teller teller{route.epoch, route.node,
                                         self->options_.life_of(route.node)};
     const int64_t told_before = self->history_.high_watermark_told(key, teller);
+    const ClusterHistory::Asked at = self->history_.asked(key);
     ++self->counts_.requests;
     const auto answer = co_await try_(route.connection->call<kafka::FetchResponse>(
         std::move(request), INT16_MAX, std::chrono::milliseconds(kWaitMs)));
@@ -50,6 +51,8 @@ Task<Result<int64_t>> ClusterClients::fetch(ClusterClients* self, Session* sessi
         for (const auto& p : by_topic.partitions) {
             if (p.error_code != 0) co_return weir::fail(kafka::error_of(p.error_code, "fetch"));
             if (p.diverging_epoch.end_offset >= 0) {
+                if (self->history_.may_have_lost(key))
+                    co_return weir::fail(ErrorCode::kCorrupt, "what was read is lost");
                 self->fail(fmt::format(
                     "a reader of {}-{} at {} after epoch {} is told that it diverges: epoch {} "
                     "ends at {}",
@@ -57,7 +60,7 @@ Task<Result<int64_t>> ClusterClients::fetch(ClusterClients* self, Session* sessi
                     p.diverging_epoch.end_offset));
                 co_return weir::fail(ErrorCode::kCorrupt);
             }
-            self->history_.told_high_watermark(key, teller, p.high_watermark, told_before);
+            self->history_.told_high_watermark(key, teller, p.high_watermark, told_before, at);
             *high_watermark = p.high_watermark;
             if (p.records.null) continue;
             for (const Bytes part : p.records.parts) {
@@ -84,7 +87,7 @@ Task<Result<int64_t>> ClusterClients::fetch(ClusterClients* self, Session* sessi
                                 topic->name, partition, record->offset, p.high_watermark));
                         self->history_.read(key, record->offset,
                                             batch->header.partition_leader_epoch,
-                                            record->value.value_or(Bytes{}));
+                                            record->value.value_or(Bytes{}), at);
                         position = record->offset + 1;
                         *last_epoch = batch->header.partition_leader_epoch;
                     }
@@ -110,6 +113,7 @@ Task<Result<void>> ClusterClients::ask_latest(ClusterClients* self, Session* ses
     asked.current_leader_epoch = route.epoch;
     asked.timestamp = kLatest;
     const int64_t at_least = self->history_.latest_at_least(key);
+    const ClusterHistory::Asked at = self->history_.asked(key);
     ++self->counts_.requests;
     const auto answer =
         co_await try_(route.connection->call<kafka::ListOffsetsResponse>(std::move(request)));
@@ -117,7 +121,7 @@ Task<Result<void>> ClusterClients::ask_latest(ClusterClients* self, Session* ses
         for (const auto& p : by_topic.partitions) {
             if (p.error_code != 0)
                 co_return weir::fail(kafka::error_of(p.error_code, "the newest offset"));
-            self->history_.told_latest(key, route.node, p.offset, at_least);
+            self->history_.told_latest(key, route.node, p.offset, at_least, at);
         }
     }
     co_return Result<void>{};
@@ -144,6 +148,10 @@ Task<void> ClusterClients::reader(ClusterClients* self, uint32_t number) {
                 co_await session.recover(fmt::format("reading {}-{} at {}: {}", topic->name,
                                                      partition, position,
                                                      next.error().to_string()));
+                if (self->history_.may_have_lost({topic->id, partition})) {
+                    position = 0;
+                    last_epoch = -1;
+                }
             }
             if (prng.chance(0.2)) {
                 const auto told = co_await ask_latest(self, &session, topic, partition);
@@ -176,6 +184,11 @@ Task<void> ClusterClients::read_all(ClusterClients* self) {
                     co_await session.recover(fmt::format("reading {}-{} at {}: {}", topic.name,
                                                          partition, position,
                                                          next.error().to_string()));
+                    if (self->history_.may_have_lost({topic.id, partition})) {
+                        position = 0;
+                        last_epoch = -1;
+                        idle = 0;
+                    }
                     continue;
                 }
                 idle = *next == position && position == high_watermark ? idle + 1 : 0;

@@ -16,6 +16,7 @@
 #include "broker/broker.h"
 #include "cluster_clients.h"
 #include "cluster_history.h"
+#include "cluster_watch.h"
 #include "runtime/remote.h"
 #include "runtime/sim/world.h"
 #include "runtime/wait.h"
@@ -28,6 +29,9 @@ constexpr Duration kServeMax = 120s;  // from the start until the topics are the
 constexpr Duration kHealMax = 240s;   // from the healing until everything is finished
 constexpr Duration kStopMax = 60s;    // for a node that is asked to stop
 constexpr Duration kAlikeMax = 120s;  // ... until the replicas are alike, and no others are there
+constexpr Duration kLookEvery = 50ms;
+constexpr Duration kSlowSyncMin = 3ms;
+constexpr Duration kSlowSyncMax = 100ms;
 constexpr uint64_t kDiskBytes = uint64_t{1} << 30;
 
 // What is drawn for the whole run besides the plan of faults.
@@ -40,8 +44,10 @@ struct Knobs {
     Duration fault_mean;
     // Classes of faults that are on.
     bool kills, pauses, orderly, links, full_disk, clock_jumps, rolling;
+    bool blackouts;      // kills of most nodes at once
     bool lost_disk;      // one node's, once
     bool one_sick_disk;  // the plan's disk errors strike one node; else none
+    bool slow_disks;     // some machines' disks take long to flush
     int32_t offsets_partitions;
     uint64_t journal_file_bytes;
     uint64_t unflushed_bytes;
@@ -52,23 +58,27 @@ struct Knobs {
     std::string to_string() const {
         return fmt::format(
             "knobs: nodes={}+{} shards<={} minority_only={} work={}ms fault_mean={}ms kills={} "
-            "pauses={} orderly={} links={} full_disk={} clock_jumps={} rolling={} sick_disk={} "
-            "lost_disk={}\n"
+            "blackouts={} pauses={} orderly={} links={} full_disk={} clock_jumps={} "
+            "rolling={} "
+            "sick_disk={} "
+            "lost_disk={} slow_disks={}\n"
             "  store: journal_file={} unflushed={} cache={} bypass={} offsets_partitions={}\n"
-            "  clients: topics={}x{} idempotent={} plain={} weak={} readers={} members={} admin={} "
+            "  clients: topics={}x{} relaxed={}{} idempotent={} plain={} weak={} readers={} "
+            "members={} admin={} "
             "batch<={} pad<={} pause<={}us records<={}\n"
             "  operator: transfers={} moves={} replication_factors={} maintenance={} "
             "decommission={}\n",
             nodes, joiners, shards_max, minority_only, work_time.count() / 1'000'000,
-            fault_mean.count() / 1'000'000, kills, pauses, orderly, links, full_disk, clock_jumps,
-            rolling, one_sick_disk, lost_disk, journal_file_bytes, unflushed_bytes, cache_bytes,
-            bypass_bytes, offsets_partitions, clients.topics, clients.partitions,
-            clients.idempotent_producers, clients.plain_producers, clients.weak_producers,
-            clients.readers, clients.members, clients.admin, clients.batch_records_max,
-            clients.pad_max, clients.pause_max.count() / 1000, clients.records_max,
-            clients.operations.transfers, clients.operations.moves,
-            clients.operations.replication_factors, clients.operations.maintenance,
-            clients.operations.decommission);
+            fault_mean.count() / 1'000'000, kills, blackouts, pauses, orderly, links, full_disk,
+            clock_jumps, rolling, one_sick_disk, lost_disk, slow_disks, journal_file_bytes,
+            unflushed_bytes, cache_bytes, bypass_bytes, offsets_partitions, clients.topics,
+            clients.partitions, clients.relaxed_topics,
+            clients.changing_durability ? " (changing)" : "", clients.idempotent_producers,
+            clients.plain_producers, clients.weak_producers, clients.readers, clients.members,
+            clients.admin, clients.batch_records_max, clients.pad_max,
+            clients.pause_max.count() / 1000, clients.records_max, clients.operations.transfers,
+            clients.operations.moves, clients.operations.replication_factors,
+            clients.operations.maintenance, clients.operations.decommission);
     }
 };
 
@@ -122,6 +132,19 @@ Knobs draw_knobs(uint64_t seed, uint32_t nodes_wanted) {
     // Of less than three replicas none can be lost.
     knobs.lost_disk = knobs.nodes >= 3 && knobs.minority_only && changes.chance(0.2);
     operations.replication_factors = !knobs.lost_disk && changes.chance(0.5);
+    Prng windows(seed, "windows");
+    knobs.blackouts = knobs.kills && !knobs.minority_only && windows.chance(0.5);
+    knobs.slow_disks = windows.chance(0.25);
+    // Where a majority may forget, all replicas must come back: none loses its disk for good.
+    if (windows.chance(0.35) && !knobs.lost_disk) {
+        clients.relaxed_topics = static_cast<uint32_t>(windows.between(1, clients.topics));
+        clients.changing_durability = windows.chance(0.3);
+        if (windows.chance(0.4)) {
+            knobs.kills = knobs.blackouts = true;
+            knobs.minority_only = false;
+        }
+        knobs.slow_disks = windows.chance(0.5);
+    }
     return knobs;
 }
 
@@ -203,12 +226,17 @@ class ClusterRun {
     void next_strike();
     bool may_take_down(const Machine& machine) const;
     Machine& pick() { return *machines_[prng_.below(machines_.size())]; }
+    void take_down(Machine& machine, Kill how);
+    void black_out();
     void restart_in_order(Machine& machine);
     void roll(size_t next);
     void cut_links();
     void lose_disk();
     void give_up(const std::string& address);
     void heal();
+    void look();
+    void next_look();
+    void forget(const Machine& machine);
     bool wait(const std::function<bool()>& done, Duration budget, std::string_view what);
     void compare_replicas();
     uint64_t life_of(int32_t node) const {
@@ -254,6 +282,7 @@ class ClusterRun {
     Prng prng_;
     ClusterHistory history_;
     ClusterClients clients_;
+    ClusterWatch watch_;
     bool striking_ = false;
     bool healed_ = false;
     bool rolling_ = false;
@@ -288,7 +317,8 @@ ClusterRun::ClusterRun(const ClusterRunOptions& options)
               .trace_sink = options.trace_sink}),
       prng_(world_.prng("nemesis")),
       history_([this](const std::string& broken) { fail(broken); }),
-      clients_(client_options(), history_, [this](const std::string& broken) { fail(broken); }) {
+      clients_(client_options(), history_, [this](const std::string& broken) { fail(broken); }),
+      watch_(history_, [this](const std::string& broken) { fail(broken); }) {
     note(world_.plan().to_string());
     note(knobs_.to_string());
     for (uint32_t i = 0; i < knobs_.nodes + knobs_.joiners; ++i) {
@@ -309,6 +339,8 @@ ClusterRun::ClusterRun(const ClusterRunOptions& options)
         if (machine->sick) machine->sick_disk = disk;
         disk.read_error_chance = disk.write_error_chance = disk.sync_error_chance = 0;
         disk.metadata_error_chance = disk.metadata_full_chance = 0;
+        if (knobs_.slow_disks && prng_.chance(0.6))
+            disk.sync_mean = draw(kSlowSyncMin, kSlowSyncMax);
     }
     DiskFaults& none = client_node_->disk_faults();
     none = {};
@@ -424,6 +456,7 @@ void ClusterRun::start(Machine& machine) {
     if (machine.wipe) {
         note(fmt::format("n{}'s disk is empty", machine.index));
         world_.wipe_disk(*machine.node);
+        watch_.left(machine.id);
         machine.wipe = false;
         machine.id = -1;
         ++result_.seen.joined;
@@ -436,6 +469,7 @@ void ClusterRun::start(Machine& machine) {
 }
 
 void ClusterRun::kill(Machine& machine, Kill how) {
+    forget(machine);
     machine.broker = nullptr;
     machine.opening = nullptr;
     machine.serving = false;
@@ -452,6 +486,8 @@ void ClusterRun::reap_finished() {
         note(
             fmt::format("n{} ended{}", machine.index, machine.fatal ? " after a fatal error" : ""));
         if (!machine.stop) ++result_.seen.failed_lives;
+        // Whoever cannot write does not stop in good order.
+        if (!machine.stop || machine.fatal || machine.sick || machine.full) forget(machine);
         machine.held_down = true;
         world_.schedule(draw(10ms, 1500ms), [this, &machine] {
             machine.held_down = false;
@@ -499,17 +535,10 @@ void ClusterRun::strike() {
         case 1: {
             if (!knobs_.kills || !up || rolling_ || !may_take_down(machine)) return;
             const Kill how = prng_.chance(0.5) ? Kill::kPower : Kill::kProcess;
-            note(fmt::format("n{} is killed{}{}", machine.index,
-                             how == Kill::kPower ? ", with its power" : "",
-                             machine.serving ? "" : ", while it starts"));
-            ++(how == Kill::kPower ? result_.seen.power_cuts : result_.seen.kills);
-            kill(machine, how);
-            machine.held_down = true;
-            world_.schedule(prng_.chance(0.5) ? draw(5ms, 300ms) : draw(300ms, 4s),
-                            [this, &machine] {
-                                machine.held_down = false;
-                                if (!machine.node->running()) start(machine);
-                            });
+            if (knobs_.blackouts && prng_.chance(0.3))
+                black_out();
+            else
+                take_down(machine, how);
             return;
         }
         case 2: {
@@ -556,6 +585,30 @@ void ClusterRun::strike() {
                 machine.node->disk().set_capacity(kDiskBytes);
                 machine.full = false;
             });
+    }
+}
+
+void ClusterRun::take_down(Machine& machine, Kill how) {
+    note(fmt::format("n{} is killed{}{}", machine.index,
+                     how == Kill::kPower ? ", with its power" : "",
+                     machine.serving ? "" : ", while it starts"));
+    ++(how == Kill::kPower ? result_.seen.power_cuts : result_.seen.kills);
+    kill(machine, how);
+    machine.held_down = true;
+    world_.schedule(prng_.chance(0.5) ? draw(5ms, 300ms) : draw(300ms, 4s), [this, &machine] {
+        machine.held_down = false;
+        if (!machine.node->running()) start(machine);
+    });
+}
+
+// The power of a rack, or one mistake on all machines.
+void ClusterRun::black_out() {
+    ++result_.seen.blackouts;
+    const Kill how = prng_.chance(0.7) ? Kill::kPower : Kill::kProcess;
+    for (auto& machine : machines_) {
+        if (machine->node->running() && !machine->node->finished() && !machine->held_down &&
+            prng_.chance(0.85))
+            take_down(*machine, how);
     }
 }
 
@@ -673,6 +726,30 @@ void ClusterRun::heal() {
     clients_.wind_down();
 }
 
+// ---------------------------------------------------------------- watching
+
+void ClusterRun::look() {
+    std::vector<ClusterWatch::Server> servers;
+    for (const auto& machine : machines_) {
+        if (machine->serving && machine->node->running())
+            servers.push_back({machine->id, machine->broker, machine->node->shard_count()});
+    }
+    watch_.look(servers, clients_.topics());
+}
+
+void ClusterRun::next_look() {
+    world_.schedule(kLookEvery, [this] {
+        look();
+        next_look();
+    });
+}
+
+// What it had in memory alone.
+void ClusterRun::forget(const Machine& machine) {
+    look();
+    watch_.forgets(machine.id);
+}
+
 // ---------------------------------------------------------------- the run
 
 std::string ClusterRun::state() const {
@@ -760,6 +837,7 @@ ClusterRunResult ClusterRun::run() {
     }
     world_.start(*client_node_, [this](Shard& shard) { return client_main(this, &shard); });
     next_strike();
+    next_look();
     striking_ = prng_.chance(0.3);  // before the cluster is there, too
     if (wait([this] { return clients_.serving(); }, kServeMax, "making the topics")) {
         striking_ = true;
@@ -793,6 +871,8 @@ ClusterRunResult ClusterRun::run() {
     seen.read = history.read;
     seen.commits = history.commits;
     seen.epochs = history.epochs;
+    seen.may_lose = history.may_lose;
+    seen.lost = history.lost;
     seen.requests = clients.requests;
     seen.failures = clients.failures;
     seen.rebalances = clients.rebalances;
@@ -958,6 +1038,7 @@ void ClusterRunResult::Seen::add(const Seen& other) {
     nodes += other.nodes;
     kills += other.kills;
     power_cuts += other.power_cuts;
+    blackouts += other.blackouts;
     pauses += other.pauses;
     orderly_restarts += other.orderly_restarts;
     failed_lives += other.failed_lives;
@@ -970,6 +1051,8 @@ void ClusterRunResult::Seen::add(const Seen& other) {
     read += other.read;
     commits += other.commits;
     epochs += other.epochs;
+    may_lose += other.may_lose;
+    lost += other.lost;
     requests += other.requests;
     failures += other.failures;
     rebalances += other.rebalances;
@@ -986,15 +1069,18 @@ void ClusterRunResult::Seen::add(const Seen& other) {
 
 std::string ClusterRunResult::Seen::to_string() const {
     return fmt::format(
-        "nodes={} kills={} power_cuts={} pauses={} orderly_restarts={} failed_lives={} "
+        "nodes={} kills={} power_cuts={} blackouts={} pauses={} orderly_restarts={} "
+        "failed_lives={} "
         "partitions={} one_way={} full_disks={} clock_jumps={} sent={} acknowledged={} read={} "
-        "commits={} epochs={} requests={} failures={} rebalances={} topics={} removed={} "
+        "commits={} epochs={} may_lose={} lost={} requests={} failures={} rebalances={} topics={} "
+        "removed={} "
         "transfers={} reassignments={} maintenances={} removed_nodes={} lost_disks={} joined={} "
         "replicas={}",
-        nodes, kills, power_cuts, pauses, orderly_restarts, failed_lives, partitions_two_way,
-        partitions_one_way, full_disks, clock_jumps, sent, acknowledged, read, commits, epochs,
-        requests, failures, rebalances, topics_made, topics_removed, transfers, reassignments,
-        maintenances, removed_nodes, lost_disks, joined, replicas_compared);
+        nodes, kills, power_cuts, blackouts, pauses, orderly_restarts, failed_lives,
+        partitions_two_way, partitions_one_way, full_disks, clock_jumps, sent, acknowledged, read,
+        commits, epochs, may_lose, lost, requests, failures, rebalances, topics_made,
+        topics_removed, transfers, reassignments, maintenances, removed_nodes, lost_disks, joined,
+        replicas_compared);
 }
 
 ClusterRunResult run_cluster(const ClusterRunOptions& options) {

@@ -2,10 +2,11 @@
 // every way it must survive, then healed and held to its promises.
 //
 // A run: nodes start in a drawn order on drawn numbers of shards, clients make topics and work,
-// while a nemesis kills nodes, cuts their power, pauses them, cuts links one way and both ways,
-// fills or slows a disk, jumps clocks, restarts nodes one after the other. Then everything is
-// healed: all must finish within bounded virtual time, every promise of cluster_history.h must
-// hold, and the replicas of each partition must be equal. In the end the nodes stop in good order.
+// while a nemesis kills nodes, one or most at once, cuts their power, pauses them, cuts links one
+// way and both ways, fills or slows a disk, jumps clocks, restarts nodes one after the other. Then
+// everything is healed: all must finish within bounded virtual time, every promise of
+// cluster_history.h must hold, and the replicas of each partition must be equal. In the end the
+// nodes stop in good order.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +39,7 @@ struct ClusterRunResult {
         uint64_t nodes = 0;
         uint64_t kills = 0;
         uint64_t power_cuts = 0;
+        uint64_t blackouts = 0;
         uint64_t pauses = 0;
         uint64_t orderly_restarts = 0;
         uint64_t failed_lives = 0;
@@ -50,6 +52,8 @@ struct ClusterRunResult {
         uint64_t read = 0;
         uint64_t commits = 0;
         uint64_t epochs = 0;
+        uint64_t may_lose = 0;  // times that a relaxed partition came to be allowed to lose
+        uint64_t lost = 0;      // acknowledged records, and rightly
         uint64_t requests = 0;
         uint64_t failures = 0;
         uint64_t rebalances = 0;

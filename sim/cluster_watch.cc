@@ -1,0 +1,127 @@
+#include "cluster_watch.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace weir::sim {
+
+namespace {
+
+bool same_log(const raft::Core& a, const raft::Core& b) {
+    return a.end() == b.end() && a.terms().last_term() == b.terms().last_term();
+}
+
+std::string to_string(const raft::Configuration& configuration) {
+    std::string text;
+    for (const raft::Member& member : configuration.members)
+        text += fmt::format("{}{}{}{}{}", text.empty() ? "" : " ", member.node.v,
+                            member.voter ? "v" : "", member.old_voter ? "o" : "",
+                            member.learner ? "l" : "");
+    return text;
+}
+
+}  // namespace
+
+void ClusterWatch::look(const std::vector<Server>& servers,
+                        const std::vector<ClusterClients::Topic>& topics) {
+    std::map<std::string, std::vector<Replica>> groups;
+    for (const Server& server : servers) {
+        if (cluster::Controller* controller = server.broker->controller();
+            controller != nullptr && controller->group() != nullptr)
+            groups["the controller"].push_back({server.node, &controller->group()->core()});
+        for (uint32_t shard = 0; shard < server.shards; ++shard) {
+            server.broker->server(shard).partitions().for_each([&](kafka::Partition& partition) {
+                if (partition.group() == nullptr) return;
+                groups[fmt::format("{}-{}", partition.topic(), partition.index())].push_back(
+                    {server.node, &partition.group()->core()});
+            });
+        }
+    }
+    for (const auto& [name, replicas] : groups) check(name, replicas);
+    for (const ClusterClients::Topic& topic : topics) {
+        if (!topic.relaxed || topic.id.is_zero()) continue;
+        for (int32_t p = 0; p < topic.partitions; ++p)
+            look_at_relaxed({topic.id, p}, groups[fmt::format("{}-{}", topic.name, p)], servers);
+    }
+    tell();
+}
+
+void ClusterWatch::check(const std::string& name, const std::vector<Replica>& replicas) {
+    const Replica* leader = nullptr;
+    for (const Replica& replica : replicas) {
+        if (replica.core->role() != raft::Role::kLeader) continue;
+        const raft::Term term = replica.core->term();
+        const auto [known, is_new] = leaders_[name].emplace(term, replica.node);
+        if (known->second != replica.node)
+            fail_(fmt::format("{}: nodes {} and {} lead in term {}", name, known->second,
+                              replica.node, term));
+        if (leader == nullptr || leader->core->term() < term) leader = &replica;
+    }
+    if (leader == nullptr) return;
+    // Who knows a later term may know later members from before its start, too; and who came to the
+    // group after its beginning knows none before it is told.
+    for (const Replica& replica : replicas) {
+        const raft::Core& core = *replica.core;
+        if (core.term() != leader->core->term() || !same_log(core, *leader->core) ||
+            core.configuration() == leader->core->configuration() ||
+            core.configuration().members.empty())
+            continue;
+        fail_(
+            fmt::format("{}: nodes {} and {} have the same log, to {}.{} of term {}, and other "
+                        "members: {} and {}",
+                        name, leader->node, replica.node, core.end().offset, core.end().ordinal,
+                        core.terms().last_term(), to_string(leader->core->configuration()),
+                        to_string(core.configuration())));
+    }
+}
+
+void ClusterWatch::look_at_relaxed(const PartitionKey& key, const std::vector<Replica>& replicas,
+                                   const std::vector<Server>& servers) {
+    Relaxed& relaxed = relaxed_[key];
+    if (replicas.empty()) return;
+    for (const Server& server : servers) relaxed.known.erase(server.node);
+    for (const Replica& replica : replicas) {
+        relaxed.known[replica.node] = replica.core->configuration();
+        if (!replica.core->recovering()) relaxed.forgetful.erase(replica.node);
+    }
+}
+
+// A majority of the voters; of a joint configuration, of the old or of the new ones.
+bool ClusterWatch::Relaxed::may_lose() const {
+    return std::ranges::any_of(known, [&](const auto& each) {
+        size_t voters = 0, forgetful_voters = 0, old_voters = 0, forgetful_old_voters = 0;
+        for (const raft::Member& member : each.second.members) {
+            const size_t forgets = forgetful.contains(member.node.v) ? 1 : 0;
+            voters += member.voter ? 1 : 0;
+            old_voters += member.old_voter ? 1 : 0;
+            forgetful_voters += member.voter ? forgets : 0;
+            forgetful_old_voters += member.old_voter ? forgets : 0;
+        }
+        return forgetful_voters * 2 > voters || forgetful_old_voters * 2 > old_voters;
+    });
+}
+
+void ClusterWatch::forgets(int32_t node) {
+    for (auto& [key, relaxed] : relaxed_) {
+        const bool member = std::ranges::any_of(relaxed.known, [&](const auto& each) {
+            return each.first == node || each.second.find(NodeId{node}) != nullptr;
+        });
+        if (member) relaxed.forgetful.insert(node);
+    }
+    tell();
+}
+
+void ClusterWatch::left(int32_t node) {
+    for (auto& [key, relaxed] : relaxed_) {
+        relaxed.forgetful.erase(node);
+        relaxed.known.erase(node);
+    }
+    tell();
+}
+
+void ClusterWatch::tell() {
+    for (const auto& [key, relaxed] : relaxed_) history_.may_lose(key, relaxed.may_lose());
+}
+
+}  // namespace weir::sim

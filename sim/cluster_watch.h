@@ -1,0 +1,64 @@
+// ClusterWatch: looks into the replicas of a simulated cluster while it runs, from outside of every
+// node. It sees what no client is told in time:
+//   - a term of a group has one leader;
+//   - a replica whose log is its leader's, entry for entry, has the same members in force;
+//   - which replicas of relaxed topics may lack what they acknowledged, because they stopped
+//   without
+//     flushing and are not whole again (docs/decisions/0006-relaxed-durability.md). While they are
+//     a majority, and only then, the history excuses losses.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "broker/broker.h"
+#include "cluster_clients.h"
+#include "cluster_history.h"
+#include "raft/core.h"
+
+namespace weir::sim {
+
+class ClusterWatch {
+  public:
+    // A node that serves.
+    struct Server {
+        int32_t node = -1;
+        broker::Broker* broker = nullptr;
+        uint32_t shards = 0;
+    };
+
+    ClusterWatch(ClusterHistory& history, std::function<void(const std::string&)> fail)
+        : history_(history), fail_(std::move(fail)) {}
+
+    void look(const std::vector<Server>& servers, const std::vector<ClusterClients::Topic>& topics);
+    // After a look: the node stops, or has stopped, without having flushed.
+    void forgets(int32_t node);
+    // It will never come back, and belongs to no group.
+    void left(int32_t node);
+
+  private:
+    struct Replica {
+        int32_t node;
+        const raft::Core* core;
+    };
+    struct Relaxed {
+        std::set<int32_t> forgetful;
+        std::map<int32_t, raft::Configuration> known;  // by the node that has it in force
+        bool may_lose() const;
+    };
+    void check(const std::string& name, const std::vector<Replica>& replicas);
+    void look_at_relaxed(const PartitionKey& key, const std::vector<Replica>& replicas,
+                         const std::vector<Server>& servers);
+    void tell();
+
+    ClusterHistory& history_;
+    std::function<void(const std::string&)> fail_;
+    std::map<std::string, std::map<raft::Term, int32_t>> leaders_;  // by group
+    std::map<PartitionKey, Relaxed> relaxed_;
+};
+
+}  // namespace weir::sim
