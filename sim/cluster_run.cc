@@ -32,6 +32,7 @@ constexpr Duration kAlikeMax = 120s;  // ... until the replicas are alike, and n
 constexpr Duration kLookEvery = 50ms;
 constexpr Duration kSlowSyncMin = 3ms;
 constexpr Duration kSlowSyncMax = 100ms;
+constexpr Duration kHuntMax = 900ms;  // an election and a moment
 constexpr uint64_t kDiskBytes = uint64_t{1} << 30;
 
 // What is drawn for the whole run besides the plan of faults.
@@ -44,10 +45,12 @@ struct Knobs {
     Duration fault_mean;
     // Classes of faults that are on.
     bool kills, pauses, orderly, links, full_disk, clock_jumps, rolling;
-    bool blackouts;      // kills of most nodes at once
-    bool lost_disk;      // one node's, once
-    bool one_sick_disk;  // the plan's disk errors strike one node; else none
-    bool slow_disks;     // some machines' disks take long to flush
+    bool blackouts;       // kills of most nodes at once
+    bool hunting;         // most faults strike leaders, one soon after the other
+    bool lost_disk;       // one node's, once
+    bool one_sick_disk;   // the plan's disk errors strike one node; else none
+    bool slow_disks;      // some machines' disks take long to flush
+    uint64_t send_bytes;  // of one append between replicas
     int32_t offsets_partitions;
     uint64_t journal_file_bytes;
     uint64_t unflushed_bytes;
@@ -58,10 +61,10 @@ struct Knobs {
     std::string to_string() const {
         return fmt::format(
             "knobs: nodes={}+{} shards<={} minority_only={} work={}ms fault_mean={}ms kills={} "
-            "blackouts={} pauses={} orderly={} links={} full_disk={} clock_jumps={} "
+            "blackouts={} hunting={} pauses={} orderly={} links={} full_disk={} clock_jumps={} "
             "rolling={} "
             "sick_disk={} "
-            "lost_disk={} slow_disks={}\n"
+            "lost_disk={} slow_disks={} send_bytes={}\n"
             "  store: journal_file={} unflushed={} cache={} bypass={} offsets_partitions={}\n"
             "  clients: topics={}x{} relaxed={}{} idempotent={} plain={} weak={} readers={} "
             "members={} admin={} "
@@ -69,10 +72,10 @@ struct Knobs {
             "  operator: transfers={} moves={} replication_factors={} maintenance={} "
             "decommission={}\n",
             nodes, joiners, shards_max, minority_only, work_time.count() / 1'000'000,
-            fault_mean.count() / 1'000'000, kills, blackouts, pauses, orderly, links, full_disk,
-            clock_jumps, rolling, one_sick_disk, lost_disk, slow_disks, journal_file_bytes,
-            unflushed_bytes, cache_bytes, bypass_bytes, offsets_partitions, clients.topics,
-            clients.partitions, clients.relaxed_topics,
+            fault_mean.count() / 1'000'000, kills, blackouts, hunting, pauses, orderly, links,
+            full_disk, clock_jumps, rolling, one_sick_disk, lost_disk, slow_disks, send_bytes,
+            journal_file_bytes, unflushed_bytes, cache_bytes, bypass_bytes, offsets_partitions,
+            clients.topics, clients.partitions, clients.relaxed_topics,
             clients.changing_durability ? " (changing)" : "", clients.idempotent_producers,
             clients.plain_producers, clients.weak_producers, clients.readers, clients.members,
             clients.admin, clients.batch_records_max, clients.pad_max,
@@ -134,7 +137,10 @@ Knobs draw_knobs(uint64_t seed, uint32_t nodes_wanted) {
     operations.replication_factors = !knobs.lost_disk && changes.chance(0.5);
     Prng windows(seed, "windows");
     knobs.blackouts = knobs.kills && !knobs.minority_only && windows.chance(0.5);
+    knobs.hunting = windows.chance(0.3);
     knobs.slow_disks = windows.chance(0.25);
+    knobs.send_bytes = windows.chance(0.7) ? raft::Options{}.send_bytes_max
+                                           : uint64_t{1} << (4 * windows.below(4));
     // Where a majority may forget, all replicas must come back: none loses its disk for good.
     if (windows.chance(0.35) && !knobs.lost_disk) {
         clients.relaxed_topics = static_cast<uint32_t>(windows.between(1, clients.topics));
@@ -225,7 +231,9 @@ class ClusterRun {
     void strike();
     void next_strike();
     bool may_take_down(const Machine& machine) const;
-    Machine& pick() { return *machines_[prng_.below(machines_.size())]; }
+    // A cluster that is being founded comes to be there under fewer faults.
+    bool hunting() const { return knobs_.hunting && clients_.serving(); }
+    Machine& pick();
     void take_down(Machine& machine, Kill how);
     void black_out();
     void restart_in_order(Machine& machine);
@@ -387,7 +395,10 @@ broker::BrokerOptions ClusterRun::options_of(const Machine& machine) const {
         store.bypass_bytes_min = knobs_.bypass_bytes;
         store.bugs = options_.bugs.storage;
     };
-    options.adjust_raft = [this](raft::Options& raft) { raft.bugs = options_.bugs.raft; };
+    options.adjust_raft = [this](raft::Options& raft) {
+        raft.send_bytes_max = knobs_.send_bytes;
+        raft.bugs = options_.bugs.raft;
+    };
     options.server_bugs = options_.bugs.server;
     return options;
 }
@@ -513,11 +524,28 @@ bool ClusterRun::may_take_down(const Machine& machine) const {
     return away * 2 < all;
 }
 
+ClusterRun::Machine& ClusterRun::pick() {
+    if (hunting() && prng_.chance(0.7)) {
+        look();
+        const std::vector<int32_t>& leaders = watch_.leaders();
+        if (!leaders.empty()) {
+            const int32_t leader = leaders[prng_.below(leaders.size())];
+            for (auto& machine : machines_)
+                if (machine->id == leader) return *machine;
+        }
+    }
+    return *machines_[prng_.below(machines_.size())];
+}
+
 void ClusterRun::next_strike() {
     const auto mean = static_cast<double>(knobs_.fault_mean.count());
     world_.schedule(Duration(static_cast<int64_t>(prng_.exponential(mean)) + 1'000'000), [this] {
         if (healed_) return;
         if (striking_) strike();
+        if (striking_ && hunting() && prng_.chance(0.5))
+            world_.schedule(draw(0ns, kHuntMax), [this] {
+                if (striking_) strike();
+            });
         next_strike();
     });
 }
@@ -535,7 +563,7 @@ void ClusterRun::strike() {
         case 1: {
             if (!knobs_.kills || !up || rolling_ || !may_take_down(machine)) return;
             const Kill how = prng_.chance(0.5) ? Kill::kPower : Kill::kProcess;
-            if (knobs_.blackouts && prng_.chance(0.3))
+            if (knobs_.blackouts && clients_.serving() && prng_.chance(0.3))
                 black_out();
             else
                 take_down(machine, how);

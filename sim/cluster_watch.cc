@@ -38,6 +38,7 @@ void ClusterWatch::look(const std::vector<Server>& servers,
             });
         }
     }
+    leaders_now_.clear();
     for (const auto& [name, replicas] : groups) check(name, replicas);
     for (const ClusterClients::Topic& topic : topics) {
         if (!topic.relaxed || topic.id.is_zero()) continue;
@@ -59,6 +60,7 @@ void ClusterWatch::check(const std::string& name, const std::vector<Replica>& re
         if (leader == nullptr || leader->core->term() < term) leader = &replica;
     }
     if (leader == nullptr) return;
+    leaders_now_.push_back(leader->node);
     // Who knows a later term may know later members from before its start, too; and who came to the
     // group after its beginning knows none before it is told.
     for (const Replica& replica : replicas) {

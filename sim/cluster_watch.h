@@ -35,6 +35,8 @@ class ClusterWatch {
         : history_(history), fail_(std::move(fail)) {}
 
     void look(const std::vector<Server>& servers, const std::vector<ClusterClients::Topic>& topics);
+    // The groups' leaders, as seen last; as often as they lead one.
+    const std::vector<int32_t>& leaders() const { return leaders_now_; }
     // After a look: the node stops, or has stopped, without having flushed.
     void forgets(int32_t node);
     // It will never come back, and belongs to no group.
@@ -58,6 +60,7 @@ class ClusterWatch {
     ClusterHistory& history_;
     std::function<void(const std::string&)> fail_;
     std::map<std::string, std::map<raft::Term, int32_t>> leaders_;  // by group
+    std::vector<int32_t> leaders_now_;
     std::map<PartitionKey, Relaxed> relaxed_;
 };
 
