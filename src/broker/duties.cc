@@ -28,6 +28,7 @@ constexpr Duration kLeadersInterval = 250ms;
 // time. The longer one is Kafka's leader.imbalance.check.interval.seconds.
 constexpr Duration kBalanceSoon = 5s;
 constexpr Duration kBalanceInterval = 300s;
+constexpr Duration kBalanceStep = 500ms;  // between the parts of one: 100 leaders a second
 constexpr Duration kLockTimeout = 5s;
 constexpr Duration kTransferTimeout = 3s;
 // At the same time: moves of replicas, which copy data, and transfers of leadership.
@@ -180,8 +181,10 @@ bool Duties::is_balance_due(Instant now) {
         partitions_seen_ = controller_.image().partition_count();
         changed_ = now;
     }
-    const bool soon = balancer_.is_active() || balanced_ < changed_ + kBalanceSoon;
-    return now >= balanced_ + (soon ? kBalanceSoon : kBalanceInterval);
+    const Duration pause = balancer_.is_active()                 ? kBalanceStep
+                           : balanced_ < changed_ + kBalanceSoon ? kBalanceSoon
+                                                                 : kBalanceInterval;
+    return now >= balanced_ + pause;
 }
 
 Task<void> Duties::run_leaders() {
