@@ -273,6 +273,17 @@ class BadInput(NodeTest):
                             protocols=[{"name": "range", "metadata": b""}])
             self.assertIn(answer["error"], (wire.INVALID_GROUP_ID, wire.NOT_COORDINATOR, wire.COORDINATOR_NOT_AVAILABLE, wire.COORDINATOR_LOADING))
 
+    def test_admin_requests_of_any_bytes(self):
+        """Also those that are no text: what is said of them is JSON all the same."""
+        host, _, port = self.node.admin.rpartition(":")
+        requests = [b"GET /v1/partitions?topic=\xff", b"POST /v1/cluster/features/\xff/1", b"POST /v1/partitions/\xff\xfe/0/move?replicas=1"]
+        requests += [b"GET /v1/" + self.random.randbytes(50) for _ in range(100)]
+        for request in requests:
+            with socket.create_connection((host, int(port)), timeout=20) as s:
+                s.sendall(request + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+                s.recv(1000)
+            self.assertTrue(self.node.alive, (request, self.node.log_tail()))
+
     def test_connections_that_come_and_go(self):
         for i in range(2000):
             s = socket.create_connection((self.node.host, self.node.port))

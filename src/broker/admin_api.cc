@@ -28,8 +28,13 @@ constexpr Duration kChangeTimeout = 10s;
 constexpr Duration kProgressTimeout = 1s;
 constexpr Duration kTransferTimeout = 10s;
 
+// Whatever bytes are in it, as a path may have any: those that are not UTF-8 are replaced.
+std::string text_of(const Json& json) {
+    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 AdminReply refuse(uint16_t status, std::string_view message) {
-    return {status, Json{{"error", message}}.dump()};
+    return {status, text_of(Json{{"error", message}})};
 }
 
 AdminReply reply_to(const cluster::AdminError& error) {
@@ -178,10 +183,9 @@ AdminReply AdminApi::members() const {
             Shard::current().count(), NodeState::kActive,
             cluster::supported_features().find(feature)->second);
     }
-    return {200, Json{{"cluster_id", image.cluster_id().to_string()},
-                      {"controller", controller_.leader().v},
-                      {"members", std::move(list)}}
-                     .dump()};
+    return {200, text_of(Json{{"cluster_id", image.cluster_id().to_string()},
+                              {"controller", controller_.leader().v},
+                              {"members", std::move(list)}})};
 }
 
 AdminReply AdminApi::features() const {
@@ -198,7 +202,7 @@ AdminReply AdminApi::features() const {
                         {"possible", cluster::highest_common_level(image, name)},
                         {"levels", std::move(levels)}});
     }
-    return {200, list.dump()};
+    return {200, text_of(list)};
 }
 
 Task<AdminReply> AdminApi::partitions(std::string query) {
@@ -274,7 +278,7 @@ Task<AdminReply> AdminApi::decommission(int32_t node) {
         reply_to(co_await cluster::decommission(controller_, node, change_options()));
     if (reply.status == 200) {
         reply.body =
-            Json{{"node", node}, {"replicas", controller_.image().replica_count(node)}}.dump();
+            text_of(Json{{"node", node}, {"replicas", controller_.image().replica_count(node)}});
     }
     co_return reply;
 }

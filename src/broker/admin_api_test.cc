@@ -95,6 +95,20 @@ TEST_F(AdminApiTest, paths_that_are_none_are_not_found) {
     EXPECT_EQ(call("GET", "/v1/partitions", "topic=nowhere").first, 404);
 }
 
+TEST_F(AdminApiTest, bytes_that_are_no_text_are_answered_too) {
+    EXPECT_EQ(call("GET", "/v1/partitions", "topic=\xff\xfe").first, 404);
+    EXPECT_EQ(refused("/v1/partitions/\xff/0/move", "replicas=1"), 404);
+    EXPECT_EQ(refused("/v1/cluster/features/\xff/1"), 400);
+    std::vector<MetadataRecord> records;
+    cluster::NodeRegistered again = image().find_node(1)->info;
+    ++again.epoch;
+    again.rack = "\xff";
+    records.emplace_back(std::move(again));
+    ASSERT_TRUE(loop.run(commit(node.controller.get(), std::move(records))));
+    EXPECT_EQ(call("GET", "/v1/cluster/members").first, 200);
+    EXPECT_EQ(call("GET", "/v1/cluster/health").first, 200);
+}
+
 TEST_F(AdminApiTest, what_is_there_is_told) {
     EXPECT_EQ(call("GET", "/v1/cluster/members").second["members"].size(), 4u);
     EXPECT_EQ(call("GET", "/v1/cluster/health").second["nodes"].size(), 4u);

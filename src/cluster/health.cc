@@ -91,12 +91,13 @@ std::string to_json(const ClusterHealth& health) {
                          {"draining", node.draining},
                          {"decommissioning", node.decommissioning}});
     }
+    // Racks and addresses come from command lines.
     return Json{{"healthy", health.healthy},
                 {"controller", health.controller},
                 {"nodes", std::move(nodes)},
                 {"leaderless", health.leaderless},
                 {"under_replicated", health.under_replicated}}
-        .dump();
+        .dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string to_json(const std::vector<PartitionRow>& rows) {
