@@ -10,7 +10,7 @@ import time
 import unittest
 
 from weirtest import records, wire
-from weirtest.kafka import create_topic, fetch, produce, send_fetch, send_produce
+from weirtest.kafka import await_coordinator, create_topic, fetch, produce, send_fetch, send_produce
 from weirtest.node import PATIENCE, SANITIZED, NodeTest
 from weirtest.records import batch
 from weirtest.wire import Connection
@@ -272,6 +272,27 @@ class BadInput(NodeTest):
             answer = c.call("JoinGroup", 5, group=long_name, session_ms=10_000, rebalance_ms=100, member="", protocol_type="consumer",
                             protocols=[{"name": "range", "metadata": b""}])
             self.assertIn(answer["error"], (wire.INVALID_GROUP_ID, wire.NOT_COORDINATOR, wire.COORDINATOR_NOT_AVAILABLE, wire.COORDINATOR_LOADING))
+
+    def test_one_name_over_and_over(self):
+        """What is named 20,000 times is described once: the answer does not grow with how often."""
+        name, group, times = self.topic_name(), "a-group-with-a-long-name", 20_000
+        with Connection(self.node, timeout=60) as c:
+            topic = {"name": name, "partitions": 200, "replicas": 1, "configs": []}
+            self.assertEqual(wire.NONE, c.call("CreateTopics", 5, topics=[topic], timeout_ms=10_000)["topics"][0]["error"])
+            answer = c.call("Metadata", 5, topics=[{"name": name}] * times + [{"name": self.topic}], auto_create=False)
+            self.assertEqual([name, self.topic], [t["name"] for t in answer["topics"]])
+            self.assertEqual(200, len(answer["topics"][0]["partitions"]))
+            resource = {"type": 2, "name": name, "keys": None}
+            answer = c.call("DescribeConfigs", 4, resources=[resource] * times + [{**resource, "type": 4, "name": "0"}], synonyms=True, docs=True)
+            self.assertEqual([2, 4], [r["type"] for r in answer["resources"]])
+            answer = c.call("DescribeGroups", 5, groups=[group] * times + ["h"], ops=False)
+            self.assertEqual([group, "h"], [g["group"] for g in answer["groups"]])
+            await_coordinator(self.node, group)
+            # A topic may be there again with other partitions.
+            topics = [{"name": name, "partitions": [0] * times}, {"name": name, "partitions": [0, 1]}]
+            for api, version, more in (("DescribeProducers", 0, {}), ("OffsetFetch", 6, {"group": group})):
+                answer = c.call(api, version, topics=topics, **more)["topics"]
+                self.assertEqual([[0], [1]], [[p["index"] for p in t["partitions"]] for t in answer], api)
 
     def test_admin_requests_of_any_bytes(self):
         """Also those that are no text: what is said of them is JSON all the same."""

@@ -5,6 +5,7 @@
 
 #include "kafka/protocol/describe_configs.h"
 #include "kafka/server/handler.h"
+#include "kafka/server/repeated.h"
 #include "kafka/server/server.h"
 #include "kafka/server/topics.h"
 
@@ -110,6 +111,9 @@ void describe_free_form(Server& server, const DescribeConfigsRequest& body,
 Task<DescribeConfigsResponse> answer(Request& request, DescribeConfigsRequest body) {
     Server& server = request.server;
     DescribeConfigsResponse response;
+    drop_repeated(body.resources, [](const DescribeConfigsRequest::Resource& resource) {
+        return std::pair(resource.resource_type, resource.resource_name);
+    });
     for (const DescribeConfigsRequest::Resource& resource : body.resources) {
         DescribeConfigsResponse::Resource& result = response.results.emplace_back();
         result.error_message.reset();

@@ -3,6 +3,7 @@
 #include "kafka/server/group_calls.h"
 #include "kafka/server/group_shard.h"
 #include "kafka/server/handler.h"
+#include "kafka/server/repeated.h"
 #include "kafka/server/topics.h"
 #include "runtime/remote.h"
 
@@ -28,6 +29,7 @@ Task<DescribeGroupReply> describe_at_coordinator(Server& server, std::string gro
 
 Task<DescribeGroupsResponse> answer(Request& request, DescribeGroupsRequest body) {
     DescribeGroupsResponse response;
+    drop_repeated(body.groups, [](const std::string& id) { return id; });
     for (std::string& id : body.groups) {
         DescribeGroupReply reply = co_await describe_at_coordinator(request.server, id);
         DescribeGroupsResponse::Group& group = response.groups.emplace_back();

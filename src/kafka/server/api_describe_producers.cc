@@ -2,6 +2,7 @@
 #include "kafka/protocol/describe_producers.h"
 #include "kafka/server/fan_out.h"
 #include "kafka/server/handler.h"
+#include "kafka/server/repeated.h"
 #include "kafka/server/topics.h"
 
 namespace weir::kafka {
@@ -23,6 +24,8 @@ Task<std::vector<Producers>> producers_here(Server& server, std::vector<storage:
 Task<DescribeProducersResponse> answer(Request& request, DescribeProducersRequest body) {
     Server& server = request.server;
     DescribeProducersResponse response;
+    using Wanted = DescribeProducersRequest::Topic;
+    drop_repeated_partitions(body.topics, &Wanted::name, &Wanted::partition_indexes);
     response.topics.resize(body.topics.size());
     std::vector<std::pair<runtime::ShardId, storage::LogId>> questions;
     std::vector<DescribeProducersResponse::Partition*> asked;

@@ -3,6 +3,7 @@
 #include "cluster/node_admin.h"
 #include "kafka/protocol/list_partition_reassignments.h"
 #include "kafka/server/handler.h"
+#include "kafka/server/repeated.h"
 #include "kafka/server/server.h"
 
 namespace weir::kafka {
@@ -39,6 +40,8 @@ Task<Response> answer(Request& request, ListPartitionReassignmentsRequest body) 
         }
         co_return response;
     }
+    using Wanted = ListPartitionReassignmentsRequest::Topic;
+    drop_repeated_partitions(*body.topics, &Wanted::name, &Wanted::partition_indexes);
     for (const auto& wanted : *body.topics) {
         const cluster::TopicImage* topic = image.find(wanted.name);
         if (topic == nullptr) continue;

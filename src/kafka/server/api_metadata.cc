@@ -5,6 +5,7 @@
 #include "kafka/protocol/metadata.h"
 #include "kafka/server/brokers.h"
 #include "kafka/server/handler.h"
+#include "kafka/server/repeated.h"
 #include "kafka/server/server.h"
 #include "kafka/server/topics.h"
 #include "runtime/shard.h"
@@ -70,6 +71,10 @@ Task<MetadataResponse> answer(Request& request, MetadataRequest body) {
         }
         co_return response;
     }
+    // By name, or by id where there is no name.
+    drop_repeated(*body.topics, [](const MetadataRequest::Topic& topic) {
+        return std::pair(topic.name, topic.name ? Uuid() : topic.topic_id);
+    });
     std::vector<cluster::NewTopic> missing;
     std::set<std::string_view> asked;
     const bool may_create = body.allow_auto_topic_creation && server.settings().auto_create_topics;

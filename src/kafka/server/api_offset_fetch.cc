@@ -4,6 +4,7 @@
 #include "kafka/server/group_calls.h"
 #include "kafka/server/group_shard.h"
 #include "kafka/server/handler.h"
+#include "kafka/server/repeated.h"
 #include "runtime/remote.h"
 
 namespace weir::kafka {
@@ -96,6 +97,7 @@ Wanted wanted(Server& server, const std::optional<std::vector<OffsetFetchRequest
             }
         }
     }
+    drop_repeated_partitions(*wanted.topics, &TopicPartitions::name, &TopicPartitions::partitions);
     return wanted;
 }
 
@@ -116,6 +118,8 @@ Task<OffsetFetchResponse> answer(Request& request, OffsetFetchRequest body) {
         co_return response;
     }
     const bool by_id = version >= 10;
+    drop_repeated(body.groups,
+                  [](const OffsetFetchRequest::Group& group) { return group.group_id; });
     for (OffsetFetchRequest::Group& group : body.groups) {
         Wanted ask = wanted(server, group.topics, by_id);
         const OffsetFetchReply reply =
