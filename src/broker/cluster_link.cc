@@ -270,7 +270,11 @@ rpc::Refusal ClusterLink::admit(const rpc::Hello& hello, std::string* reason) {
     // An id that was never given out may be that of a node that joined since: this node's image may
     // be old.
     if (node >= image().node_ids_end() && !known_.contains(node)) strangers_.insert(node);
-    if (is_founder || node >= image().node_ids_end()) return rpc::Refusal::kNone;
+    // One that does not hold this node, which joined, is older than it: founders that registered
+    // later, the leader among them, are missing.
+    const bool is_too_old =
+        options_.identity.founding.empty() && image().find_node(self()) == nullptr;
+    if (is_founder || is_too_old || node >= image().node_ids_end()) return rpc::Refusal::kNone;
     *reason = fmt::format("node {} is not a member any more", node);
     return rpc::Refusal::kUnknownNode;
 }
