@@ -301,7 +301,7 @@ Task<KafkaError> Partition::wait_committed(storage::Position end, raft::Term ter
         }
         if (!co_await fate_changed_.wait(options)) break;
     }
-    co_return KafkaError::kRequestTimedOut;
+    co_return KafkaError::kNotLeaderOrFollower;
 }
 
 Task<KafkaError> Partition::wait_durable(storage::Position end) {

@@ -163,9 +163,10 @@ class Partition final : public replication::StateMachine {
     runtime::Task<AppendOutcome> append(CheckedBatch batch, AppendOptions options,
                                         runtime::StopToken stop);
     // Until what append() took is committed. A leader that is deposed meanwhile waits for what its
-    // successor tells, for a while: NOT_LEADER_OR_FOLLOWER says that it was lost, for clients take
-    // it for that (librdkafka gives such records a new sequence number), and REQUEST_TIMED_OUT that
-    // nobody knows: sent again, it is known again if it is there.
+    // successor tells, for a while. NOT_LEADER_OR_FOLLOWER says that it was lost, or that nobody
+    // told: sent again, it is known again if it is there. As Kafka's, which does not wait. (Another
+    // error for the second case would say more, and makes librdkafka 2.0 give up for good when it
+    // sends the batch after it first.)
     runtime::Task<KafkaError> wait_committed(storage::Position end, raft::Term term,
                                              runtime::WaitOptions options);
     // Until it is on this node's stable storage, or at once where memory counts for that; it may
