@@ -145,8 +145,7 @@ Task<void> ClusterLink::watch() {
             known.telling = true;
             scope_.spawn(tell(node));
         }
-        std::erase_if(strangers_, [this](int32_t node) { return known_.contains(node); });
-        if (!strangers_.empty() && registration_ && !std::exchange(finds_strangers_, true))
+        if (stranger_dialled_ && registration_ && !std::exchange(finds_strangers_, true))
             scope_.spawn(find_strangers());
         if (Shard::current().now() >= swept_ + kSweepInterval) co_await sweep();
     }
@@ -269,7 +268,7 @@ rpc::Refusal ClusterLink::admit(const rpc::Hello& hello, std::string* reason) {
         });
     // An id that was never given out may be that of a node that joined since: this node's image may
     // be old.
-    if (node >= image().node_ids_end() && !known_.contains(node)) strangers_.insert(node);
+    if (node >= image().node_ids_end() && !known_.contains(node)) stranger_dialled_ = true;
     // One that does not hold this node, which joined, is older than it: founders that registered
     // later, the leader among them, are missing.
     const bool is_too_old =
@@ -338,7 +337,7 @@ Task<Result<int64_t>> ClusterLink::register_node(cluster::NodeRegistered self, S
 // can't be answered before its address is known, and the address comes with what it sends. Who
 // registers once more is told where the members are.
 Task<void> ClusterLink::find_strangers() {
-    strangers_.clear();  // those that are not found dial again
+    stranger_dialled_ = false;  // one that is not found dials again
     (void)co_await register_node(*registration_, scope_.stop_token());
     finds_strangers_ = false;
 }

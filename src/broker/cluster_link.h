@@ -134,7 +134,7 @@ class ClusterLink {
     std::function<runtime::Task<cluster::AdminReply>(cluster::AdminCall)> admin_;
     std::map<int32_t, cluster::Endpoint> hints_;  // of members that the image does not have yet
     std::map<int32_t, Known> known_;              // whose addresses the endpoints have
-    std::set<int32_t> strangers_;  // that have dialled, and that this node could not answer
+    bool stranger_dialled_ = false;               // whom this node could not answer
     bool finds_strangers_ = false;
     std::optional<cluster::NodeRegistered> registration_;  // of this node, as it was confirmed
     cluster::MetadataShard::Status status_;
