@@ -73,6 +73,12 @@ void Replicator::for_each(const std::function<void(Group&)>& visit) {
     for (auto& [id, group] : groups_) visit(*group);
 }
 
+void Replicator::for_each_awake(const std::function<void(Group&)>& visit) {
+    for (const auto& [due, id] : due_) {
+        if (Group* group = find(id)) visit(*group);
+    }
+}
+
 void Replicator::give_up(const Error& error) {
     for (auto& [id, group] : groups_) group->give_up("the store failed", error);
 }

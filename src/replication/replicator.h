@@ -60,6 +60,8 @@ class Replicator {
     runtime::Task<void> close_group(storage::LogId id);
     Group* find(storage::LogId id);
     void for_each(const std::function<void(Group&)>& visit);
+    // Those that a timer waits for: all that do not hibernate.
+    void for_each_awake(const std::function<void(Group&)>& visit);
     size_t size() const { return groups_.size(); }
     // The shard's store failed: nothing more becomes durable, so whoever waits for it ends with
     // this error, and no group goes on until the node starts again.

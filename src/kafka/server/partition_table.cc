@@ -22,6 +22,7 @@ constexpr Duration kReadyMax = 10s;
 // Of a replica that could not be made: a full disk, for example.
 constexpr Duration kMakeRetry = 5s;
 constexpr Duration kTendInterval = 1s;
+constexpr size_t kTendRounds = 32;  // until each partition was visited
 // To be told what the cluster has decided, of a replica that may have to go.
 constexpr Duration kCurrentMax = 500ms;
 constexpr Duration kCurrentRetry = 100ms;
@@ -381,16 +382,25 @@ void PartitionTable::announce(Partition& partition) {
     metadata_.announce(std::move(state));
 }
 
+// A partition whose group hibernates and is what the image wants has nothing to tell: news of it
+// wakes the group (a peer that goes or comes) or comes with a record of the metadata. So a round
+// visits those that are awake, those that were in the round before, and those that owe something;
+// and a few of all the others, should that be wrong.
 Task<void> PartitionTable::tend_all() {
     const runtime::StopToken stop = scope_.stop_token();
+    LogId next{0};  // of the others
     while (co_await runtime::sleep_for(kTendInterval, stop)) {
         if (metadata_.image().nodes().size() < 2) continue;
-        std::vector<LogId> ids;
-        for (const auto& [id, partition] : partitions_) {
-            if (partition->leads()) ids.push_back(id);
-        }
+        std::set<LogId> ids = std::exchange(to_tend_, {});
+        replicator_.for_each_awake([&](replication::Group& group) { ids.insert(group.id()); });
+        auto at = partitions_.lower_bound(next);
+        for (size_t left = partitions_.size() / kTendRounds + 1;
+             left > 0 && at != partitions_.end(); --left)
+            ids.insert(at++->first);
+        next = at == partitions_.end() ? LogId{0} : at->first;
         for (const LogId id : ids) {
-            if (Partition* partition = find(id)) tend(*partition);
+            Partition* partition = find(id);
+            if (partition != nullptr) tend(*partition);
             if (Shard::current().need_preempt()) co_await runtime::yield();
         }
     }
@@ -401,28 +411,35 @@ Task<void> PartitionTable::tend_all() {
 void PartitionTable::tend(Partition& partition) {
     if (!partition.leads()) return;
     announce(partition);
+    if (!settle_members(partition) || !partition.group()->core().quiet())
+        to_tend_.insert(partition.log().id());
+}
+
+bool PartitionTable::settle_members(Partition& partition) {
     const cluster::TopicImage* topic = metadata_.image().find(partition.topic_id());
     const auto index = static_cast<size_t>(partition.index());
-    if (topic == nullptr || index >= topic->partitions.size()) return;
+    if (topic == nullptr || index >= topic->partitions.size()) return true;
     const cluster::PartitionAssignment& wanted = topic->partitions[index];
     const raft::Core& core = partition.group()->core();
-    if (!core.configuration_settled()) return;
+    if (!core.configuration_settled()) return false;
     raft::Configuration target = members(wanted.target.empty() ? wanted.replicas : wanted.target);
     if (metadata_.image().feature_level(cluster::kWeirVersion) >= kRevisionsLevel)
         target.revision = wanted.revision;
     const raft::Configuration& now = core.configuration();
-    if (now.revision > target.revision) return;  // what this node knows of the cluster is older
+    // What this node knows of the cluster is older.
+    if (now.revision > target.revision) return false;
     // A report tells the replicas that were left to go, so a group that was where it shall be
     // before it was asked says so with the revision: whoever leads next does not take it back.
     if (wanted.is_moving() ? now == target : now.members == target.members) {
         // Said again until the image has it.
         if (wanted.is_moving())
             metadata_.report({topic->id, static_cast<uint32_t>(index), wanted.revision});
-        return;
+        return !wanted.is_moving();
     }
     const LogId id = partition.log().id();
-    if (!changing_members_.insert(id).second) return;
-    scope_.spawn(change_members(id, std::move(target)), runtime::WorkClass::kReplication);
+    if (changing_members_.insert(id).second)
+        scope_.spawn(change_members(id, std::move(target)), runtime::WorkClass::kReplication);
+    return false;
 }
 
 Task<void> PartitionTable::change_members(LogId id, raft::Configuration target) {

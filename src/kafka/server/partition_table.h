@@ -94,6 +94,9 @@ class PartitionTable final : private PartitionEvents {
     void announce(Partition& partition);
     runtime::Task<void> tend_all();
     void tend(Partition& partition);
+    // Begins a change of the group's members if the image wants others. Whether there is nothing
+    // left to do or to tell.
+    bool settle_members(Partition& partition);
     runtime::Task<void> change_members(storage::LogId id, raft::Configuration target);
 
     bool owns(storage::LogId id) const;
@@ -120,6 +123,7 @@ class PartitionTable final : private PartitionEvents {
     std::map<storage::LogId, std::unique_ptr<Partition>> partitions_;
     std::set<storage::LogId> changing_;
     std::set<storage::LogId> changing_members_;
+    std::set<storage::LogId> to_tend_;  // in the next round
     runtime::WaitQueue change_over_;
     std::map<MailAddress, FetchWatch> watches_;
     std::function<void(Partition&)> on_leads_;

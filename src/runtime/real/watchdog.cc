@@ -18,7 +18,7 @@ namespace weir::runtime {
 namespace {
 
 constexpr Duration kPeriod = 1ms;
-constexpr int kQuietSamples = 10;      // with all shards parked, before the watchdog sleeps
+constexpr int kQuietSamples = 2;       // with all shards parked, before the watchdog sleeps
 constexpr Duration kReportEvery = 1s;  // of one shard
 // Ignored by default, so that one that comes late hurts nobody.
 constexpr int kTraceSignal = SIGURG;
