@@ -407,6 +407,7 @@ Task<Result<rpc::Message>> ClusterLink::answer_registration(rpc::Request request
 void ClusterLink::told(const std::vector<LeaderState>& states) {
     bool news = false;
     for (const LeaderState& state : states) {
+        if (state.hearsay) continue;
         if (state.leader == self())
             news |= publisher_.lead(state.log, state.epoch, state.in_sync);
         else
@@ -448,9 +449,11 @@ Task<Result<rpc::Message>> ClusterLink::answer_leader_update(rpc::Request reques
                 .incarnation = incarnation_, .after = update.after, .upto = update.upto}));
 }
 
-// What is known of partitions that are gone goes.
+// What is known of partitions that are gone goes. Others do the same, and one that has not heard of
+// a partition for as long forgets what it acknowledged: so all is told again.
 Task<void> ClusterLink::sweep() {
     swept_ = Shard::current().now();
+    for (const auto& [node, known] : known_) publisher_.forget_peer(node);
     for (ShardId i = 0; i < options_.shards.size(); ++i) {
         co_await runtime::on(i, [to = options_.shards[i].metadata]() -> Task<void> {
             std::set<storage::LogId> known;

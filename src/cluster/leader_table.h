@@ -2,8 +2,9 @@
 // log, a node that starts knows nothing and is told. Each node publishes what it leads to every
 // other (LeaderPublisher, on shard 0), and each shard keeps what it heard (LeaderTable), to answer
 // Metadata from. Of two statements about a partition the newer epoch wins, within an epoch the
-// newer revision; so the order in which they come, and how often, does not matter. Pure. Format
-// between nodes: docs/formats/leader-update.md.
+// newer revision; so the order in which they come, and how often, does not matter. Where the leader
+// itself said nothing yet, what a replica on this node knows of its group stands in for it. Pure.
+// Format between nodes: docs/formats/leader-update.md.
 #pragma once
 
 #include <cstdint>
@@ -24,10 +25,14 @@ struct LeaderState {
     int32_t epoch = 0;             // the leader's term, Kafka's leader epoch
     uint32_t revision = 0;         // of what the leader of this epoch says
     std::vector<int32_t> in_sync;  // the leader among them
+    // Not the leader's word but a replica's on this node, whose group has this leader; of what is
+    // in sync it knows the leader alone. No other node is told.
+    bool hearsay = false;
     bool operator==(const LeaderState&) const = default;
 
     bool is_newer_than(const LeaderState& other) const {
-        return epoch != other.epoch ? epoch > other.epoch : revision > other.revision;
+        if (epoch != other.epoch) return epoch > other.epoch;
+        return hearsay != other.hearsay ? other.hearsay : revision > other.revision;
     }
 };
 

@@ -29,6 +29,20 @@ TEST(LeaderTable, the_newest_epoch_wins_then_the_newest_revision) {
     EXPECT_EQ(table.find({7}), nullptr);
 }
 
+TEST(LeaderTable, hearsay_counts_until_the_leader_itself_says_something) {
+    LeaderTable table(10);
+    LeaderState hearsay = state_of(7, 2, 4);
+    hearsay.hearsay = true;
+    EXPECT_TRUE(table.learn(state_of(7, 1, 3, 5)));
+    EXPECT_TRUE(table.learn(hearsay));
+    EXPECT_FALSE(table.learn(hearsay));
+    EXPECT_EQ(table.find({7})->leader, 2);
+    EXPECT_FALSE(table.learn(state_of(7, 1, 3, 6)));
+    EXPECT_TRUE(table.learn(state_of(7, 2, 4, 0)));
+    EXPECT_FALSE(table.learn(hearsay));
+    EXPECT_FALSE(table.find({7})->hearsay);
+}
+
 TEST(LeaderTable, the_order_and_the_number_of_statements_do_not_matter) {
     Prng prng(3);
     std::vector<LeaderState> said;
@@ -173,6 +187,27 @@ TEST(LeaderPublisher, a_peer_that_started_anew_is_told_everything) {
     EXPECT_EQ(again->states.size(), 2u);
     acknowledge(101, *again);
     EXPECT_FALSE(publisher.next_for(2));
+}
+
+TEST(LeaderPublisher, what_a_peer_forgot_unasked_it_is_told_again) {
+    LeaderPublisher publisher(1);
+    LeaderTable table(10);  // of a node that lacks the record which creates the partition
+    const auto tell = [&] {
+        while (const auto update = publisher.next_for(2)) {
+            for (const LeaderState& state : update->states) table.learn(state);
+            publisher.acknowledged(2, 100, update->after, update->upto);
+        }
+    };
+    publisher.lead({7}, 3, {1});
+    tell();
+    for (int i = 0; i < 2; ++i) table.sweep([](LogId) { return false; });
+    EXPECT_EQ(table.find({7}), nullptr);
+    tell();
+    EXPECT_EQ(table.find({7}), nullptr);
+    publisher.forget_peer(2);
+    tell();
+    ASSERT_NE(table.find({7}), nullptr);
+    EXPECT_EQ(table.find({7})->leader, 1);
 }
 
 // Nodes that lead by turns, over links that lose, repeat and reorder, and that forget when they

@@ -355,6 +355,7 @@ Task<void> PartitionTable::follow(const cluster::MetadataChange& change) {
 
 void PartitionTable::on_role(Partition& partition) {
     announce(partition);
+    to_tend_.insert(partition.log().id());
     if (on_leads_) on_leads_(partition);
 }
 
@@ -368,7 +369,7 @@ void PartitionTable::announce(Partition& partition) {
         state.leader = self;
         state.epoch = partition.leader_epoch();
         state.in_sync = partition.in_sync();
-        if (known != nullptr && known->epoch == state.epoch) {
+        if (known != nullptr && known->epoch == state.epoch && !known->hearsay) {
             if (known->leader == self && known->in_sync == state.in_sync) return;
             state.revision = known->revision + 1;
         }
@@ -380,6 +381,21 @@ void PartitionTable::announce(Partition& partition) {
         state.revision = known->revision + 1;
     }
     metadata_.announce(std::move(state));
+}
+
+// A leader says so when it is ready, and is heard at once. But it may not come to that for long,
+// and what it says may be lost: then clients would be sent to the one before, which crashed and is
+// back, until somebody else leads.
+void PartitionTable::pass_on_hearsay(Partition& partition) {
+    const LogId id = partition.log().id();
+    const LeaderHint hint = partition.hint();
+    const cluster::LeaderState* known = metadata_.leaders().find(id);
+    if (hint.leader < 0 || (known != nullptr && known->epoch >= hint.epoch)) return;
+    metadata_.announce({.log = id,
+                        .leader = hint.leader,
+                        .epoch = hint.epoch,
+                        .in_sync = {hint.leader},
+                        .hearsay = true});
 }
 
 // A partition whose group hibernates and is what the image wants has nothing to tell: news of it
@@ -407,9 +423,9 @@ Task<void> PartitionTable::tend_all() {
 }
 
 // What the leader of a partition owes the cluster: to say who is in sync, and to make the group
-// what the image wants it to be.
+// what the image wants it to be. What a follower owes this node: to say whom it follows.
 void PartitionTable::tend(Partition& partition) {
-    if (!partition.leads()) return;
+    if (!partition.leads()) return pass_on_hearsay(partition);
     announce(partition);
     if (!settle_members(partition) || !partition.group()->core().quiet())
         to_tend_.insert(partition.log().id());

@@ -92,6 +92,8 @@ class PartitionTable final : private PartitionEvents {
     void on_role(Partition& partition) override;
     const ServerBugs& bugs() const override { return bugs_; }
     void announce(Partition& partition);
+    // Says who leads a replica's group where the leader has not said it.
+    void pass_on_hearsay(Partition& partition);
     runtime::Task<void> tend_all();
     void tend(Partition& partition);
     // Begins a change of the group's members if the image wants others. Whether there is nothing

@@ -145,8 +145,10 @@ class Replicas : public testing::Test {
         listener.start();
         cluster::MetadataShard metadata(static_cast<int32_t>(index), {});
         metadata.adopt(test->image, 0);
-        metadata.set_announce([test](const cluster::LeaderState& state) {
+        metadata.set_announce([test, &metadata](const cluster::LeaderState& state) {
             test->announced.push_back(state);
+            metadata.leaders().learn(state);
+            if (state.hearsay || test->statements_lost) return;
             for (auto& each : test->nodes) {
                 if (each->metadata != nullptr) each->metadata->leaders().learn(state);
             }
@@ -241,6 +243,7 @@ class Replicas : public testing::Test {
     Uuid topic;
     cluster::MetadataImage image;  // as all nodes have it
     std::vector<cluster::LeaderState> announced;
+    bool statements_lost = false;  // between the nodes
     std::set<uint32_t> reported;
     sim::World world{{.plan = {.seed = 11}, .log_sink = [this](const Logger::Event& event) {
                           log += fmt::format("{} {} {}\n", event.component, event.message,
@@ -404,6 +407,44 @@ TEST_F(Replicas, a_replica_that_is_gone_is_not_in_sync_and_counts_no_more) {
     start(gone);
     ASSERT_TRUE(run_until([&] { return announced.back().in_sync.size() == 3; })) << log;
     EXPECT_EQ(announced.back().leader, static_cast<int32_t>(leads));
+}
+
+TEST_F(Replicas, a_leader_whose_word_is_lost_is_known_where_it_has_followers) {
+    const size_t first = wait_leader();
+    const auto known = [&](size_t i) { return nodes[i]->metadata->leaders().find(kLog); };
+    const auto all_know = [&](const std::function<bool(const cluster::LeaderState&)>& what) {
+        for (size_t i = 0; i < 3; ++i) {
+            if (nodes[i]->metadata == nullptr || known(i) == nullptr || !what(*known(i)))
+                return false;
+        }
+        return true;
+    };
+    ASSERT_TRUE(run_until(
+        [&] { return all_know([&](const auto& state) { return state.in_sync.size() == 3; }); }));
+    EXPECT_EQ(known((first + 1) % 3)->leader, static_cast<int32_t>(first));
+
+    statements_lost = true;
+    kill(first);
+    const size_t second = wait_leader();
+    start(first);
+    const auto names_second = [&](const auto& state) {
+        return state.leader == static_cast<int32_t>(second);
+    };
+    EXPECT_TRUE(run_until([&] { return all_know(names_second); }, 10s)) << log;
+    const size_t third = 3 - first - second;
+    EXPECT_TRUE(known(third)->hearsay);
+    EXPECT_EQ(known(third)->in_sync, std::vector{static_cast<int32_t>(second)});
+
+    // Its own word counts more, whenever it comes.
+    statements_lost = false;
+    kill(third);
+    ASSERT_TRUE(run_until([&] { return known(second)->in_sync.size() == 2; }));
+    start(third);
+    EXPECT_TRUE(run_until([&] {
+        return all_know([&](const auto& state) {
+            return names_second(state) && !state.hearsay && state.in_sync.size() == 3;
+        });
+    })) << log;
 }
 
 TEST_F(Replicas, a_reassignment_moves_the_replica_its_data_and_its_producers) {
