@@ -13,15 +13,21 @@ import time
 from .node import PATIENCE, Node, NodeFailed, binary
 
 
+GIVEN = set()  # what free_ports() gave to somebody who may not have used it yet
+
+
 def free_ports(count, host="127.0.0.1"):
-    """Ports that nobody has now. Somebody may take one before it is used; a test that meets that fails at its start."""
-    sockets = []
-    for _ in range(count):
+    """Ports that nobody has now. Another process may take one before it is used; a test that meets that fails at its start."""
+    sockets, ports = [], []
+    while len(ports) < count:
         s = socket.socket()
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind((host, 0))
         sockets.append(s)
-    ports = [s.getsockname()[1] for s in sockets]
+        port = s.getsockname()[1]
+        if port not in GIVEN:
+            ports.append(port)
+    GIVEN.update(ports)
     for s in sockets:
         s.close()
     return ports
