@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """./dev chaos: three nodes, each in a network namespace of its own, are broken in every way while real clients write and read; then what they
-were told and read is checked. Ends with a report for people, and with 1 if a rule was broken.
+were told and read is checked. Ends with a report for people, and with 1 if a rule was broken. tests/README.md says what is checked.
 
 Needs root for namespaces and disks; without, it runs on loopback, and says which faults are left out."""
 
@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 from weirtest.cluster import Cluster, free_ports  # noqa: E402
-from weirtest.kafka import fetch  # noqa: E402
+from weirtest.kafka import fetch, list_offset  # noqa: E402
 from weirtest.node import NodeFailed  # noqa: E402
 from weirtest.records import batches  # noqa: E402
 from weirtest.wire import Connection  # noqa: E402
@@ -25,6 +26,9 @@ from weirtest.workload import Workload  # noqa: E402
 
 PARTITIONS = 8
 DISK_MIB = 700
+STALL_SECONDS = 20  # a record that waits longer is looked into while it does
+LOOK_SECONDS = 10  # so soon again
+ANSWER_SECONDS = 60  # after a fault each record that was sent by then must have its answer so soon
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
@@ -124,10 +128,12 @@ class SmallDisk:
 
 
 class Chaos:
-    def __init__(self, minutes, seed, out):
+    def __init__(self, minutes, seed, out, only=(), answer_max=60):
+        self.only, self.answer_max = only, answer_max
         self.seconds, self.draw, self.out = minutes * 60, random.Random(seed), out
         self.began = time.monotonic()
-        self.events, self.left_out, self.unhealthy = [], [], []
+        self.events, self.left_out = [], []
+        self.stalls = 0
         self.counts = {}
         self.folder = tempfile.mkdtemp(prefix="weir-chaos-")
         self.net = self.disk = None
@@ -159,6 +165,55 @@ class Chaos:
     @staticmethod
     def arguments():
         return ("--shards", "1", "--memory", "128MiB", "-c", "journal.bytes=67108864", "-c", "log.segment.bytes=16777216")
+
+    # What the nodes make of a partition that gets nowhere.
+
+    def watch_stalls(self, load, over):
+        looked, elsewhere = {}, {}
+        while not over.wait(1):
+            oldest = load.oldest()
+            if not oldest or oldest[0] < STALL_SECONDS or time.monotonic() < looked.get(oldest[1:], 0) + LOOK_SECONDS:
+                continue
+            age, writer, partition, number = oldest
+            looked[oldest[1:]] = time.monotonic()
+            self.stalls += 1
+            self.say(f"#{number} of writer {writer} to partition {partition} has had no answer for {age:.0f} s")
+            leader, goes_to, text = load.client_says(writer, partition)
+            self.say("  its client: " + text)
+            told = []
+            for node in list(self.cluster.nodes):
+                its, text = self.says(node, partition)
+                told += [] if its is None else [its]
+                self.say(f"  node {node.number}: {text}")
+            if goes_to in (leader, -1) or len(told) < 2 or set(told) != {leader}:
+                elsewhere.pop(writer, None)
+                continue
+            elsewhere[writer] = elsewhere.get(writer, 0) + 1
+            if elsewhere[writer] == 2:
+                load.abandon(writer, f"told by all nodes that node {leader} leads partition {partition}, it knew, and sent #{number} to node {goes_to} for ever")
+
+    def says(self, node, partition):
+        """(who leads by its Metadata, all that it says)"""
+        if node.process is None or node.frozen:
+            return None, "is down" if node.process is None else "is stopped"
+        leader, said = None, []
+        try:
+            with Connection(node, timeout=3) as c:
+                topic = c.call("Metadata", 9, topics=[{"name": "chaos"}], auto_create=False, cluster_ops=False,
+                               topic_ops=False)["topics"][0]
+                row = next(p for p in topic["partitions"] if p["index"] == partition)
+                leader = row["leader"]
+                said.append(f"Metadata leader {leader} epoch {row['leader_epoch']} in sync {row['isr']}")
+                error, _, offset = list_offset(c, "chaos", -1, partition=partition)
+                said.append(f"ListOffsets error {error} end {offset}")
+        except Exception as e:  # noqa: BLE001: no answer is one too
+            said.append(f"{type(e).__name__}: {e}")
+        try:
+            rows = self.cluster.weir("partition", "list", "--topic", "chaos", node=node, timeout=5)
+            said.append(f"weir partition list {next(row for row in rows if row['partition'] == partition)}")
+        except Exception as e:  # noqa: BLE001
+            said.append(f"weir partition list: {type(e).__name__}: {e}")
+        return leader, "; ".join(said)
 
     def say(self, text):
         line = f"{time.monotonic() - self.began:7.1f} s  {text}"
@@ -286,6 +341,10 @@ class Chaos:
     # -- the run
 
     def faults(self):
+        known = self.known_faults()
+        return [fault for fault in known if not self.only or fault.__name__ in self.only]
+
+    def known_faults(self):
         faults = [self.kill, self.kill, self.freeze, self.rolling_restart, self.reassign, self.maintenance, self.decommission]
         if self.net:
             faults += [self.two_way, self.one_way]
@@ -301,9 +360,15 @@ class Chaos:
         self.cluster.start()
         self.cluster.await_healthy(60, nodes=3)
         admin = AdminClient({"bootstrap.servers": self.cluster.brokers, "logger": None, "log_level": 0})
-        for future in admin.create_topics([NewTopic("chaos", PARTITIONS, 3)], operation_timeout=20).values():
+        # A node whose clock is behind would, by default, rightly refuse what is an hour or more ahead of it.
+        topic = NewTopic("chaos", PARTITIONS, 3, config={"message.timestamp.after.max.ms": str(2**63 - 1)})
+        for future in admin.create_topics([topic], operation_timeout=20).values():
             future.result(30)
-        load = Workload(self.cluster.brokers, "chaos", PARTITIONS, writers=3, readers=2, pause=0.004, seed=self.draw.randrange(1 << 30)).start()
+        load = Workload(self.cluster.brokers, "chaos", PARTITIONS, writers=3, readers=2, pause=0.004, seed=self.draw.randrange(1 << 30),
+                        answer_max=self.answer_max).start()
+        over = threading.Event()
+        watcher = threading.Thread(target=self.watch_stalls, args=(load, over))
+        watcher.start()
         wrong = []
         try:
             deck = []
@@ -313,15 +378,10 @@ class Chaos:
                     deck = self.faults()
                     self.draw.shuffle(deck)
                 fault = deck.pop()
-                before = load.acknowledged
                 fault()
                 self.counts[fault.__name__] = self.counts.get(fault.__name__, 0) + 1
                 self.cluster.await_healthy(90)
-                deadline = time.monotonic() + 60
-                while load.acknowledged <= before and time.monotonic() < deadline:
-                    time.sleep(0.05)
-                if load.acknowledged <= before:
-                    raise NodeFailed(f"a minute after {fault.__name__} nothing new is acknowledged")
+                self.await_answers(load, fault.__name__)
         except Exception as e:  # noqa: BLE001: it belongs into the report, and the history is checked all the same
             wrong.append(f"{type(e).__name__}: {e}")
             self.say(wrong[-1])
@@ -332,10 +392,25 @@ class Chaos:
         except Exception as e:  # noqa: BLE001
             wrong.append(f"reading everything: {type(e).__name__}: {e}")
             load.readers_stopped.set()
+        over.set()
+        watcher.join()
         self.renumbered = self.find_renumbered(load) if not wrong else []
         wrong += load.problems(self.renumbered)
         self.report(load, wrong)
         return wrong
+
+    def await_answers(self, load, fault):
+        """Until what was sent by now is answered, on every partition."""
+        now = time.monotonic()
+        while True:
+            oldest = load.oldest()
+            waited = time.monotonic() - now
+            if not oldest or oldest[0] < waited:
+                return
+            if waited > ANSWER_SECONDS:
+                age, writer, partition, number = oldest
+                raise NodeFailed(f"a minute after {fault} #{number} of writer {writer} to partition {partition} still waits, for {age:.0f} s by now")
+            time.sleep(0.05)
 
     def batch_of(self, partition, offset):
         for node in self.cluster.nodes:
@@ -382,7 +457,10 @@ class Chaos:
                  f"records: {sum(load.history.sent.values())} sent, {load.acknowledged} acknowledged, {reads} read by the readers, "
                  f"{sum(len(r) for r in load.history.final.values())} there in the end",
                  *([f"written again by their client under a new epoch, which no broker can know: {len(self.renumbered)} records"] if self.renumbered else []),
-                 f"longest time without an acknowledgement: {load.longest_gap:.1f} s",
+                 *(f"the client gave up, not for a fault of a node, and another went on: {text}" for text in load.history.client_gave_up),
+                 f"longest time without an acknowledgement: {load.longest_gap:.1f} s; the longest that one record waited for its own: "
+                 f"{load.longest_wait[0]:.1f} s ({load.longest_wait[1]})",
+                 *([f"records that waited longer than {STALL_SECONDS} s were looked into {self.stalls} times, above"] if self.stalls else []),
                  "every acknowledged record is there once and in order, no read went back, nothing was there that was never sent" if not wrong
                  else f"BROKEN: {len(wrong)} findings", *wrong]
         text = "\n".join(lines)
@@ -412,10 +490,13 @@ def main():
     parser = argparse.ArgumentParser(prog="./dev chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the faults' order and kind")
+    parser.add_argument("--only", default="", metavar="FAULT,...", help="these faults alone, by the names that the report has for them")
+    parser.add_argument("--answer-max", type=int, default=60, metavar="SECONDS", help="how long a producer waits for one answer [60]")
     parser.add_argument("--report", default="chaos-report.txt", help="where the report goes [chaos-report.txt]")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
-    chaos = Chaos(arguments.minutes, arguments.seed, os.path.abspath(arguments.report))
+    only = [name for name in arguments.only.split(",") if name]
+    chaos = Chaos(arguments.minutes, arguments.seed, os.path.abspath(arguments.report), only, arguments.answer_max)
     try:
         wrong = chaos.run()
         if wrong:

@@ -1,13 +1,15 @@
 """What clients sent, were told and read, and the rules that must hold whatever was done to the nodes meanwhile.
 
 A record's name is (writer, partition, number); each writer numbers its records to each partition from 0. Writers are idempotent and wait for
-all replicas. Nothing in here knows a client or a node."""
+all replicas. One that gives up for good is followed by another writer, under another name. Nothing in here knows a client or a node."""
 
 import collections
 import struct
 import threading
 
 HEAD = struct.Struct(">IQ")
+OUT_OF_ORDER = "OUT_OF_ORDER_SEQUENCE_NUMBER"
+ELSEWHERE = "ELSEWHERE"  # it knows the leader and sends to another node for good
 
 
 def value_of(writer, number, pad=b""):
@@ -23,7 +25,9 @@ class History:
         self.lock = threading.Lock()
         self.sent = collections.Counter()  # (writer, partition): how many
         self.acknowledged = {}  # (writer, partition, number): offset, -1 where the broker did not say it
-        self.failed = []
+        self.failed = {}  # (writer, partition, number): the error's name
+        self.gave_up = {}  # writer: (the error's name, what the client library said)
+        self.client_gave_up = []  # check() finds who did so though no node was wrong: sentences
         self.reads = collections.defaultdict(list)  # (reader, partition): [(offset, writer, number)], in the order in which it got them
         self.final = {}  # partition: the same, read when all was over
         self.renumbered = set()
@@ -45,7 +49,12 @@ class History:
 
     def fail(self, writer, partition, number, error):
         with self.lock:
-            self.failed.append((writer, partition, number, error))
+            self.failed[writer, partition, number] = error
+
+    def give_up(self, writer, error, text):
+        """The writer's client library can't go on. All its records have their answers by now, or get none."""
+        with self.lock:
+            self.gave_up[writer] = error, text
 
     def read(self, reader, partition, offset, value):
         with self.lock:
@@ -75,6 +84,34 @@ class History:
         for writer, partition, number in sorted(set(self.acknowledged)):
             if number >= self.sent[writer, partition]:
                 wrong.append(f"writer {writer}: #{number} of partition {partition} was acknowledged and never sent")
+        self.client_gave_up = []
+        for writer in sorted(self.gave_up):
+            wrong += self._check_gave_up(writer)
+        wrong += [f"#{number} of writer {writer} to partition {partition} was given up: {error}"
+                  for (writer, partition, number), error in sorted(self.failed.items()) if writer not in self.gave_up][:3]
+        return wrong
+
+    def _check_gave_up(self, writer):
+        """A node that calls a record out of order is right if one that was sent before it is not there: that was on its way when the client
+        sent this one, or it was lost, which is found elsewhere. Whatever else a client gives up for counts against the nodes."""
+        error, text = self.gave_up[writer]
+        if error == ELSEWHERE:
+            self.client_gave_up.append(f"writer {writer}: {text}")
+            return []
+        if error != OUT_OF_ORDER:
+            return [f"writer {writer} gave up: {error}: {text}"]
+        refused = {}
+        for (w, partition, number), why in self.failed.items():
+            if w == writer and why == OUT_OF_ORDER:
+                refused[partition] = min(number, refused.get(partition, number))
+        wrong = [] if refused else [f"writer {writer} gave up, and no record of it was refused: {error}: {text}"]
+        for partition, number in sorted(refused.items()):
+            there = {n for _, w, n in self.final.get(partition, ()) if w == writer}
+            missing = [n for n in range(number) if n not in there]
+            if missing:
+                self.client_gave_up.append(f"writer {writer} sent #{number} to partition {partition} before #{missing[0]} was there: {text}")
+            else:
+                wrong.append(f"#{number} of writer {writer} to partition {partition} was called out of order, and all before it is there: {text}")
         return wrong
 
     def _check_final(self, partition, records):
@@ -94,7 +131,7 @@ class History:
                 continue
             if (writer, number) in where:
                 say(f"#{number} of writer {writer} is at offset {where[writer, number]} and at {offset}")
-            elif number != expected[writer]:
+            elif number < expected[writer] or any((writer, partition, n) not in self.failed for n in range(expected[writer], number)):
                 say(f"offset {offset} holds #{number} of writer {writer}, expected #{expected[writer]}")
             where.setdefault((writer, number), offset)
             expected[writer] = number + 1
