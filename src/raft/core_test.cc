@@ -4,6 +4,8 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/prng.h"
 
 namespace weir::raft {
@@ -88,6 +90,38 @@ TEST(RaftCore, a_configuration_of_an_older_revision_is_refused) {
     acknowledge();
     acknowledge();
     EXPECT_EQ(core.configuration(), older);
+}
+
+// The follower takes what the leader sends to find where their logs part, is slow to flush it, and
+// campaigns meanwhile. What it knows of its log's end then is what it acknowledged before.
+TEST(RaftCore, what_a_follower_took_and_does_not_know_to_be_the_leaders_is_sent_again) {
+    const Options options;
+    Instant now = kStart;
+    Core core = leader_of_three(options, now);
+    Effects out;
+    // Whether something is sent to it then.
+    const auto from_2 = [&](Position match, Position received) {
+        const AppendReply reply{.term = 1, .accepted = true, .match = match, .received = received};
+        EXPECT_EQ(core.step({2}, reply, now, out), Verdict::kTaken);
+        const bool is_sent = std::ranges::any_of(
+            out.entries, [](const SendEntries& work) { return work.to == NodeId{2}; });
+        carry_out(core, out, now);
+        return is_sent;
+    };
+    const Position start = core.end();
+    from_2(start, start);
+    core.on_connection_lost({2}, now, out);
+    carry_out(core, out, now);
+    const EntryInfo entry{.kind = EntryKind::kData,
+                          .term = 1,
+                          .first = core.end(),
+                          .next_offset = core.end().offset + 1};
+    core.on_proposed(entry, now, out);
+    carry_out(core, out, now);
+    EXPECT_FALSE(from_2(start, core.end())) << "it waits for the disk";
+    EXPECT_TRUE(from_2(start, start)) << "asked again, it knows of less";
+    EXPECT_FALSE(from_2(start, core.end()));
+    EXPECT_FALSE(from_2(core.end(), core.end()));
 }
 
 TEST(RaftCore, AGroupOfThreeFitsInAKibibyte) {

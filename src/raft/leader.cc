@@ -265,7 +265,16 @@ Verdict Core::on(NodeId from, const AppendReply& reply) {
         peer->progressed = now_;
     }
     take_match(*peer, reply.match);
-    if (peer->state == PeerState::kReplicate) peer->next = std::max(peer->next, reply.received);
+    if (peer->state == PeerState::kReplicate) {
+        // 1. The peer takes what is sent to find where the logs part, and says so before it is
+        // durable.  2. It believes the leader lost and asks for votes.  3. It hears the leader
+        // again, and takes for the leader's no more than what it acknowledged: nothing is in
+        // flight, and still it needs the rest.
+        if (reply.received < peer->next && peer->inflight.empty())
+            peer->become(PeerState::kProbe, std::max(peer->match, reply.received));
+        else
+            peer->next = std::max(peer->next, reply.received);
+    }
     send_to(*peer);
     return Verdict::kTaken;
 }
