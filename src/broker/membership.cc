@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
+#include "replication/wire.h"
 #include "runtime/file.h"
 #include "runtime/shard.h"
 
@@ -31,7 +32,35 @@ Uuid random_uuid() {
     return Uuid::random(load_be<uint64_t>(entropy.data()), load_be<uint64_t>(entropy.data() + 8));
 }
 
+NodeIdentity own_identity(int32_t node) {
+    return {.uuid = random_uuid(),
+            .stage = NodeIdentity::Stage::kMember,
+            .cluster_id = {},
+            .node_id = node,
+            .founding = {},
+            .own = true};
+}
+
+// A cluster of one node is founded in its log: its only voter, then its id, and then the file is
+// written. So a log that holds no more than that is of a first start, which a crash or a power cut
+// ended before the file was there. Whatever the node did as a member came after the file. Gives the
+// node's id.
+std::optional<int32_t> own_founding(const storage::Log* log) {
+    if (log == nullptr || log->end().offset > 1 || log->group_config().empty()) return {};
+    const auto kept = replication::decode_kept(log->group_config());
+    if (!kept || !kept->configuration) return {};
+    const raft::Configuration& members = kept->configuration->configuration;
+    if (members.members.size() != 1 || !members.members[0].voter) return {};
+    return members.members[0].node.v;
+}
+
 }  // namespace
+
+std::unexpected<Error> Membership::is_another(int32_t node) const {
+    return fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("--node-id {}: this data directory is node {}'s", *options_.node_id, node));
+}
 
 Task<Result<void>> Membership::load(const storage::Log* log) {
     const std::string path = fmt::format("{}/{}", options_.data, cluster::kNodeIdentityFile);
@@ -44,6 +73,12 @@ Task<Result<void>> Membership::load(const storage::Log* log) {
         identity_ = std::move(*decoded);
     } else if (text.error().code != ErrorCode::kNotFound) {
         co_return fail(std::move(text).error().with(path));
+    } else if (const auto own_id = own_founding(log)) {
+        // A cut before found_own(): the first start goes on.
+        is_new_own_ = true;
+        identity_ = own_identity(*own_id);
+        if (options_.node_id && *options_.node_id != *own_id) co_return is_another(*own_id);
+        co_return Result<void>{};
     } else if (has_metadata && !log->group_config().empty()) {
         co_return fail(ErrorCode::kCorrupt,
                        fmt::format("{} is missing, and the directory holds a node of a cluster: "
@@ -51,12 +86,7 @@ Task<Result<void>> Membership::load(const storage::Log* log) {
                                    path));
     } else if (has_metadata || options_.seeds.empty()) {
         is_new_own_ = true;
-        identity_ = {.uuid = random_uuid(),
-                     .stage = NodeIdentity::Stage::kMember,
-                     .cluster_id = {},
-                     .node_id = options_.node_id.value_or(0),
-                     .founding = {},
-                     .own = true};
+        identity_ = own_identity(options_.node_id.value_or(0));
         co_return Result<void>{};
     } else {
         co_await try_(save({.uuid = random_uuid()}));
@@ -71,9 +101,7 @@ Task<Result<void>> Membership::load(const storage::Log* log) {
                        "this data directory was made with --seeds, and its node has not found its "
                        "cluster yet: give --seeds, or another --data");
     } else if (options_.node_id && *options_.node_id != identity_.node_id) {
-        co_return fail(ErrorCode::kInvalidArgument,
-                       fmt::format("--node-id {}: this data directory is node {}'s",
-                                   *options_.node_id, identity_.node_id));
+        co_return is_another(identity_.node_id);
     }
     co_return Result<void>{};
 }

@@ -53,6 +53,7 @@ class Membership {
 
   private:
     cluster::Hello hello() const;
+    std::unexpected<Error> is_another(int32_t node) const;
     runtime::Task<Result<void>> save(cluster::NodeIdentity identity);
     runtime::Task<Result<void>> take_step(rpc::Endpoint& endpoint, cluster::NodeRegistered& self,
                                           runtime::StopToken stop);
