@@ -9,6 +9,7 @@
 // again, so a cluster that does not come back shows as one that never finishes.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -80,6 +81,13 @@ class ClusterClients {
     // It was asked to leave, so it may be none of the cluster's nodes any more.
     bool may_have_left(int32_t node) const {
         return leaving_.contains(node) || asked_to_leave_.contains(node) || left_.contains(node);
+    }
+    // A node at that address was, and its machine has not been given up.
+    bool may_be_leaving(const std::string& address) const {
+        return std::ranges::any_of(addresses_, [&](const auto& each) {
+            return each.second == address &&
+                   (leaving_.contains(each.first) || asked_to_leave_.contains(each.first));
+        });
     }
     // After finished(): by "topic-partition", the nodes that have its replicas.
     const std::map<std::string, std::vector<int32_t>>& replicas() const { return replicas_; }

@@ -241,6 +241,7 @@ class ClusterRun {
     void cut_links();
     void lose_disk();
     void give_up(const std::string& address);
+    bool may_have_left(const Machine& machine) const;
     void heal();
     void look();
     void next_look();
@@ -445,8 +446,8 @@ Task<void> ClusterRun::node_main(ClusterRun* run, Machine* machine, Shard* shard
         ++machine->failed_starts;
         machine->last_error = started.error().to_string();
         run->note(fmt::format("n{} does not start: {}", machine->index, machine->last_error));
-        const bool was_removed = started.error().code == ErrorCode::kInvalidArgument &&
-                                 run->clients_.may_have_left(machine->id);
+        const bool was_removed =
+            started.error().code == ErrorCode::kInvalidArgument && run->may_have_left(*machine);
         if (!machine->sick && !machine->full && !machine->fatal && !machine->stop && !was_removed)
             run->fail(
                 fmt::format("n{} does not start: {}", machine->index, started.error().to_string()));
@@ -734,6 +735,12 @@ void ClusterRun::give_up(const std::string& address) {
         machine.held_down = false;
         if (!machine.node->running()) start(machine);
     });
+}
+
+// One that was removed before it heard that it had been taken in knows no id of its own.
+bool ClusterRun::may_have_left(const Machine& machine) const {
+    if (machine.id >= 0) return clients_.may_have_left(machine.id);
+    return machine.wipe || clients_.may_be_leaving(host(machine.index) + ":9092");
 }
 
 void ClusterRun::heal() {

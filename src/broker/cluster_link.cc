@@ -365,6 +365,7 @@ Task<Result<cluster::RegisterReply>> ClusterLink::register_here(cluster::NodeReg
         }
         // Who belongs to the controller's group was not removed: a founder that comes late.
         is_member &= controller.group()->configuration().find(NodeId{node.id}) == nullptr;
+        is_member |= controller.was_removed(node.uuid);
         auto planned = co_await try_(cluster::plan_registration(
             controller.image(), identity.founding, std::move(node), is_member));
         node = planned.node;

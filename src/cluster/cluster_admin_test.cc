@@ -59,6 +59,16 @@ class ClusterAdmin : public testing::Test {
     TestController node{stores};
 };
 
+// A node asks through several others to be taken in, is, and is removed; then the last of its
+// requests arrives.
+TEST_F(ClusterAdmin, the_controller_remembers_who_was_removed) {
+    const auto uuid = Uuid::random(3, 7);
+    EXPECT_FALSE(controller().was_removed(uuid));
+    commit(*plan_removal(controller().image(), 3));
+    EXPECT_TRUE(controller().was_removed(uuid));
+    EXPECT_FALSE(controller().was_removed(Uuid::random(2, 7)));
+}
+
 TEST_F(ClusterAdmin, partitions_are_reassigned_each_by_itself) {
     using enum AdminFault;
     EXPECT_EQ(

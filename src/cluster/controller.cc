@@ -206,6 +206,7 @@ Task<Result<void>> Controller::apply_some() {
 Result<void> Controller::apply(Bytes payload, int64_t end, MetadataChange& change) {
     TRY_ASSIGN(change.records, decode_metadata(payload));
     change.end = end;
+    note_removed(change);
     if (adopted_) {
         TRY(options_.shards[0]->take(change));
     } else {
@@ -213,6 +214,16 @@ Result<void> Controller::apply(Bytes payload, int64_t end, MetadataChange& chang
     }
     applied_ = end;
     return {};
+}
+
+void Controller::note_removed(const MetadataChange& change) {
+    for (const MetadataRecord& record : change.records) {
+        const auto* removed = std::get_if<NodeRemoved>(&record);
+        const NodeImage* node = removed == nullptr ? nullptr : committed().find_node(removed->id);
+        if (node == nullptr) continue;
+        removed_.push_back(node->info.uuid);
+        if (removed_.size() > kNodesMax) removed_.pop_front();
+    }
 }
 
 void Controller::note_published() {

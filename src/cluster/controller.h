@@ -13,6 +13,8 @@
 // start does not move beyond what a checkpoint holds.
 #pragma once
 
+#include <algorithm>
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -96,6 +98,11 @@ class Controller final : private replication::StateMachine {
     // What was committed and applied here; with the leader's own decisions under lock().
     const MetadataImage& image() const { return decided_ ? *decided_ : committed(); }
     MetadataShard& local() { return *options_.shards[0]; }
+    // Whether the node of that uuid was removed, as far as this process followed the log. A request
+    // to take it in that was under way then must not make it a node once more, under another id.
+    bool was_removed(const Uuid& uuid) const {
+        return std::ranges::find(removed_, uuid) != removed_.end();
+    }
 
     // One decision at a time. Nothing may wait for a client while it holds this. kUnavailable: this
     // node does not lead, or will not in time.
@@ -127,6 +134,7 @@ class Controller final : private replication::StateMachine {
     runtime::Task<void> apply_committed();
     runtime::Task<Result<void>> apply_some();
     Result<void> apply(Bytes payload, int64_t end, MetadataChange& change);
+    void note_removed(const MetadataChange& change);
     runtime::Task<void> adopt();
     runtime::Task<void> publish(MetadataChange change);
     void note_published();
@@ -157,6 +165,8 @@ class Controller final : private replication::StateMachine {
     raft::Term locked_term_ = 0;
     raft::Term ids_term_ = 0;
     uint64_t next_log_id_ = 0;
+
+    std::deque<Uuid> removed_;  // the last ones
 
     std::function<bool(int32_t)> is_alive_;
     runtime::Semaphore lock_{1};

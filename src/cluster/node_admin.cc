@@ -80,10 +80,10 @@ Result<Registration> plan_registration(const MetadataImage& image, const Foundin
     } else {
         node.epoch = 1;
         if (is_member) {
-            return invalid(
-                fmt::format("node {} was removed from the cluster: start it with an "
-                            "empty data directory to have it join anew",
-                            node.id));
+            return invalid(fmt::format(
+                "{} was removed from the cluster: start it with an empty data directory to have it "
+                "join anew",
+                node.id < 0 ? "this node" : fmt::format("node {}", node.id)));
         }
         if (node.id < 0) {
             const auto founder = std::ranges::find(founding, node.uuid, &Founder::uuid);

@@ -26,8 +26,8 @@ std::vector<MetadataRecord> founding_records(const Uuid& cluster_id, const Found
 // the id it gets and its next epoch; the same again for one that asked before and missed the
 // answer, or that changed its address. Nothing to commit if the image has the very same but for the
 // epoch. `founding`: of this controller's own identity file; ids in it belong to these nodes.
-// `is_member`: by its own account it was registered before, so one that is not known was removed
-// since, and does not come back with what it has.
+// `is_member`: it was registered before, by its own account or as the controller remembers, so one
+// that is not known was removed since, and does not come back with what it has.
 struct Registration {
     NodeRegistered node;
     bool is_news = true;

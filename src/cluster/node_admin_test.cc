@@ -120,6 +120,9 @@ TEST_F(NodeAdmin, a_node_that_was_removed_does_not_register_itself_again) {
     EXPECT_EQ(again.error().message,
               "node 6 was removed from the cluster: start it with an empty data directory to have "
               "it join anew");
+    EXPECT_EQ(plan_registration(image, three_founders(), node_of(4), true).error().message,
+              "this node was removed from the cluster: start it with an empty data directory to "
+              "have it join anew");
     // An administrator may give the id to an empty disk.
     EXPECT_EQ(plan_registration(image, three_founders(), node_of(4, added))->node.id, added);
     EXPECT_TRUE(plan_registration(image, three_founders(), node_of(3, 5), true)) << "known";
