@@ -45,9 +45,10 @@ Controller::Controller(Options options) : options_(std::move(options)) {}
 Controller::~Controller() = default;
 
 Task<Result<void>> Controller::open(raft::Configuration voters) {
-    auto opened =
-        co_await options_.replicator->open(*options_.log, *this, std::move(voters),
-                                           [this](replication::Group& group) { group_ = &group; });
+    const bool joins = voters.members.empty();
+    auto opened = co_await options_.replicator->open(
+        *options_.log, *this, {.founders = std::move(voters), .joins = joins},
+        [this](replication::Group& group) { group_ = &group; });
     co_await try_(std::move(opened));
     scope_.spawn(apply_committed());
     co_return Result<void>{};

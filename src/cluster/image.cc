@@ -318,6 +318,7 @@ Result<void> MetadataImage::take(const PartitionReassigned& record) {
     partition->abandoned.assign(abandoned.begin(), abandoned.end());
     partition->target = record.target;
     partition->revision = record.revision;
+    partition->are_founders = partition->are_founders && record.are_founders;
     count_replicas(*partition, 1);
     return {};
 }
@@ -333,6 +334,7 @@ Result<void> MetadataImage::take(const PartitionReplicasChanged& record) {
     partition->target.clear();
     partition->abandoned.clear();
     partition->revision = record.revision;
+    partition->are_founders = partition->are_founders && record.are_founders;
     count_replicas(*partition, 1);
     return {};
 }
@@ -345,8 +347,8 @@ void add_revisions(const TopicImage& topic, std::vector<MetadataRecord>& records
         const PartitionAssignment& partition = topic.partitions[i];
         if (partition.revision == 0) continue;
         if (!partition.is_moving()) {
-            records.emplace_back(
-                PartitionReplicasChanged{topic.id, i, partition.replicas, partition.revision});
+            records.emplace_back(PartitionReplicasChanged{
+                topic.id, i, partition.replicas, partition.revision, partition.are_founders});
             continue;
         }
         // What was given up was in targets at revisions before this one, of kReplicasMax nodes at
@@ -356,11 +358,14 @@ void add_revisions(const TopicImage& topic, std::vector<MetadataRecord>& records
         CHECK(left < partition.revision);
         for (size_t at = 0; at < abandoned.size(); at += kReplicasMax, --left) {
             const auto some = abandoned.subspan(at, std::min(kReplicasMax, abandoned.size() - at));
-            records.emplace_back(PartitionReassigned{
-                topic.id, i, {some.begin(), some.end()}, partition.revision - left});
+            records.emplace_back(PartitionReassigned{topic.id,
+                                                     i,
+                                                     {some.begin(), some.end()},
+                                                     partition.revision - left,
+                                                     partition.are_founders});
         }
-        records.emplace_back(
-            PartitionReassigned{topic.id, i, partition.target, partition.revision});
+        records.emplace_back(PartitionReassigned{topic.id, i, partition.target, partition.revision,
+                                                 partition.are_founders});
     }
 }
 
@@ -386,6 +391,7 @@ std::vector<MetadataRecord> MetadataImage::to_records() const {
             partition.target.clear();
             partition.abandoned.clear();
             partition.revision = 0;
+            partition.are_founders = true;
         }
         add_revisions(topic, records);
     }

@@ -128,6 +128,36 @@ TEST(MetadataImage, a_reassignment_is_under_way_until_it_is_done_or_cancelled) {
     EXPECT_FALSE(image.apply(PartitionReplicasChanged{id_of(1), 0, {}, 3}));  // nowhere
 }
 
+// Who is one of them begins with all of them for its group's members.
+TEST(MetadataImage, the_replicas_are_the_founders_until_one_of_them_may_have_gone) {
+    MetadataImage image = image_of_three();
+    const auto are_founders = [&] {
+        MetadataImage restored;
+        for (const auto& record : *decode_metadata(encode_metadata(image.to_records())))
+            EXPECT_TRUE(restored.apply(record));
+        EXPECT_EQ(restored, image);
+        return image.find("a")->partitions[0].are_founders;
+    };
+    EXPECT_TRUE(are_founders());
+    ASSERT_TRUE(image.apply(PartitionReassigned{id_of(1), 0, {2, 3}, 1, true}));
+    EXPECT_TRUE(are_founders());
+    ASSERT_TRUE(image.apply(PartitionReassigned{id_of(1), 0, {}, 2, true}));
+    EXPECT_TRUE(are_founders());
+    // In another order, that is.
+    ASSERT_TRUE(image.apply(PartitionReplicasChanged{id_of(1), 0, {2, 1}, 3, true}));
+    EXPECT_TRUE(are_founders());
+    MetadataImage of_older_controller = image;
+    ASSERT_TRUE(image.apply(PartitionReplicasChanged{id_of(1), 0, {2, 3}, 4}));
+    EXPECT_FALSE(are_founders());
+    // Those of the beginning once more: what they held is gone.
+    ASSERT_TRUE(image.apply(PartitionReassigned{id_of(1), 0, {2, 1}, 5, true}));
+    ASSERT_TRUE(image.apply(PartitionReplicasChanged{id_of(1), 0, {2, 1}, 6, true}));
+    EXPECT_FALSE(are_founders());
+    // A snapshot of an older version does not tell what was before, and its records say nothing.
+    ASSERT_TRUE(of_older_controller.apply(PartitionReassigned{id_of(1), 0, {2, 3}, 4}));
+    EXPECT_FALSE(of_older_controller.find("a")->partitions[0].are_founders);
+}
+
 // A controller asks for no such thing, but one of an older version did not count.
 TEST(MetadataImage, more_nodes_than_a_target_holds_may_have_been_given_up) {
     MetadataImage image = image_of_three();
@@ -280,14 +310,15 @@ TEST(MetadataImage, its_records_make_the_same_image_again) {
                         prng.chance(0.5)
                             ? std::vector<int32_t>{}
                             : std::vector<int32_t>{static_cast<int32_t>(prng.below(9))},
-                        revision});
+                        revision, prng.chance(0.8)});
                 }
                 break;
             default:
                 (void)image.apply(PartitionReplicasChanged{any(),
                                                            static_cast<uint32_t>(prng.below(2)),
                                                            {static_cast<int32_t>(prng.below(9)), 9},
-                                                           static_cast<uint32_t>(prng.below(9))});
+                                                           static_cast<uint32_t>(prng.below(9)),
+                                                           prng.chance(0.5)});
                 break;
         }
     }

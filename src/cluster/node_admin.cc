@@ -137,7 +137,8 @@ Result<std::vector<MetadataRecord>> plan_reassignment(
     if (!target) {
         if (now->target.empty())
             return fail(ErrorCode::kUnavailable, "no reassignment of the partition is in progress");
-        records.emplace_back(PartitionReassigned{topic, partition, {}, now->revision + 1});
+        records.emplace_back(
+            PartitionReassigned{topic, partition, {}, now->revision + 1, now->are_founders});
         return records;
     }
     std::set<int32_t> known;
@@ -151,12 +152,14 @@ Result<std::vector<MetadataRecord>> plan_reassignment(
     const uint32_t revision = now->revision + 1;
     if (*target == now->replicas) {
         if (!now->target.empty())
-            records.emplace_back(PartitionReassigned{topic, partition, {}, revision});
+            records.emplace_back(
+                PartitionReassigned{topic, partition, {}, revision, now->are_founders});
         return records;
     }
     if (*target == now->target) return records;
     if (are_same_nodes(*target, now->replicas) && !now->is_moving()) {
-        records.emplace_back(PartitionReplicasChanged{topic, partition, *target, revision});
+        records.emplace_back(
+            PartitionReplicasChanged{topic, partition, *target, revision, now->are_founders});
         return records;
     }
     std::set<int32_t> named(target->begin(), target->end());
@@ -169,7 +172,8 @@ Result<std::vector<MetadataRecord>> plan_reassignment(
             "and are not undone yet: try again when they are",
             named.size()));
     }
-    records.emplace_back(PartitionReassigned{topic, partition, *target, revision});
+    records.emplace_back(
+        PartitionReassigned{topic, partition, *target, revision, now->are_founders});
     return records;
 }
 
@@ -179,7 +183,9 @@ std::vector<MetadataRecord> plan_replicas_changed(const MetadataImage& image, co
     std::vector<MetadataRecord> records;
     if (now == nullptr || !now->is_moving() || now->revision != revision) return records;
     const std::vector<int32_t>& reached = now->target.empty() ? now->replicas : now->target;
-    records.emplace_back(PartitionReplicasChanged{topic, partition, reached, revision + 1});
+    records.emplace_back(
+        PartitionReplicasChanged{topic, partition, reached, revision + 1,
+                                 now->are_founders && are_same_nodes(reached, now->replicas)});
     return records;
 }
 

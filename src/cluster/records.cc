@@ -107,12 +107,14 @@ void put(ByteWriter& out, const PartitionReassigned& v) {
     put(out, uint64_t{v.partition});
     put(out, v.target);
     put(out, uint64_t{v.revision});
+    if (v.are_founders) put(out, uint64_t{1});
 }
 void put(ByteWriter& out, const PartitionReplicasChanged& v) {
     put(out, v.topic);
     put(out, uint64_t{v.partition});
     put(out, v.replicas);
     put(out, uint64_t{v.revision});
+    if (v.are_founders) put(out, uint64_t{1});
 }
 
 void get(ByteReader& in, uint64_t& v) { v = in.read_unsigned_varlong(); }
@@ -232,17 +234,23 @@ void get(ByteReader& in, NodeStateChanged& v) {
     if (state > static_cast<uint8_t>(NodeState::kDecommissioning)) return in.set_failed();
     v.state = static_cast<NodeState>(state);
 }
+// Of a field that older versions do not write.
+bool get_trailing_flag(ByteReader& in) {
+    return in.remaining() > 0 && in.read_unsigned_varlong() == 1;
+}
 void get(ByteReader& in, PartitionReassigned& v) {
     get(in, v.topic);
     get_bounded(in, v.partition);
     get(in, v.target);
     get_bounded(in, v.revision);
+    v.are_founders = get_trailing_flag(in);
 }
 void get(ByteReader& in, PartitionReplicasChanged& v) {
     get(in, v.topic);
     get_bounded(in, v.partition);
     get(in, v.replicas);
     get_bounded(in, v.revision);
+    v.are_founders = get_trailing_flag(in);
 }
 
 template <size_t I = 0>

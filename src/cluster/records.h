@@ -38,6 +38,10 @@ struct PartitionAssignment {
     std::vector<int32_t> abandoned = {};
     // Of these lists: grows with each change, so that a report about an older one is known as such.
     uint32_t revision = 0;
+    // The replicas are the nodes that the partition was created with, and were so all the time:
+    // none of those that founded its group was ever told to drop its replica. Follows from the
+    // records.
+    bool are_founders = true;
     // Whether the group may have others for members than `replicas`, so that its leader owes a
     // report when it has come to rest.
     bool is_moving() const { return !target.empty() || !abandoned.empty(); }
@@ -178,6 +182,8 @@ struct PartitionReassigned {
     uint32_t partition = 0;
     std::vector<int32_t> target;
     uint32_t revision = 0;
+    // PartitionAssignment's, after this record. Older versions write none and skip it.
+    bool are_founders = false;
     bool operator==(const PartitionReassigned&) const = default;
 };
 
@@ -187,6 +193,7 @@ struct PartitionReplicasChanged {
     uint32_t partition = 0;
     std::vector<int32_t> replicas;
     uint32_t revision = 0;
+    bool are_founders = false;  // as above
     bool operator==(const PartitionReplicasChanged&) const = default;
 };
 

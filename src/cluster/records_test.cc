@@ -42,6 +42,8 @@ std::vector<MetadataRecord> one_of_each() {
         PartitionReassigned{id_of(2), 1, {3, 4, 5}, 8},
         PartitionReassigned{id_of(2), 1, {}, 9},
         PartitionReplicasChanged{id_of(2), 0, {3, 4}, 10},
+        PartitionReassigned{id_of(2), 1, {3, 4}, 11, true},
+        PartitionReplicasChanged{id_of(2), 1, {4, 3}, 12, true},
     };
 }
 

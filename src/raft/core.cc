@@ -12,6 +12,7 @@ namespace weir::raft {
 Core::Core(const Options& options, CoreStart start)
     : options_(&options),
       self_(start.self),
+      joins_(start.joins),
       recovering_(start.recovering && !options.bugs.rejoin_by_plain_raft),
       hard_(start.hard_state),
       saved_(start.hard_state),

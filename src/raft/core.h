@@ -130,6 +130,8 @@ class Core {
     // towards a majority. They count where all voters say yes: what is left is the best there is
     // then. Takes part in all else: terms and votes are never lost.
     bool recovering() const { return recovering_; }
+    // It is to be added, and no leader has told it of the group yet: see CoreStart::joins.
+    bool gives_no_vote() const { return joins_ && configuration().members.empty(); }
     // A leader that has committed an entry of its term: what it has committed is all there is.
     bool leader_ready() const { return role_ == Role::kLeader && commit_ > term_start_; }
     const Configuration& configuration() const { return configurations_.back().configuration; }
@@ -249,6 +251,7 @@ class Core {
     uint16_t votes_for_ = 0;  // bits by the members' places
     uint16_t votes_against_ = 0;
     uint16_t votes_recovering_ = 0;  // of those for it
+    const bool joins_;
     bool recovering_ = false;
     HardState hard_;
     HardState saved_;  // what of it is durable

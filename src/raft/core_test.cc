@@ -124,6 +124,52 @@ TEST(RaftCore, what_a_follower_took_and_does_not_know_to_be_the_leaders_is_sent_
     EXPECT_FALSE(from_2(core.end(), core.end()));
 }
 
+// Replica 2 founded a group with 1 and 3, was removed with its disk's content, and is to be added
+// again. Replica 3 was cut off all the while.
+TEST(RaftCore, who_is_to_be_added_gives_no_vote_before_a_leader_told_it_the_members) {
+    const Options options;
+    Instant now = kStart;
+    const auto votes = [&](Core& core, Term term, bool pre_vote) {
+        Effects out;
+        const VoteRequest request{
+            .term = term, .last_term = 1, .end = {9, 1}, .pre_vote = pre_vote};
+        EXPECT_EQ(core.step({3}, request, now, out), Verdict::kTaken);
+        bool granted = false;
+        const auto look = [&] {
+            for (const Outgoing& outgoing : out.messages) {
+                const auto* reply = std::get_if<VoteReply>(&outgoing.message);
+                granted |= reply != nullptr && reply->granted;
+            }
+        };
+        look();
+        if (!out.save) return granted;
+        const HardState saved = *out.save;
+        out.clear();
+        core.on_saved(saved, now, out);
+        look();
+        return granted;
+    };
+    for (const bool joins : {true, false}) {
+        CoreStart start = start_of(2, {});
+        start.joins = joins;
+        Core core(options, std::move(start));
+        Effects out;
+        core.start(now, out);
+        carry_out(core, out, now);
+        EXPECT_EQ(votes(core, 4, true), !joins);
+        EXPECT_EQ(votes(core, 4, false), !joins);
+    }
+    // Told, it is a member like any other.
+    CoreStart start = start_of(2, voters({1, 2, 3}));
+    start.joins = true;
+    Core core(options, std::move(start));
+    Effects out;
+    core.start(now, out);
+    carry_out(core, out, now);
+    EXPECT_TRUE(votes(core, 4, true));
+    EXPECT_TRUE(votes(core, 4, false));
+}
+
 TEST(RaftCore, AGroupOfThreeFitsInAKibibyte) {
     const Options options;
     Instant now = kStart;

@@ -110,6 +110,10 @@ Verdict Core::on(NodeId from, const VoteRequest& request) {
         refuse();
         return Verdict::kStale;
     }
+    if (gives_no_vote()) {
+        refuse();
+        return Verdict::kTaken;
+    }
     if (loyal() && !request.transfer) {
         // Its term is not taken over either: it would unseat the leader that this node hears.
         if (request.pre_vote) refuse();

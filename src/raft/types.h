@@ -92,6 +92,9 @@ struct CoreStart {
     std::vector<TermStart> terms;  // ascending; also the row of the entry that ends at `start`
     std::vector<ConfigurationAt> configurations;  // ascending; the last one is in force; one at
                                                   // least, unless the replica waits to be added
+    // It is to be added, and may have been a member before and have forgotten it: without a
+    // configuration it gives no vote.
+    bool joins = false;
     uint64_t seed = 0;  // of the group's draws; another on each node and at each start
     // Its log may lack entries that it acknowledged: they were in memory alone, and it stopped
     // without flushing them. See Core::recovering().

@@ -108,7 +108,7 @@ auto Group::call_core(Call call, std::vector<storage::Entry>* entries) {
 
 // ------------------------------------------------------------------- open
 
-Task<Result<void>> Group::open(Configuration bootstrap) {
+Task<Result<void>> Group::open(Beginning beginning) {
     storage::RecoveredState recovered = log_.take_recovered();
     Bytes state = recovered.state;
     if (!state.empty() && state[0] == kStateMagic) {
@@ -151,10 +151,10 @@ Task<Result<void>> Group::open(Configuration bootstrap) {
                 configurations_ = {std::move(saved)};
         }
     }
-    if (configurations_.empty() && !bootstrap.members.empty()) {
+    if (configurations_.empty() && !beginning.founders.members.empty()) {
         // Kept before it counts: no entry tells it, so that a replica which took part could forget
         // whom with.
-        raft::ConfigurationAt founders{{0, 0}, std::move(bootstrap)};
+        raft::ConfigurationAt founders{{0, 0}, std::move(beginning.founders)};
         co_await try_(co_await log_.save_group_config(encode_kept_with(founders)));
         saved_configuration_at_ = founders.at;
         configurations_.push_back(std::move(founders));
@@ -183,6 +183,7 @@ Task<Result<void>> Group::open(Configuration bootstrap) {
     start.commit = start.start;
     for (const storage::TermStart& row : log_.terms()) start.terms.push_back({row.term, row.first});
     start.configurations = configurations_;
+    start.joins = beginning.joins;
     start.seed = Shard::current().prng().next();
     start.recovering = memory_history_ != 0 && memory_history_ != store_history();
     core_.emplace(replicator_.options().raft, std::move(start));

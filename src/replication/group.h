@@ -54,6 +54,12 @@ class StateMachine {
     virtual int64_t start_max() const { return INT64_MAX; }
 };
 
+// How a replica begins that no leader has told of its group's members.
+struct Beginning {
+    raft::Configuration founders;  // if it is one of them; none: it waits to be told
+    bool joins = false;            // see raft::CoreStart
+};
+
 class Group {
   public:
     // `machine` and `log` outlive the group's close().
@@ -119,7 +125,7 @@ class Group {
     };
 
     // --- by the Replicator
-    runtime::Task<Result<void>> open(raft::Configuration bootstrap);
+    runtime::Task<Result<void>> open(Beginning beginning);
     void start();
     // No new calls; those that wait end with kUnavailable.
     runtime::Task<void> close();

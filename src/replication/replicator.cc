@@ -40,14 +40,13 @@ void Replicator::start(rpc::Endpoint* to) {
     scope_.spawn(run_clock(), runtime::WorkClass::kReplication);
 }
 
-Task<Result<Group*>> Replicator::open(storage::Log& log, StateMachine& machine,
-                                      raft::Configuration bootstrap,
+Task<Result<Group*>> Replicator::open(storage::Log& log, StateMachine& machine, Beginning beginning,
                                       std::function<void(Group&)> announce) {
     if (closing_) co_return fail(ErrorCode::kUnavailable, "the node is stopping");
     CHECK(!groups_.contains(log.id()));
     auto made = std::make_unique<Group>(*this, log, machine);
     Group* group = made.get();
-    co_await try_(group->open(std::move(bootstrap)));
+    co_await try_(group->open(std::move(beginning)));
     announce(*group);
     CHECK(groups_.emplace(log.id(), std::move(made)).second);
     group->start();

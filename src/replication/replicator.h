@@ -49,13 +49,11 @@ class Replicator {
     // node that is a cluster of its own, whose groups have no other member. The endpoint
     // outlives the replicator, and is closed after it.
     void start(rpc::Endpoint* endpoint);
-    // Recovers the group of this log, and takes part in it from then on. `bootstrap`: its members
-    // if it is new everywhere; no member: this replica learns them from its leader. kCorrupt.
+    // Recovers the group of this log, and takes part in it from then on. kCorrupt.
     // The log stays while the group is open.
     // `made` gets the group before the state machine is told anything but recover().
     runtime::Task<Result<Group*>> open(storage::Log& log, StateMachine& machine,
-                                       raft::Configuration bootstrap,
-                                       std::function<void(Group&)> made);
+                                       Beginning beginning, std::function<void(Group&)> made);
     // Ends this replica's part; the log stays.
     runtime::Task<void> close_group(storage::LogId id);
     Group* find(storage::LogId id);

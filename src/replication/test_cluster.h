@@ -374,9 +374,9 @@ class TestCluster {
         for (const int32_t member : cluster->members_)
             founders.members.push_back({.node = {member}, .voter = true});
         const bool founder = founders.find({static_cast<int32_t>(index)}) != nullptr;
-        auto group =
-            co_await replicator.open(*log, machine, founder ? founders : raft::Configuration{},
-                                     [&](Group& made) { machine.group = &made; });
+        auto group = co_await replicator.open(
+            *log, machine, Beginning{.founders = founder ? founders : raft::Configuration{}},
+            [&](Group& made) { machine.group = &made; });
         if (group) {
             node.group = *group;
             node.machine = &machine;

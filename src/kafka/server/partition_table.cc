@@ -46,10 +46,12 @@ raft::Configuration members(const std::vector<int32_t>& nodes) {
     return configuration;
 }
 
-raft::Configuration founders(const cluster::PartitionAssignment& partition, int32_t self) {
-    // A later one than the first is for the group's leader to tell.
-    if (partition.revision != 0 || !holds(partition.replicas, self)) return {};
-    return members(partition.replicas);
+// How a replica begins that is made now and that no leader has told of its group.
+replication::Beginning beginning(const cluster::PartitionAssignment& partition, int32_t self) {
+    if (!holds(partition.replicas, self)) return {.founders = {}, .joins = true};
+    // The first configuration; a later one is for the group's leader to tell.
+    if (!partition.are_founders) return {};
+    return {.founders = members(partition.replicas), .joins = false};
 }
 
 }  // namespace
@@ -221,7 +223,7 @@ Task<Result<void>> PartitionTable::make(const Place& place, storage::Log& log) {
         static_cast<size_t>(metadata_.broker().producers_per_partition_max));
     Partition* partition = made.get();
     auto opened =
-        co_await replicator_.open(log, *partition, founders(*wanted, replicator_.options().self.v),
+        co_await replicator_.open(log, *partition, beginning(*wanted, replicator_.options().self.v),
                                   [&](replication::Group& group) {
                                       partition->set_group(group);
                                       partitions_.emplace(place.log, std::move(made));

@@ -4,11 +4,29 @@
 // a log was made for it before (on a node alone, where a topic whose logs can't be made must not
 // come to be), and goes away when the partition names the node no more.
 //
-// The founders of a partition's group are the replicas that it was created with. A node that makes
-// a replica of a partition whose replicas have changed since belongs to nobody until the group's
-// leader tells it. So the image that a node starts with must have all that it had when it stopped:
-// from an older one it would found groups anew that have long moved elsewhere, and remove replicas
-// that it is yet to hear of.
+// The founders of a partition's group are the replicas that it was created with. They begin with
+// those for members, whenever they hear of the partition, also while it moves elsewhere: if the
+// leader is lost before it told them, they must be able to elect another. That is safe as long as
+// no founder was ever told to drop its replica (PartitionAssignment::are_founders): then each of
+// them holds all that it ever voted for and acknowledged, or never had a replica, and one that
+// hears late is to its group what one is that was cut off since the creation. Its first
+// configuration is old, but a majority of it has what followed, which gives nobody a vote whose log
+// lacks it (Raft §5.4.1, §6).
+//
+// Where the replicas have changed, a founder may be one that dropped its replica and forgot its
+// votes. So nobody begins with the first configuration any more:
+//   - Who is among the replicas by now is a founder that hears late and was named all the time, or
+//     lagged so far that it never dropped its replica (await_current()). It gives its vote, which
+//     its group may need, and campaigns when a leader has told it of the group. Those who made the
+//     later configuration count are a majority that has it, so others can campaign.
+//   - Who is in the target alone is to be added, perhaps again. The group counts it when it has
+//     caught up, and then knows its members. Until then it gives no vote: a founder that was cut
+//     off since before the change might take it for the replica that it was, and the two would be a
+//     majority of a configuration that is long gone.
+//
+// So the image that a node starts with must have all that it had when it stopped: from an older one
+// it would found groups anew that have long moved elsewhere, and remove replicas that it is yet to
+// hear of.
 #pragma once
 
 #include <functional>

@@ -513,5 +513,58 @@ TEST_F(Replicas, a_leader_that_has_not_heard_of_a_reassignment_does_not_undo_it)
     EXPECT_EQ(partition(now)->group()->configuration().find(NodeId{0}), nullptr);
 }
 
+// Two of three hear of the partition when it is to move already, and the third, which led it, is
+// lost before it told them anything.
+TEST_F(Replicas, founders_that_hear_late_elect_a_leader_without_the_one_that_heard_in_time) {
+    constexpr storage::LogId kOther{8};
+    Uuid other;
+    other.bytes.fill(10);
+    const auto replica = [&](size_t i) -> Partition* {
+        return nodes[i]->table == nullptr ? nullptr : nodes[i]->table->find(kOther);
+    };
+    ASSERT_TRUE(run_until([&] { return nodes[0]->table != nullptr; })) << log;
+    kill(1);
+    kill(2);
+    change(cluster::TopicCreated{.name = "u",
+                                 .id = other,
+                                 .partitions = {{.log = kOther, .replicas = {0, 1, 2}}},
+                                 .configs = {}});
+    ASSERT_TRUE(run_until([&] { return replica(0) != nullptr; })) << log;
+    change(cluster::PartitionReassigned{
+        .topic = other, .partition = 0, .target = {1, 2, 3}, .revision = 1, .are_founders = true});
+    kill(0);
+    start(1);
+    start(2);
+    ASSERT_TRUE(run_until([&] {
+        return replica(1) != nullptr && replica(2) != nullptr &&
+               (replica(1)->leads() || replica(2)->leads());
+    })) << log;
+    // And they go where they were asked to.
+    ASSERT_TRUE(run_until([&] { return reported.contains(1); })) << log;
+}
+
+// The group moved away from node 0 and is to come back to it, while node 2 hears nothing of it all:
+// to node 2 it is the founder that it was.
+TEST_F(Replicas, a_founder_that_is_to_be_added_again_does_not_elect_one_that_was_cut_off) {
+    ASSERT_EQ(append(wait_leader(), 0, 3).error, KafkaError::kNone);
+    change(cluster::PartitionReassigned{
+        .topic = topic, .partition = 0, .target = {1, 2, 3}, .revision = 1, .are_founders = true});
+    ASSERT_TRUE(run_until([&] { return reported.contains(1); })) << log;
+    change(cluster::PartitionReplicasChanged{
+        .topic = topic, .partition = 0, .replicas = {1, 2, 3}, .revision = 2});
+    ASSERT_TRUE(run_until([&] { return partition(0) == nullptr; })) << log;
+    // Nobody tells it anything when it is back.
+    for (size_t i = 1; i < kNodes; ++i) {
+        world.cut_link(*nodes[0]->node, *nodes[i]->node);
+        world.cut_link(*nodes[i]->node, *nodes[0]->node);
+    }
+    change(cluster::PartitionReassigned{
+        .topic = topic, .partition = 0, .target = {0, 1, 2, 3}, .revision = 3});
+    ASSERT_TRUE(run_until([&] { return partition(0) != nullptr; })) << log;
+    const raft::Core& core = partition(0)->group()->core();
+    EXPECT_TRUE(core.configuration().members.empty());
+    EXPECT_TRUE(core.gives_no_vote());
+}
+
 }  // namespace
 }  // namespace weir::kafka
