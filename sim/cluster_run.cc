@@ -26,6 +26,7 @@ namespace weir::sim {
 namespace {
 
 constexpr Duration kServeMax = 120s;  // from the start until the topics are there, under faults
+constexpr Duration kFoundingFaultsMax = 60s;
 constexpr Duration kHealMax = 240s;   // from the healing until everything is finished
 constexpr Duration kStopMax = 60s;    // for a node that is asked to stop
 constexpr Duration kAlikeMax = 120s;  // ... until the replicas are alike, and no others are there
@@ -873,7 +874,12 @@ ClusterRunResult ClusterRun::run() {
     world_.start(*client_node_, [this](Shard& shard) { return client_main(this, &shard); });
     next_strike();
     next_look();
-    striking_ = prng_.chance(0.3);  // before the cluster is there, too
+    // Before the cluster is there, too; not for ever, since a node on a slow disk that is killed
+    // sooner than it can start, time after time, gets nowhere.
+    striking_ = prng_.chance(0.3);
+    world_.schedule(kFoundingFaultsMax, [this] {
+        if (!clients_.serving()) striking_ = false;
+    });
     if (wait([this] { return clients_.serving(); }, kServeMax, "making the topics")) {
         striking_ = true;
         note("the topics are there");
