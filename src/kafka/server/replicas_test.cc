@@ -198,6 +198,9 @@ class Replicas : public testing::Test {
         return 0;
     }
 
+    static Task<Result<int64_t>> no_controller() {
+        co_return fail(ErrorCode::kUnavailable, "the controller is not here");
+    }
     static std::vector<uint8_t> batch(int32_t sequence, int32_t records) {
         BatchBuilder builder({.compression = Compression::kNone,
                               .producer_id = 5,
@@ -564,6 +567,45 @@ TEST_F(Replicas, a_founder_that_is_to_be_added_again_does_not_elect_one_that_was
     const raft::Core& core = partition(0)->group()->core();
     EXPECT_TRUE(core.configuration().members.empty());
     EXPECT_TRUE(core.gives_no_vote());
+}
+
+// Its node follows the metadata late: it is at a record that takes the replica away, which was
+// given back since. Without it the leader would count on what is about to be dropped.
+TEST_F(Replicas, a_replica_that_a_lagging_image_does_not_name_is_silent_until_that_is_sure) {
+    const size_t leads = wait_leader();
+    ASSERT_EQ(append(leads, 0, 3).error, KafkaError::kNone);
+    const size_t late = follower();
+    const size_t other = 3 - leads - late;
+    cluster::MetadataImage lagging = image;
+    const cluster::PartitionReplicasChanged taken{
+        .topic = topic,
+        .partition = 0,
+        .replicas = {static_cast<int32_t>(leads), static_cast<int32_t>(other), 3},
+        .revision = 1};
+    ASSERT_TRUE(lagging.apply(taken));
+    const auto follow = [&](const cluster::MetadataImage& seen) {
+        run_on(late, [&]() -> Task<void> {
+            nodes[late]->metadata->set_find_end([] { return no_controller(); });
+            nodes[late]->metadata->adopt(seen, 0);
+            cluster::MetadataChange news;
+            news.records = {taken};
+            co_await nodes[late]->table->follow(news);
+        });
+    };
+    follow(lagging);
+    kill(other);
+    ASSERT_EQ(append(leads, 3, 1, false).error, KafkaError::kNone);
+    (void)run_until([] { return false; }, 5s);
+    ASSERT_NE(partition(late), nullptr);
+    EXPECT_EQ(partition(leads)->high_watermark(), 3);
+    EXPECT_EQ(partition(late)->log().end().offset, 3);
+    EXPECT_EQ(leader(), -1) << "without a majority";
+    // Named again, it goes on.
+    follow(image);
+    const size_t now = wait_leader();
+    ASSERT_TRUE(run_until([&] { return partition(now)->high_watermark() >= 3; })) << log;
+    ASSERT_NE(partition(late), nullptr);
+    EXPECT_EQ(append(now, 4, 1).error, KafkaError::kNone);
 }
 
 }  // namespace
