@@ -252,29 +252,16 @@ ShardId ClusterLink::shard_of(int32_t node, storage::LogId log) const {
 rpc::Refusal ClusterLink::admit(const rpc::Hello& hello, std::string* reason) {
     if (!hello.from.node.valid()) return rpc::Refusal::kNone;
     const int32_t node = hello.from.node.v;
-    if (const cluster::NodeImage* known = image().find_node(node)) {
-        if (known->info.uuid == hello.from.uuid) return rpc::Refusal::kNone;
-        *reason = fmt::format("node {} is another data directory's", node);
-        return rpc::Refusal::kUnknownNode;
-    }
-    // A founder belongs to the controller's group before it registers, and no more when it was
-    // removed.
-    const replication::Group* group = options_.controller->group();
-    const bool is_founder =
-        (group == nullptr || group->configuration().members.empty() ||
-         group->configuration().find(hello.from.node) != nullptr) &&
-        std::ranges::any_of(options_.identity.founding, [&](const cluster::Founder& founder) {
-            return founder.node_id == node && founder.uuid == hello.from.uuid;
-        });
-    // An id that was never given out may be that of a node that joined since: this node's image may
-    // be old.
+    // The image may be older than a node that joined.
     if (node >= image().node_ids_end() && !known_.contains(node)) stranger_dialled_ = true;
-    // One that does not hold this node, which joined, is older than it: founders that registered
-    // later, the leader among them, are missing.
-    const bool is_too_old =
-        options_.identity.founding.empty() && image().find_node(self()) == nullptr;
-    if (is_founder || is_too_old || node >= image().node_ids_end()) return rpc::Refusal::kNone;
-    *reason = fmt::format("node {} is not a member any more", node);
+    const replication::Group* group = options_.controller->group();
+    const bool may_be_voter = group == nullptr || group->configuration().members.empty() ||
+                              group->configuration().find(hello.from.node) != nullptr;
+    const auto checked = cluster::check_dialling(
+        image(), options_.identity.founding, self(),
+        {.node = node, .uuid = hello.from.uuid, .may_be_voter = may_be_voter});
+    if (checked) return rpc::Refusal::kNone;
+    *reason = checked.error().message;
     return rpc::Refusal::kUnknownNode;
 }
 

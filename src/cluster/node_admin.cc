@@ -108,6 +108,26 @@ Result<Registration> plan_registration(const MetadataImage& image, const Foundin
     return Registration{.node = std::move(node), .is_news = true};
 }
 
+Result<void> check_dialling(const MetadataImage& image, const Founding& founding, int32_t self,
+                            const Dialling& from) {
+    if (const NodeImage* known = image.find_node(from.node)) {
+        if (known->info.uuid == from.uuid) return {};
+        return invalid(fmt::format("node {} is another data directory's", from.node));
+    }
+    // A founder belongs to the controller's group before it registers, and no more when it was
+    // removed.
+    const bool is_founder =
+        from.may_be_voter && std::ranges::any_of(founding, [&](const Founder& founder) {
+            return founder.node_id == from.node && founder.uuid == from.uuid;
+        });
+    // An image that does not hold its own node, which joined, is older than it: founders that
+    // registered later, the leader among them, are missing.
+    const bool is_too_old = founding.empty() && image.find_node(self) == nullptr;
+    // An id that was never given out may be that of a node that joined since.
+    if (is_founder || is_too_old || from.node >= image.node_ids_end()) return {};
+    return invalid(fmt::format("node {} is not a member any more", from.node));
+}
+
 Result<std::vector<MetadataRecord>> plan_removal(const MetadataImage& image, int32_t node) {
     if (image.find_node(node) == nullptr) return no_node(node);
     if (const size_t held = image.replica_count(node); held != 0) {

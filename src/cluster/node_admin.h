@@ -35,6 +35,18 @@ struct Registration {
 Result<Registration> plan_registration(const MetadataImage& image, const Founding& founding,
                                        NodeRegistered node, bool is_member = false);
 
+// Whether a node that says it is `node`, with the data directory `uuid`, may be one of the cluster,
+// as far as an image tells that may be old. `self`: whose image it is; `founding`: of its own
+// identity file, none if it joined. `may_be_voter`: the controller's group has that node, as known
+// here, or is not known. Else why not.
+struct Dialling {
+    int32_t node = 0;
+    Uuid uuid;
+    bool may_be_voter = true;
+};
+Result<void> check_dialling(const MetadataImage& image, const Founding& founding, int32_t self,
+                            const Dialling& from);
+
 // UnregisterBroker, and the end of a decommission. kNotFound for a node that is not there.
 Result<std::vector<MetadataRecord>> plan_removal(const MetadataImage& image, int32_t node);
 

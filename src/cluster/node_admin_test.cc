@@ -128,6 +128,35 @@ TEST_F(NodeAdmin, a_node_that_was_removed_does_not_register_itself_again) {
     EXPECT_TRUE(plan_registration(image, three_founders(), node_of(3, 5), true)) << "known";
 }
 
+// Founders register one after the other. Whoever joins meanwhile follows the log from its start,
+// and the leader, which it needs for that, registers last.
+TEST(Dialling, who_joined_takes_founders_that_it_has_not_heard_of_for_members) {
+    MetadataImage image;
+    for (const MetadataRecord& record :
+         founding_records(cluster_id_of(three_founders()), three_founders()))
+        ASSERT_TRUE(image.apply(record));
+    const auto is_let_in = [&](int32_t self, const Founding& founding, Dialling from) {
+        return check_dialling(image, founding, self, from).has_value();
+    };
+    const auto add = [&](uint64_t uuid) {
+        const auto plan = plan_registration(image, three_founders(), node_of(uuid));
+        ASSERT_TRUE(plan && image.apply(plan->node));
+    };
+    add(1);
+    // Node 6 joined, and its image is from before that.
+    const Dialling second{.node = 2, .uuid = uuid_of(2)};
+    EXPECT_TRUE(is_let_in(6, {}, second));
+    add(4);
+    EXPECT_FALSE(is_let_in(6, {}, second)) << "it has all that was when it joined";
+    EXPECT_FALSE(is_let_in(6, {}, {.node = 1, .uuid = uuid_of(9)})) << "another disk";
+    EXPECT_TRUE(is_let_in(6, {}, {.node = 7, .uuid = uuid_of(7)})) << "it may have joined since";
+    // A founder knows the others, as long as they belong to the controller's group.
+    EXPECT_TRUE(is_let_in(1, three_founders(), second));
+    EXPECT_FALSE(is_let_in(1, three_founders(), {.node = 2, .uuid = uuid_of(9)}));
+    EXPECT_FALSE(
+        is_let_in(1, three_founders(), {.node = 2, .uuid = uuid_of(2), .may_be_voter = false}));
+}
+
 TEST_F(NodeAdmin, a_state_is_changed_once) {
     commit(*plan_state(image, 2, NodeState::kDraining));
     EXPECT_EQ(image.find_node(2)->state, NodeState::kDraining);
