@@ -25,7 +25,7 @@ from weirtest.wire import Connection  # noqa: E402
 from weirtest.workload import Workload  # noqa: E402
 
 PARTITIONS = 8
-DISK_MIB = 700
+DISK_MIB, DISK_MIB_PER_MINUTE = 600, 50  # nothing that is written goes away again
 STALL_SECONDS = 20  # a record that waits longer is looked into while it does
 LOOK_SECONDS = 10  # so soon again
 ANSWER_SECONDS = 60  # after a fault each record that was sent by then must have its answer so soon
@@ -105,11 +105,11 @@ class Net:
 class SmallDisk:
     """A file system of its own in a file, so that it can be filled."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, mib):
         self.image, self.mount = os.path.join(folder, "disk.img"), os.path.join(folder, "disk")
         os.makedirs(self.mount)
         with open(self.image, "wb") as f:
-            f.truncate(DISK_MIB << 20)
+            f.truncate(mib << 20)
         sh("mkfs.ext4", "-q", "-m", "0", self.image)
         sh("mount", "-o", "loop", self.image, self.mount)
         self.ballast = os.path.join(self.mount, "ballast")
@@ -150,7 +150,7 @@ class Chaos:
             elif not self.delays:
                 self.left_out.append("delay and loss: this kernel has no netem, and no tbf or nftables either")
         try:
-            self.disk = SmallDisk(self.folder)
+            self.disk = SmallDisk(self.folder, int(DISK_MIB + minutes * DISK_MIB_PER_MINUTE))
         except (subprocess.CalledProcessError, OSError) as e:
             self.left_out.append(f"a full disk: no file system in a file can be mounted here ({e})")
         if not os.path.exists(FAKETIME):
