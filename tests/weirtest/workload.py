@@ -165,6 +165,7 @@ class Workload:
         return self.history
 
     def read_final(self, seconds_max=120):
+        """Each partition to its end; `seconds_max` without a record is too long."""
         consumer = self.consumer()
         deadline = time.monotonic() + seconds_max
         for p in range(self.partitions):
@@ -182,6 +183,7 @@ class Workload:
                 message = consumer.poll(1)
                 if message is not None and not message.error():
                     records.append((message.offset(), *name_of(message.value())))
+                    deadline = time.monotonic() + seconds_max
                     if message.offset() + 1 >= end:
                         break
                 if time.monotonic() > deadline:
