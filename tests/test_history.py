@@ -112,6 +112,14 @@ class Checker(unittest.TestCase):
     def test_a_node_that_refuses_the_first_record_of_all_is_found(self):
         self.wrong(self.gave_up(there=(), failed=dict.fromkeys(range(6), OUT_OF_ORDER)), "#0 of writer 5 to partition 0 was called out of order")
 
+    def test_who_sent_a_later_record_before_the_first_of_all_gave_up_by_itself(self):
+        h = self.gave_up(there=(), failed={0: OUT_OF_ORDER, 1: OUT_OF_ORDER, 4: "_PURGE_QUEUE", 5: "_PURGE_QUEUE"})
+        h.final[0] = [(0, 5, 2), (1, 5, 3)]
+        h.acknowledge(5, 0, 2, 0)
+        h.acknowledge(5, 0, 3, 1)
+        self.assertEqual([], h.check())
+        self.assertIn("#2 to partition 0 before #0", h.client_gave_up[0])
+
     def test_a_producer_that_gives_up_for_something_else_is_found(self):
         failed = {2: "_PURGE_QUEUE", 3: OUT_OF_ORDER, 4: "_PURGE_QUEUE", 5: "_PURGE_QUEUE"}
         self.wrong(self.gave_up(there=(0, 1), failed=failed, error="INVALID_PRODUCER_EPOCH"), "gave up: INVALID_PRODUCER_EPOCH")

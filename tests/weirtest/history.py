@@ -93,7 +93,8 @@ class History:
 
     def _check_gave_up(self, writer):
         """A node that calls a record out of order is right if one that was sent before it is not there: that was on its way when the client
-        sent this one, or it was lost, which is found elsewhere. Whatever else a client gives up for counts against the nodes."""
+        sent this one, or it was lost, which is found elsewhere. Also if it is the first of all and a later one is there: of a producer that
+        it does not know a node takes what comes first, as Kafka's does. Whatever else a client gives up for counts against the nodes."""
         error, text = self.gave_up[writer]
         if error == ELSEWHERE:
             self.client_gave_up.append(f"writer {writer}: {text}")
@@ -108,7 +109,9 @@ class History:
         for partition, number in sorted(refused.items()):
             there = {n for _, w, n in self.final.get(partition, ()) if w == writer}
             missing = [n for n in range(number) if n not in there]
-            if missing:
+            if missing or (number == 0 and there):
+                missing = missing or [0]
+                number = number or min(there)
                 self.client_gave_up.append(f"writer {writer} sent #{number} to partition {partition} before #{missing[0]} was there: {text}")
             else:
                 wrong.append(f"#{number} of writer {writer} to partition {partition} was called out of order, and all before it is there: {text}")

@@ -242,9 +242,6 @@ Task<AppendOutcome> Partition::append(CheckedBatch batch, AppendOptions options,
                 if (!events_.bugs().answer_duplicate_before_commit)
                     outcome.end = {answer.next_offset, 0};
                 co_return outcome;
-            case ProducerStates::Verdict::kDuplicateUnknown:
-                outcome.error = KafkaError::kDuplicateSequenceNumber;
-                co_return outcome;
             case ProducerStates::Verdict::kOutOfOrder:
                 outcome.error = KafkaError::kOutOfOrderSequenceNumber;
                 co_return outcome;

@@ -18,10 +18,6 @@ constexpr uint8_t kFormatOfOneNode = 1;  // knows nothing that could be taken ba
 uint32_t distance(int32_t from, int32_t to) {
     return (static_cast<uint32_t>(to) - static_cast<uint32_t>(from)) & 0x7fffffffu;
 }
-// Behind is whatever takes less than half of the way around back.
-bool is_at_or_before(int32_t sequence, int32_t reference) {
-    return distance(sequence, reference) < 0x40000000u;
-}
 
 }  // namespace
 
@@ -52,12 +48,9 @@ ProducerStates::Answer ProducerStates::check(const BatchHeader& batch) const {
     }
     const int32_t last = state.last().last_sequence;
     if (distance(last, batch.base_sequence) == 1) return {};
-    const bool is_behind =
-        is_at_or_before(batch.base_sequence, last) && is_at_or_before(batch.last_sequence(), last);
-    const bool is_older = is_behind &&
-                          is_at_or_before(batch.last_sequence(), state.batches[0].first_sequence) &&
-                          batch.last_sequence() != state.batches[0].first_sequence;
-    return {is_older ? Verdict::kDuplicateUnknown : Verdict::kOutOfOrder};
+    // Also for one that is older than the five: DUPLICATE_SEQUENCE_NUMBER would tell the client
+    // that it was written, and that is not known. A producer may have begun in the middle.
+    return {Verdict::kOutOfOrder};
 }
 
 void ProducerStates::append(const BatchHeader& batch, WallTime now) {

@@ -32,10 +32,9 @@ class ProducerStates {
 
     enum class Verdict : uint8_t {
         kAppend,
-        kDuplicate,         // one of the last five: answered with its offset and timestamp
-        kDuplicateUnknown,  // was appended, but longer ago: DUPLICATE_SEQUENCE_NUMBER
-        kOutOfOrder,        // OUT_OF_ORDER_SEQUENCE_NUMBER
-        kOldEpoch,          // INVALID_PRODUCER_EPOCH
+        kDuplicate,   // one of the last five: answered with its offset and timestamp
+        kOutOfOrder,  // OUT_OF_ORDER_SEQUENCE_NUMBER
+        kOldEpoch,    // INVALID_PRODUCER_EPOCH
     };
     struct Answer {
         Verdict verdict = Verdict::kAppend;

@@ -48,7 +48,7 @@ TEST(ProducerStates, each_of_the_last_five_batches_is_known_again_with_its_offse
     for (int32_t i = 0; i < 8; ++i) {
         const auto answer = states.check(batch(1, 0, i * 10, 10));
         if (i < 3) {
-            EXPECT_EQ(answer.verdict, Verdict::kDuplicateUnknown) << i;
+            EXPECT_EQ(answer.verdict, Verdict::kOutOfOrder) << i;
         } else {
             EXPECT_EQ(answer.verdict, Verdict::kDuplicate) << i;
             EXPECT_EQ(answer.base_offset, i * 100);
@@ -57,6 +57,16 @@ TEST(ProducerStates, each_of_the_last_five_batches_is_known_again_with_its_offse
         }
     }
     EXPECT_EQ(states.check(batch(1, 0, 80, 10)).verdict, Verdict::kAppend);
+}
+
+// A client's first batch is lost with a leader, and its second reaches the next leader first. An
+// answer that the first was written already would lose it in silence (librdkafka and Java's client
+// take DUPLICATE_SEQUENCE_NUMBER for success).
+TEST(ProducerStates, what_comes_before_a_producers_first_batch_is_not_said_to_be_written) {
+    ProducerStates states(10);
+    states.append(batch(1, 0, 24, 10), {});
+    EXPECT_EQ(states.check(batch(1, 0, 0, 24)).verdict, Verdict::kOutOfOrder);
+    EXPECT_EQ(states.check(batch(1, 0, 34, 1)).verdict, Verdict::kAppend);
 }
 
 TEST(ProducerStates, sequences_wrap_from_the_largest_to_zero) {
@@ -136,7 +146,7 @@ struct Model {
             if (batches[i] == std::pair(first, last)) return Verdict::kDuplicate;
         }
         if (first == batches.back().second + 1) return Verdict::kAppend;
-        return last < batches[begin].first ? Verdict::kDuplicateUnknown : Verdict::kOutOfOrder;
+        return Verdict::kOutOfOrder;
     }
 };
 

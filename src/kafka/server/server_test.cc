@@ -572,7 +572,7 @@ TEST_F(ServerTest, an_idempotent_batch_that_comes_again_is_answered_and_not_appe
         EXPECT_EQ(produce("a", 0, batch(3)).base_offset, 3);
         EXPECT_EQ(produce("a", 0, batch(6)).base_offset, 6);
         EXPECT_EQ(produce("a", 0, batch(1)).error_code,
-                  error(KafkaError::kDuplicateSequenceNumber));
+                  error(KafkaError::kOutOfOrderSequenceNumber));
         EXPECT_EQ(produce("a", 0, batch(8)).error_code,
                   error(KafkaError::kOutOfOrderSequenceNumber));
         EXPECT_EQ(list_offset("a", -1).offset, 7);
