@@ -218,6 +218,7 @@ class ClusterRun {
         bool sick = false;  // errors of its disk have a reason
         std::optional<DiskFaults> sick_disk;
         bool was_full = false;
+        Instant has_room_since{-1};  // since it was full last
         bool full = false;
         // It left the cluster, or its disk broke: it comes again as another node.
         bool wipe = false;
@@ -430,6 +431,7 @@ Task<void> ClusterRun::node_main(ClusterRun* run, Machine* machine, Shard* shard
     Scope watch;
     watch.spawn(watch_stop(machine, &stop_starting, watch.stop_token()));
     machine->opening = broker.get();
+    const Instant began = shard->now();
     const Result<void> started = co_await broker->start(stop_starting.token());
     co_await watch.close();
     if (started) {
@@ -449,7 +451,8 @@ Task<void> ClusterRun::node_main(ClusterRun* run, Machine* machine, Shard* shard
         run->note(fmt::format("n{} does not start: {}", machine->index, machine->last_error));
         const bool was_removed =
             started.error().code == ErrorCode::kInvalidArgument && run->may_have_left(*machine);
-        if (!machine->sick && !machine->full && !machine->fatal && !machine->stop && !was_removed)
+        const bool was_full = machine->full || machine->has_room_since >= began;
+        if (!machine->sick && !was_full && !machine->fatal && !machine->stop && !was_removed)
             run->fail(
                 fmt::format("n{} does not start: {}", machine->index, started.error().to_string()));
     }
@@ -614,6 +617,7 @@ void ClusterRun::strike() {
                 note(fmt::format("n{}'s disk has room", machine.index));
                 machine.node->disk().set_capacity(kDiskBytes);
                 machine.full = false;
+                machine.has_room_since = world_.now();
             });
     }
 }
