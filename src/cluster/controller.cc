@@ -320,7 +320,8 @@ Task<Result<void>> Controller::commit(std::vector<MetadataRecord> records) {
     // 1. Decides, in term 3.  2. Is deposed; another leader commits.  3. Leads again, in term 5:
     // what it decided does not follow any more.
     if (!leads() || group_->term() != locked_term_) {
-        group_->withdraw(payload.size());
+        // Closed meanwhile, it has given back what it admitted.
+        if (group_ != nullptr) group_->withdraw(payload.size());
         co_return not_controller();
     }
     if (!decided_) decided_ = committed();
