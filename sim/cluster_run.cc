@@ -451,8 +451,8 @@ Task<void> ClusterRun::node_main(ClusterRun* run, Machine* machine, Shard* shard
         run->note(fmt::format("n{} does not start: {}", machine->index, machine->last_error));
         const bool was_removed =
             started.error().code == ErrorCode::kInvalidArgument && run->may_have_left(*machine);
-        const bool was_full = machine->full || machine->has_room_since >= began;
-        if (!machine->sick && !was_full && !machine->fatal && !machine->stop && !was_removed)
+        const bool met_full_disk = machine->full || machine->has_room_since >= began;
+        if (!machine->sick && !met_full_disk && !machine->fatal && !machine->stop && !was_removed)
             run->fail(
                 fmt::format("n{} does not start: {}", machine->index, started.error().to_string()));
     }
