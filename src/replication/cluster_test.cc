@@ -465,6 +465,59 @@ TEST_F(RelaxedReplication, flushed_again_it_counts_what_is_durable_alone) {
         EXPECT_EQ(cluster.node(i).replicator->metrics().elections_by_all, 0u);
 }
 
+// Cluster seed 9603: a replica that began without members kept those that its log had lost, and
+// counted on them.
+TEST(Replication, a_joiner_forgets_the_members_that_its_log_loses) {
+    TestCluster cluster(calm(31), 4);
+    cluster.set_founders({0, 1, 2});
+    cluster.relaxed = true;
+    cluster.start_all();
+    cluster.append(20);
+    const auto old = static_cast<size_t>(cluster.wait_leader());
+    const auto cut = [&](size_t other) {
+        sim::World& world = cluster.world();
+        world.cut_link(world.node(static_cast<uint32_t>(old)),
+                       world.node(static_cast<uint32_t>(other)));
+        world.cut_link(world.node(static_cast<uint32_t>(other)),
+                       world.node(static_cast<uint32_t>(old)));
+    };
+    for (size_t other = 0; other < 3; ++other) {
+        if (other != old) cut(other);
+    }
+    // The old leader adds the joiner alone, after an entry that is lost too, and goes.
+    cluster.run_on(old, [&](Group& group) -> Task<void> {
+        const std::vector<uint8_t> payload(100);
+        storage::Entry entry;
+        entry.info.next_offset = 1;
+        entry.payload = runtime::SharedBytes::copy_of(payload);
+        const auto info = group.append(std::move(entry));
+        EXPECT_TRUE(info.has_value());
+        if (info) cluster.node(old).machine->on_append(*info, payload);
+        EXPECT_FALSE(co_await group.change_configuration(raft::voters({0, 1, 2, 3})));
+    });
+    cut(3);
+    ASSERT_NE(cluster.node(3).group->configuration().find({3}), nullptr) << cluster.log();
+    cluster.run_for(1s);  // its disk has it
+    cluster.kill(3, sim::Kill::kProcess);
+    cluster.start(3);
+    ASSERT_TRUE(cluster.run_until([&] { return cluster.node(3).group != nullptr; }, 30s));
+    const Group& joiner = *cluster.node(3).group;
+    EXPECT_NE(joiner.configuration().find({3}), nullptr);
+    const storage::Position lost = joiner.log().end();
+    // Another one adds it again, elsewhere in the log.
+    ASSERT_TRUE(cluster.run_until(
+        [&] { return cluster.leader() >= 0 && cluster.leader() != static_cast<int>(old); }, 30s));
+    const auto next = static_cast<size_t>(cluster.leader());
+    cluster.append(30);
+    cluster.run_on(next, [&](Group& group) -> Task<void> {
+        EXPECT_TRUE(co_await group.change_configuration(raft::voters({0, 1, 2, 3})));
+    });
+    EXPECT_TRUE(cluster.run_until([&] { return joiner.high_watermark() == 50; }, 30s));
+    EXPECT_LT(lost, joiner.log().end());
+    cluster.world().heal();
+    cluster.check_all();
+}
+
 TEST_F(RelaxedReplication, memory_counts_no_more_where_the_disk_takes_nothing) {
     for (size_t i = 0; i < 3; ++i) cluster.node(i).node->disk_faults().sync_mean = 1h;
     const auto leader = static_cast<size_t>(cluster.wait_leader());

@@ -133,6 +133,7 @@ Task<Result<void>> Group::open(Beginning beginning) {
                 // The log began anew with this snapshot since, or came as far without it: what it
                 // holds was committed, so it is right either way.
                 configurations_ = {{start, std::move(configuration)}};
+                first_stays_ = true;
                 covered_ = state_end;
                 in = ByteReader(pending);
             }
@@ -147,6 +148,7 @@ Task<Result<void>> Group::open(Beginning beginning) {
         if (kept->configuration) {
             raft::ConfigurationAt& saved = *kept->configuration;
             saved_configuration_at_ = saved.at;
+            first_stays_ = true;
             if (configurations_.empty() || configurations_.back().at < saved.at)
                 configurations_ = {std::move(saved)};
         }
@@ -158,6 +160,7 @@ Task<Result<void>> Group::open(Beginning beginning) {
         co_await try_(co_await log_.save_group_config(encode_kept_with(founders)));
         saved_configuration_at_ = founders.at;
         configurations_.push_back(std::move(founders));
+        first_stays_ = true;
     }
     std::vector<storage::RecoveredState::Replayed> data;
     for (auto& entry : recovered.entries) {
@@ -183,6 +186,7 @@ Task<Result<void>> Group::open(Beginning beginning) {
     start.commit = start.start;
     for (const storage::TermStart& row : log_.terms()) start.terms.push_back({row.term, row.first});
     start.configurations = configurations_;
+    if (!first_stays_) start.configurations.emplace(start.configurations.begin());
     start.joins = beginning.joins;
     start.seed = Shard::current().prng().next();
     start.recovering = memory_history_ != 0 && memory_history_ != store_history();
@@ -431,10 +435,12 @@ void Group::on_commit_moved() {
         ++committed;
     configurations_.erase(configurations_.begin(),
                           configurations_.begin() + static_cast<ptrdiff_t>(committed));
-    if (!configurations_.empty() && configurations_.front().at < commit &&
-        configurations_.front().at > saved_configuration_at_ &&
-        !std::exchange(saving_configuration_, true))
-        scope_.spawn(save_configuration());
+    if (!configurations_.empty() && configurations_.front().at < commit) {
+        first_stays_ = true;
+        if (configurations_.front().at > saved_configuration_at_ &&
+            !std::exchange(saving_configuration_, true))
+            scope_.spawn(save_configuration());
+    }
     committed_.reach(commit);
     follow_leaders_start();
     machine_.on_commit();
@@ -445,7 +451,8 @@ void Group::note_configuration(Position at, Configuration configuration) {
 }
 
 void Group::drop_configurations_from(Position end) {
-    while (configurations_.size() > 1 && configurations_.back().at >= end)
+    const size_t staying = first_stays_ ? 1 : 0;
+    while (configurations_.size() > staying && configurations_.back().at >= end)
         configurations_.pop_back();
 }
 
@@ -718,6 +725,7 @@ Task<Result<void>> Group::take_snapshot(raft::NodeId from, Snapshot snapshot) {
     if (done) done = co_await log_.start_anew(head.start.offset, term);
     if (done) {
         configurations_ = {{head.start, head.configuration}};
+        first_stays_ = true;
         covered_ = snapshot.state_end;
         done = machine_.recover(snapshot.state, snapshot.state_end, {});
     }

@@ -197,8 +197,10 @@ class Group {
     bool installing_ = false;
     int64_t start_wanted_ = 0;  // of the leader's log, as far as this replica may follow
     // What was ever appended of configurations and may still count: the last committed one, and
-    // those after it.
+    // those after it. A replica that joins has no committed one at first, so that all may be lost
+    // with the log's suffix.
     std::vector<raft::ConfigurationAt> configurations_;
+    bool first_stays_ = false;  // it is committed, or what the replica began with
     storage::Position saved_configuration_at_{-1, 0};
     // A snapshot's state covers the entries below, also those that this log did not have yet.
     storage::Position covered_;
