@@ -252,11 +252,12 @@ ShardId ClusterLink::shard_of(int32_t node, storage::LogId log) const {
 rpc::Refusal ClusterLink::admit(const rpc::Hello& hello, std::string* reason) {
     if (!hello.from.node.valid()) return rpc::Refusal::kNone;
     const int32_t node = hello.from.node.v;
-    // The image may be older than a node that joined.
-    if (node >= image().node_ids_end() && !known_.contains(node)) stranger_dialled_ = true;
     const replication::Group* group = options_.controller->group();
     const bool may_be_voter = group == nullptr || group->configuration().members.empty() ||
                               group->configuration().find(hello.from.node) != nullptr;
+    // The image may be older than a node that joined, or than a founder that came late.
+    if ((node >= image().node_ids_end() || may_be_voter) && !known_.contains(node))
+        stranger_dialled_ = true;
     const auto checked = cluster::check_dialling(
         image(), options_.identity.founding, self(),
         {.node = node, .uuid = hello.from.uuid, .may_be_voter = may_be_voter});
@@ -367,8 +368,14 @@ Task<Result<cluster::RegisterReply>> ClusterLink::register_here(cluster::NodeReg
     }
     cluster::RegisterReply reply{.cluster_id = controller.image().cluster_id(), .node_id = node.id};
     reply.committed_end = co_await try_(controller.committed_end(options));
-    for (const auto& [id, known] : controller.image().nodes())
-        reply.members.emplace_back(id, known.info.rpc);
+    std::map<int32_t, cluster::Endpoint> known = hints_;
+    for (const cluster::Founder& founder : identity.founding) {
+        if (founder.node_id != self()) continue;
+        if (const auto own = parse_host_port(founder.rpc))
+            known[self()] = {own->host, static_cast<uint16_t>(own->port)};
+    }
+    reply.members =
+        cluster::member_addresses(controller.image(), controller.group()->configuration(), known);
     co_return reply;
 }
 

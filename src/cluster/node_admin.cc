@@ -128,6 +128,19 @@ Result<void> check_dialling(const MetadataImage& image, const Founding& founding
     return invalid(fmt::format("node {} is not a member any more", from.node));
 }
 
+std::vector<std::pair<int32_t, Endpoint>> member_addresses(
+    const MetadataImage& image, const raft::Configuration& group,
+    const std::map<int32_t, Endpoint>& known) {
+    std::vector<std::pair<int32_t, Endpoint>> members;
+    for (const auto& [id, node] : image.nodes()) members.emplace_back(id, node.info.rpc);
+    for (const raft::Member& member : group.members) {
+        const auto at = known.find(member.node.v);
+        if (at != known.end() && image.find_node(member.node.v) == nullptr)
+            members.emplace_back(*at);
+    }
+    return members;
+}
+
 Result<std::vector<MetadataRecord>> plan_removal(const MetadataImage& image, int32_t node) {
     if (image.find_node(node) == nullptr) return no_node(node);
     if (const size_t held = image.replica_count(node); held != 0) {

@@ -5,15 +5,18 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
 #include "cluster/image.h"
 #include "cluster/node_identity.h"
+#include "raft/types.h"
 
 namespace weir::cluster {
 
@@ -46,6 +49,13 @@ struct Dialling {
 };
 Result<void> check_dialling(const MetadataImage& image, const Founding& founding, int32_t self,
                             const Dialling& from);
+
+// How to reach the members, for one that registers: those that are registered, and those of the
+// controller's group that are not yet. A founder may lead that group before it has registered, and
+// who can't reach the leader never hears where it is. `known`: where nodes are said to be.
+std::vector<std::pair<int32_t, Endpoint>> member_addresses(
+    const MetadataImage& image, const raft::Configuration& group,
+    const std::map<int32_t, Endpoint>& known);
 
 // UnregisterBroker, and the end of a decommission. kNotFound for a node that is not there.
 Result<std::vector<MetadataRecord>> plan_removal(const MetadataImage& image, int32_t node);

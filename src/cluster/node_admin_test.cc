@@ -157,6 +157,22 @@ TEST(Dialling, who_joined_takes_founders_that_it_has_not_heard_of_for_members) {
         is_let_in(1, three_founders(), {.node = 2, .uuid = uuid_of(2), .may_be_voter = false}));
 }
 
+// Cluster seed 23336: a founder led the controller's group before it had registered; a node that
+// joined was not told where it is, and could not answer it.
+TEST_F(NodeAdmin, who_joins_is_told_of_founders_that_have_not_registered) {
+    MetadataImage young;
+    for (const MetadataRecord& record :
+         founding_records(cluster_id_of(three_founders()), three_founders()))
+        ASSERT_TRUE(young.apply(record));
+    const auto first = plan_registration(young, three_founders(), node_of(1));
+    ASSERT_TRUE(first && young.apply(first->node));
+    const std::map<int32_t, Endpoint> known{
+        {1, {"old", 1}}, {2, {"h2", 9700}}, {5, {"h3", 9700}}, {9, {"h9", 9700}}};
+    const auto told = member_addresses(young, raft::voters({1, 2, 5, 7}), known);
+    EXPECT_EQ(told, (std::vector<std::pair<int32_t, Endpoint>>{
+                        {1, {"h", 9700}}, {2, {"h2", 9700}}, {5, {"h3", 9700}}}));
+}
+
 TEST_F(NodeAdmin, a_state_is_changed_once) {
     commit(*plan_state(image, 2, NodeState::kDraining));
     EXPECT_EQ(image.find_node(2)->state, NodeState::kDraining);
