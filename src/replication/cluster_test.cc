@@ -347,6 +347,36 @@ TEST(Replication, drawn_faults_of_relaxed_groups_leave_one_history) {
     run_seeds(Mode::kRelaxedAndLosing);
 }
 
+// Cluster seed 21463: a vote that the full disk had no room for put the replica out until its node
+// was started again.
+TEST(Replication, a_replica_whose_disk_was_full_takes_part_again) {
+    TestCluster cluster(calm(33), 3);
+    cluster.store_options.journal_file_bytes = 64_KiB;
+    cluster.start_all();
+    cluster.append(20);
+    const size_t full = (static_cast<size_t>(cluster.wait_leader()) + 1) % 3;
+    cluster.node(full).node->disk_faults().metadata_full_chance = 1;
+    // Each new leader's term has to be saved, until there is no room for another.
+    for (int i = 0; i < 60; ++i) {
+        cluster.append(10);
+        const auto from = static_cast<size_t>(cluster.wait_leader());
+        const auto to = static_cast<int>(3 - full - from);
+        ASSERT_NE(from, full);
+        cluster.run_on(from,
+                       [&](Group& group) -> Task<void> { (void)co_await group.transfer({to}); });
+        ASSERT_TRUE(cluster.run_until([&] { return cluster.leader() == to; }, 10s));
+    }
+    EXPECT_LT(cluster.node(full).group->log().hard_state().term,
+              cluster.node(full).group->core().term())
+        << "the disk had room, and nothing is shown";
+    cluster.node(full).node->disk_faults().metadata_full_chance = 0;
+    EXPECT_TRUE(
+        cluster.run_until([&] { return cluster.node(full).group->high_watermark() == 620; }, 30s))
+        << cluster.summary() << cluster.log();
+    cluster.kill(static_cast<size_t>(cluster.leader()), sim::Kill::kPower);
+    cluster.append(10);
+}
+
 // ---- relaxed: what is in memory counts
 
 constexpr Duration kSlowFlush = 60ms;

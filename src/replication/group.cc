@@ -31,6 +31,7 @@ constexpr Duration kTransferWaitMax = std::chrono::seconds(10);
 // more: so nothing is acknowledged that waits for twice as long already.
 constexpr Duration kMemoryAgeMax = std::chrono::milliseconds(500);
 constexpr Duration kSaveRetry = std::chrono::seconds(1);
+constexpr Duration kRoomRetry = std::chrono::milliseconds(200);
 // What a checkpoint holds of a group begins with this; what is older than groups does not.
 constexpr uint8_t kStateMagic = 0xc1;
 constexpr uint8_t kStateVersion = 1;
@@ -720,9 +721,13 @@ Task<Result<void>> Group::take_snapshot(raft::NodeId from, Snapshot snapshot) {
     // 1. Checkpoints hold the snapshot's state beside the old one.  2. The log begins anew: a crash
     // finds both steps done, or the old log.  3. The snapshot's state is the group's.
     pending_ = &snapshot;
-    auto done = co_await replicator_.options().store->checkpoint();
+    auto done =
+        co_await when_there_is_room([this] { return replicator_.options().store->checkpoint(); });
     if (done && (closing_ || failed_)) done = fail(ErrorCode::kUnavailable);
-    if (done) done = co_await log_.start_anew(head.start.offset, term);
+    if (done) {
+        done =
+            co_await when_there_is_room([&] { return log_.start_anew(head.start.offset, term); });
+    }
     if (done) {
         configurations_ = {{head.start, head.configuration}};
         first_stays_ = true;
@@ -730,7 +735,10 @@ Task<Result<void>> Group::take_snapshot(raft::NodeId from, Snapshot snapshot) {
         done = machine_.recover(snapshot.state, snapshot.state_end, {});
     }
     pending_ = nullptr;
-    if (done) done = co_await log_.save_group_config(encode_kept_with(configurations_.front()));
+    if (done) {
+        done = co_await when_there_is_room(
+            [this] { return log_.save_group_config(encode_kept_with(configurations_.front())); });
+    }
     if (!done) {
         if (!closing_) give_up("a snapshot can't be installed", done.error());
         co_return done;
@@ -774,8 +782,21 @@ Task<void> Group::note_down_peers() {
     for (const raft::NodeId node : down) peer_down(node);
 }
 
+// What the log refuses while the disk is full changed nothing: tried until it is done. Until then
+// this replica has no part in what waits for it.
+template <class Attempt>
+Task<Result<void>> Group::when_there_is_room(Attempt attempt) {
+    while (true) {
+        Result<void> done = co_await attempt();
+        if (done || done.error().code != ErrorCode::kDiskFull || closing_ || failed_)
+            co_return done;
+        if (!co_await runtime::sleep_for(kRoomRetry, scope_.stop_token())) co_return done;
+    }
+}
+
 Task<void> Group::truncate(Position end) {
-    const auto truncated = co_await log_.truncate_suffix(end);
+    const auto truncated =
+        co_await when_there_is_room([this, end] { return log_.truncate_suffix(end); });
     if (closing_ || failed_) co_return;
     if (!truncated) {
         give_up("the log can't be cut", truncated.error());
@@ -792,7 +813,8 @@ Task<void> Group::truncate(Position end) {
 Task<void> Group::save_hard_state() {
     while (to_save_ && !closing_ && !failed_) {
         const storage::HardState state = *std::exchange(to_save_, std::nullopt);
-        const auto saved = co_await log_.save_hard_state(state);
+        const auto saved =
+            co_await when_there_is_room([this, state] { return log_.save_hard_state(state); });
         if (closing_ || failed_) break;
         if (!saved) {
             give_up("the vote can't be saved", saved.error());

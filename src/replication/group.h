@@ -157,6 +157,8 @@ class Group {
     runtime::Task<void> run_inbox();
     runtime::Task<void> take_one(InboxItem item);
     runtime::Task<void> note_down_peers();
+    template <class Attempt>
+    runtime::Task<Result<void>> when_there_is_room(Attempt attempt);
     runtime::Task<void> truncate(storage::Position end);
     runtime::Task<void> save_hard_state();
     runtime::Task<void> save_configuration();
