@@ -206,6 +206,7 @@ class Core {
     Verdict on(NodeId from, const AppendReply& reply);
     Verdict on(NodeId from, const HeartbeatReply& reply);
     void tick_leader();
+    Heartbeat heartbeat(bool quiet) const;
     void beat(bool quiet);
     bool could_sleep() const;
     bool all_sleep() const;
@@ -233,7 +234,7 @@ class Core {
     void settle_configurations();
     void configuration_changed();
     bool may_campaign() const;
-    void match_peers();
+    void match_peers(bool elected);
     void advance_change();
     void resign();
     bool caught_up(NodeId node) const;

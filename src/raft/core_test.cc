@@ -92,6 +92,57 @@ TEST(RaftCore, a_configuration_of_an_older_revision_is_refused) {
     EXPECT_EQ(core.configuration(), older);
 }
 
+// Cluster seed 30223: a replica that was dropped had acknowledged what the one that took its place
+// did not have, and the leader counted on it.
+TEST(RaftCore, who_joins_again_is_not_taken_for_the_replica_that_it_was) {
+    const Options options;
+    Instant now = kStart;
+    Core core = leader_of_three(options, now);
+    Effects out;
+    const auto acknowledge = [&](int32_t from) {
+        const AppendReply reply{
+            .term = 1, .accepted = true, .match = core.end(), .received = core.end()};
+        const Verdict verdict = core.step({from}, reply, now, out);
+        carry_out(core, out, now);
+        return verdict;
+    };
+    const auto match_of = [&](int32_t node) {
+        for (const PeerStatus& peer : core.peers()) {
+            if (peer.node == NodeId{node}) return peer.match;
+        }
+        return Position{-1, 0};
+    };
+    acknowledge(3);
+    ASSERT_EQ(core.change_configuration(voters({1, 2}), now, out), RequestStatus::kStarted);
+    carry_out(core, out, now);
+    acknowledge(2);
+    acknowledge(2);
+    acknowledge(2);
+    ASSERT_EQ(core.configuration(), voters({1, 2}));
+    now = core.next_deadline();
+    core.tick(now, out);
+    carry_out(core, out, now);
+    const int64_t heard_by_the_first = now.ns;
+    ASSERT_EQ(core.change_configuration(voters({1, 2, 3}), now, out), RequestStatus::kStarted);
+    carry_out(core, out, now);
+    acknowledge(2);
+    // What the first one said comes late.
+    EXPECT_EQ(acknowledge(3), Verdict::kStale);
+    core.step({3}, HeartbeatReply{.term = 1, .context = heard_by_the_first, .match = core.end()},
+              now, out);
+    carry_out(core, out, now);
+    EXPECT_EQ(match_of(3), Position{});
+    // The second one answers a heartbeat; then it counts.
+    now = core.next_deadline();
+    core.tick(now, out);
+    carry_out(core, out, now);
+    core.step({3}, HeartbeatReply{.term = 1, .context = now.ns}, now, out);
+    carry_out(core, out, now);
+    const Position end = core.end();
+    EXPECT_EQ(acknowledge(3), Verdict::kTaken);
+    EXPECT_EQ(match_of(3), end);
+}
+
 // The follower takes what the leader sends to find where their logs part, is slow to flush it, and
 // campaigns meanwhile. What it knows of its log's end then is what it acknowledged before.
 TEST(RaftCore, what_a_follower_took_and_does_not_know_to_be_the_leaders_is_sent_again) {

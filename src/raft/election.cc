@@ -190,7 +190,7 @@ void Core::become_leader() {
     leading_ = std::make_unique<Leading>();
     leading_->idle_since = now_;
     leading_->recent_end = end_;
-    match_peers();
+    match_peers(true);
     term_start_ = end_;
     append_control(ControlKind::kTermStart, {});
     const int64_t interval = options_->heartbeat_interval.count();

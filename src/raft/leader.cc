@@ -41,16 +41,18 @@ void Core::tick_leader() {
     beat(true);
 }
 
+Heartbeat Core::heartbeat(bool quiet) const {
+    return {.term = hard_.term,
+            .quiet = quiet,
+            .context = leading_->context,
+            .commit = commit_,
+            .end = end_};
+}
+
 void Core::beat(bool quiet) {
     Leading& leading = *leading_;
     leading.context = std::max(now_.ns, leading.context + 1);
-    for (const Peer& peer : leading.peers) {
-        send(peer.node, Heartbeat{.term = hard_.term,
-                                  .quiet = quiet,
-                                  .context = leading.context,
-                                  .commit = commit_,
-                                  .end = end_});
-    }
+    for (const Peer& peer : leading.peers) send(peer.node, heartbeat(quiet));
     const int64_t interval = options_->heartbeat_interval.count();
     deadline_ = {(now_.ns / interval + 1) * interval};
 }
@@ -245,6 +247,10 @@ Verdict Core::on(NodeId from, const AppendReply& reply) {
     Peer* peer = peer_of(from);
     if (peer == nullptr) return Verdict::kStale;
     peer->heard = now_;
+    if (!peer->is_known()) {  // it has saved the term, so it answers
+        leading_->context = std::max(now_.ns, leading_->context + 1);
+        send(from, heartbeat(false));
+    }
     if (!reply.accepted) {
         if (reply.hint_term < 0 || reply.hint_term > hard_.term) return Verdict::kInvalid;
         const bool expected =
@@ -259,6 +265,7 @@ Verdict Core::on(NodeId from, const AppendReply& reply) {
         return Verdict::kTaken;
     }
     if (reply.received > end_ || reply.match > reply.received) return Verdict::kInvalid;
+    if (!peer->is_known()) return Verdict::kStale;
     const bool snapshot = peer->state == PeerState::kSnapshot;
     if (peer->state == PeerState::kProbe || (snapshot && reply.received >= snapshot_start_min())) {
         peer->become(PeerState::kReplicate, std::max(peer->match, reply.received));
@@ -326,6 +333,10 @@ Verdict Core::on(NodeId from, const HeartbeatReply& reply) {
     if (peer == nullptr) return Verdict::kStale;
     if (reply.context > leading.context || reply.match > end_) return Verdict::kInvalid;
     peer->heard = now_;
+    if (!peer->is_known()) {
+        if (reply.context < -peer->context) return Verdict::kStale;
+        if (peer->state == PeerState::kProbe && !peer->sending) send_probe(*peer);
+    }
     peer->context = std::max(peer->context, reply.context);
     // Began anew since, or is behind: it does not know that its log is this one's.
     if (peer->state == PeerState::kReplicate && reply.match < peer->match) send_probe(*peer);

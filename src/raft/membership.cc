@@ -84,7 +84,7 @@ void Core::settle_configurations() {
 
 void Core::configuration_changed() {
     out_->configuration_changed = true;
-    if (role_ == Role::kLeader) return match_peers();
+    if (role_ == Role::kLeader) return match_peers(false);
     const bool may = may_campaign();
     if (!may) deadline_ = Instant::never();
     if (may && !quiet_ && deadline_ == Instant::never()) arm_election();
@@ -98,7 +98,10 @@ bool Core::may_campaign() const {
     });
 }
 
-void Core::match_peers() {
+// Who becomes a member within a term may have been one before, have dropped its replica since, and
+// begin anew; then what it said of the log that it had may still be on the way. So nothing counts
+// before it has answered a heartbeat that left since (messages.h).
+void Core::match_peers(bool elected) {
     std::vector<Peer> peers;
     peers.reserve(configuration().members.size());
     for (const Member& member : configuration().members) {
@@ -112,6 +115,7 @@ void Core::match_peers() {
         peer.node = member.node;
         peer.next = end_;
         peer.heard = peer.progressed = now_;
+        if (!elected) peer.context = -(leading_->context + 1);
         peers.push_back(peer);
     }
     leading_->peers = std::move(peers);

@@ -1,6 +1,7 @@
 // What cores say to each other: values without bytes of payload. The driver carries them, with the
 // group's id and the payloads of entries beside them. Losing, doubling, delaying and reordering any
-// of them is harmless.
+// of them is harmless, but where a replica is dropped and its node gets another one, nothing of the
+// first arrives after anything of the second.
 #pragma once
 
 #include <span>

@@ -48,9 +48,12 @@ struct Peer {
     Position next;          // the first position not sent yet
     Instant heard{};        // any message of this term
     Instant progressed{};   // match moved, or something was sent into an empty pipe
-    int64_t context = 0;    // the latest heartbeat that it answered
+    // The latest heartbeat that it answered; below 0: the first whose answer counts, negated.
+    int64_t context = 0;
     Inflight inflight;
 
+    // Whether what it says of its log is about the log that it has (Core::match_peers()).
+    bool is_known() const { return context >= 0; }
     void become(PeerState to, Position from);
 };
 
