@@ -61,6 +61,9 @@ struct ClientOptions {
     Duration request_timeout = std::chrono::seconds(3);
     uint64_t records_max = 3000;                    // of all producers
     std::function<uint64_t(int32_t node)> life_of;  // how often the node was started
+    // Of a node that is cut off from each other one: the number of that cut, while it lasts. Else
+    // 0.
+    std::function<uint64_t(int32_t node)> isolation_of;
     // Called on the clients' shard: the cluster knows the node no more, its machine can go.
     std::function<void(const std::string& address)> node_left;
 };
@@ -174,8 +177,9 @@ class ClusterClients {
     ClusterHistory& history_;
     std::function<void(const std::string&)> fail_;
     std::vector<Topic> topics_;
-    std::vector<Topic> short_lived_;  // of the administrator: those that are there now
-    std::vector<std::string> removed_;
+    std::vector<Topic> short_lived_;              // of the administrator: those that are there now
+    std::set<std::string> unsure_topics_;         // ... of which a creation was not answered
+    std::vector<std::string> removed_;            // and will not come back
     std::map<std::string, std::string> configs_;  // by topic: what was last confirmed
     std::map<std::string, std::set<std::string>> unsure_configs_;  // ... and what was not answered
     std::map<PartitionKey, int64_t> ends_;                         // when all producers are done

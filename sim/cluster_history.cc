@@ -180,9 +180,12 @@ int64_t ClusterHistory::latest_at_least(const PartitionKey& key) const {
 
 void ClusterHistory::told_latest(const PartitionKey& key, int32_t node, int64_t offset,
                                  int64_t at_least, Asked asked) {
-    if (offset < at_least && !partitions_[key].excused(asked))
+    Partition& partition = partitions_[key];
+    if (partition.excused(asked)) return;
+    if (offset < at_least)
         complain(key, fmt::format("node {} says that the newest offset is {}, and {} was known",
                                   node, offset, at_least));
+    partition.latest = std::max(partition.latest, offset);
 }
 
 void ClusterHistory::told_leader(const PartitionKey& key, int32_t epoch, int32_t leader) {

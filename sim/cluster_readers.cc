@@ -114,6 +114,7 @@ Task<Result<void>> ClusterClients::ask_latest(ClusterClients* self, Session* ses
     asked.timestamp = kLatest;
     const int64_t at_least = self->history_.latest_at_least(key);
     const ClusterHistory::Asked at = self->history_.asked(key);
+    const uint64_t isolation = self->options_.isolation_of(route.node);
     ++self->counts_.requests;
     const auto answer =
         co_await try_(route.connection->call<kafka::ListOffsetsResponse>(std::move(request)));
@@ -121,6 +122,12 @@ Task<Result<void>> ClusterClients::ask_latest(ClusterClients* self, Session* ses
         for (const auto& p : by_topic.partitions) {
             if (p.error_code != 0)
                 co_return weir::fail(kafka::error_of(p.error_code, "the newest offset"));
+            // Its followers may have another leader by then, whether or not it said anything.
+            if (isolation != 0 && isolation == self->options_.isolation_of(route.node) &&
+                !self->options_.operations.replication_factors)
+                self->fail(fmt::format(
+                    "{}-{}: node {} says what is the newest offset, and could ask no other node",
+                    topic->name, partition, route.node));
             self->history_.told_latest(key, route.node, p.offset, at_least, at);
         }
     }

@@ -31,6 +31,7 @@ constexpr Duration kHealMax = 240s;   // from the healing until everything is fi
 constexpr Duration kStopMax = 60s;    // for a node that is asked to stop
 constexpr Duration kAlikeMax = 120s;  // ... until the replicas are alike, and no others are there
 constexpr Duration kLookEvery = 50ms;
+constexpr Duration kStallMean = 2ms;  // that a node gets no processor, of each step
 constexpr Duration kSlowSyncMin = 3ms;
 constexpr Duration kSlowSyncMax = 100ms;
 constexpr Duration kHuntMax = 900ms;  // an election and a moment
@@ -174,6 +175,13 @@ Plan plan_of(uint64_t seed) {
     plan.disk.stall_max = std::min<Duration>(plan.disk.stall_max, 2s);
     plan.disk.sync_mean = std::min<Duration>(plan.disk.sync_mean, 5ms);
     plan.clock.drift_max = std::min(plan.clock.drift_max, 0.02);
+    // ... and from processors that they get (seed 24708).
+    if (plan.schedule.stall_chance > 0) {
+        plan.schedule.stall_max = std::min<Duration>(
+            plan.schedule.stall_max,
+            Duration(static_cast<int64_t>(static_cast<double>(kStallMean.count()) * 2 /
+                                          plan.schedule.stall_chance)));
+    }
     return plan;
 }
 
@@ -215,7 +223,8 @@ class ClusterRun {
         // What the nemesis did to it.
         bool held_down = false;  // it restarts it later
         bool cut = false;
-        bool sick = false;  // errors of its disk have a reason
+        uint64_t isolation = 0;  // which one, while no other machine can be asked anything
+        bool sick = false;       // errors of its disk have a reason
         std::optional<DiskFaults> sick_disk;
         bool was_full = false;
         Instant has_room_since{-1};  // since it was full last
@@ -254,6 +263,14 @@ class ClusterRun {
         for (const auto& machine : machines_)
             if (machine->id == node) return machine->node->lives();
         return 0;
+    }
+    uint64_t isolation_of(int32_t node) const {
+        for (const auto& machine : machines_)
+            if (machine->id == node) return machine->isolation;
+        return 0;
+    }
+    void end_isolations() {
+        for (auto& machine : machines_) machine->isolation = 0;
     }
     bool gather(std::map<uint64_t, std::map<uint32_t, SeenReplica>>* replicas);
     void stop_all();
@@ -297,6 +314,7 @@ class ClusterRun {
     bool striking_ = false;
     bool healed_ = false;
     bool rolling_ = false;
+    uint64_t isolations_ = 0;  // so far
     bool disk_lost_ = false;
 };
 
@@ -313,6 +331,7 @@ ClientOptions with_addresses(ClientOptions options, uint32_t nodes) {
 ClientOptions ClusterRun::client_options() {
     ClientOptions options = with_addresses(knobs_.clients, knobs_.nodes + knobs_.joiners);
     options.life_of = [this](int32_t node) { return life_of(node); };
+    options.isolation_of = [this](int32_t node) { return isolation_of(node); };
     options.node_left = [this](const std::string& address) {
         world_.schedule(0ns, [this, address] { give_up(address); });
     };
@@ -678,6 +697,7 @@ void ClusterRun::cut_links() {
     for (auto& other : machines_) {
         if (other.get() != &machine && prng_.chance(0.8)) others.push_back(other->node);
     }
+    const bool from_all = others.size() + 1 == machines_.size();
     if (clients_too || others.empty()) others.push_back(client_node_);
     note(fmt::format("n{} is cut off from {} nodes{}{}", machine.index, others.size(),
                      clients_too ? ", the clients' among them" : "",
@@ -688,10 +708,12 @@ void ClusterRun::cut_links() {
         if (!one_way || inbound) world_.cut_link(*other, *machine.node);
         if (!one_way || !inbound) world_.cut_link(*machine.node, *other);
     }
+    if (from_all) machine.isolation = ++isolations_;
     world_.schedule(draw(50ms, 5s), [this, &machine, others] {
         if (healed_) return;
         note(fmt::format("n{} is back in the network", machine.index));
         machine.cut = false;
+        end_isolations();  // a link may have been cut twice
         for (Node* other : others) {
             world_.heal_link(*other, *machine.node);
             world_.heal_link(*machine.node, *other);
@@ -753,6 +775,7 @@ void ClusterRun::heal() {
     healed_ = true;
     striking_ = false;
     world_.heal();
+    end_isolations();
     for (auto& machine : machines_) {
         machine->cut = false;
         machine->full = false;
