@@ -88,8 +88,8 @@ class Server:
         self.stop()
 
 
-def start_weir(directory, *flags, driver="auto"):
-    command = [WEIR, "start", "--data", str(directory / "data"), "--kafka", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--driver", driver, *flags]
+def start_weir(directory, *flags, driver="auto", binary=WEIR):
+    command = [binary, "start", "--data", str(directory / "data"), "--kafka", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--driver", driver, *flags]
     return Server(command, directory / "weir.log")
 
 
