@@ -120,11 +120,13 @@ Result<void> check_dialling(const MetadataImage& image, const Founding& founding
         from.may_be_voter && std::ranges::any_of(founding, [&](const Founder& founder) {
             return founder.node_id == from.node && founder.uuid == from.uuid;
         });
-    // An image that does not hold its own node, which joined, is older than it: founders that
-    // registered later, the leader among them, are missing.
-    const bool is_too_old = founding.empty() && image.find_node(self) == nullptr;
+    // Who joined does not know the founders, which may register later than it, the leader among
+    // them: one of the controller's group is one. An image that does not hold its own node is older
+    // than that, and so may be what is known of the group.
+    const bool may_be_founder =
+        founding.empty() && (from.may_be_voter || image.find_node(self) == nullptr);
     // An id that was never given out may be that of a node that joined since.
-    if (is_founder || is_too_old || from.node >= image.node_ids_end()) return {};
+    if (is_founder || may_be_founder || from.node >= image.node_ids_end()) return {};
     return invalid(fmt::format("node {} is not a member any more", from.node));
 }
 
