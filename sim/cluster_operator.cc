@@ -212,7 +212,8 @@ Task<void> ClusterClients::operate(ClusterClients* self) {
                 if (operations.maintenance) co_await maintain(self, &op, node);
                 break;
             default: {
-                if (!self->leaving_.empty()) break;
+                // One at a time, or too few nodes are left for the replicas.
+                if (!self->leaving_.empty() || !self->asked_to_leave_.empty()) break;
                 const auto lost = std::ranges::find_if(
                     self->lost_, [&](int32_t each) { return !self->left_.contains(each); });
                 if (lost != self->lost_.end())
