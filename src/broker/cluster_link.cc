@@ -288,6 +288,7 @@ Task<Result<int64_t>> ClusterLink::register_node(cluster::NodeRegistered self, S
     const std::string own = cluster::address_of(self.rpc);
     size_t next = Shard::current().prng().below(1000);
     while (!stop.stop_requested() && !scope_.stop_requested()) {
+        if (const auto& broken = options_.controller->broken()) co_return fail(*broken);
         Result<cluster::RegisterReply> reply = fail(ErrorCode::kUnavailable);
         if (options_.controller->leads()) {
             reply = co_await register_here(self, false, in(kRegisterTimeout));

@@ -164,9 +164,11 @@ Task<void> Controller::apply_committed() {
             if (stop.stop_requested()) break;
             // Going on without an entry would make this node's image another than the others'.
             broken_ = applied.error();
+            published_change_.notify_all();
+            // Whoever starts the node is told by serve_from().
+            if (!adopted_) break;
             Shard::current().log().error("cluster", "the metadata log can't be read",
                                          "offset={} error=\"{}\"", applied_, broken_->to_string());
-            published_change_.notify_all();
             if (options_.on_fatal) options_.on_fatal(*broken_);
             break;
         }

@@ -54,6 +54,8 @@ class Controller final : private replication::StateMachine {
     // Until all that is committed below `offset` (committed_end()) was applied; then hands every
     // shard its image.
     runtime::Task<Result<void>> serve_from(int64_t offset, runtime::WaitOptions options);
+    // Why nothing more of the metadata log is applied; serve_from() fails with it.
+    const std::optional<Error>& broken() const { return broken_; }
     // The shards' owners have built on their images, which stood still so far: they follow the log
     // from here on.
     void follow();
