@@ -61,8 +61,7 @@ struct ClientOptions {
     Duration request_timeout = std::chrono::seconds(3);
     uint64_t records_max = 3000;                    // of all producers
     std::function<uint64_t(int32_t node)> life_of;  // how often the node was started
-    // Of a node that is cut off from each other one: the number of that cut, while it lasts. Else
-    // 0.
+    // Which cut it is, of a node that is cut off from each other one, while that lasts; else 0.
     std::function<uint64_t(int32_t node)> isolation_of;
     // Called on the clients' shard: the cluster knows the node no more, its machine can go.
     std::function<void(const std::string& address)> node_left;
