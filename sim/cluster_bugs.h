@@ -5,7 +5,7 @@
 #include <array>
 #include <string_view>
 
-#include "kafka/server/server_bugs.h"
+#include "kafka/server/partitions/server_bugs.h"
 #include "raft/raft_bugs.h"
 #include "storage/storage_bugs.h"
 

@@ -8,7 +8,7 @@
 #include "broker/metrics_page.h"
 #include "cluster/features.h"
 #include "http/prometheus.h"
-#include "kafka/server/group_shard.h"
+#include "kafka/server/coordinators/group_shard.h"
 #include "runtime/remote.h"
 #include "runtime/scope.h"
 #include "runtime/shard.h"

@@ -24,7 +24,7 @@
 #include "cluster/controller.h"
 #include "cluster/metadata_shard.h"
 #include "http/server.h"
-#include "kafka/server/listener.h"
+#include "kafka/server/net/listener.h"
 #include "kafka/server/server.h"
 #include "replication/replicator.h"
 #include "rpc/endpoint.h"

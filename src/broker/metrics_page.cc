@@ -5,7 +5,7 @@
 #include "broker/broker.h"
 #include "http/prometheus.h"
 #include "kafka/protocol/api.h"
-#include "kafka/server/group_shard.h"
+#include "kafka/server/coordinators/group_shard.h"
 #include "kafka/server/server.h"
 
 namespace weir::broker {

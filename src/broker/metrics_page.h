@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "kafka/server/metrics.h"
-#include "kafka/server/partition_table.h"
+#include "kafka/server/partitions/partition_table.h"
 #include "storage/store.h"
 
 namespace weir::kafka {

@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "cluster/config_view.h"
-#include "kafka/server/server_bugs.h"
+#include "kafka/server/partitions/server_bugs.h"
 #include "raft/options.h"
 #include "storage/store.h"
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "base/units.h"
-#include "kafka/server/connection.h"
-#include "kafka/server/forward.h"
-#include "kafka/server/group_shard.h"
+#include "kafka/server/coordinators/group_shard.h"
+#include "kafka/server/net/connection.h"
+#include "kafka/server/net/forward.h"
 #include "runtime/remote.h"
 #include "runtime/shard.h"
 

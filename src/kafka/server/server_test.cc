@@ -33,7 +33,7 @@
 #include "kafka/protocol/update_features.h"
 #include "kafka/records/builder.h"
 #include "kafka/records/record.h"
-#include "kafka/server/handler.h"
+#include "kafka/server/net/handler.h"
 #include "kafka/server/test_node.h"
 
 namespace weir::kafka {

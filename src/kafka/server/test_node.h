@@ -14,7 +14,7 @@
 #include "base/units.h"
 #include "cluster/controller.h"
 #include "kafka/protocol/header.h"
-#include "kafka/server/group_shard.h"
+#include "kafka/server/coordinators/group_shard.h"
 #include "kafka/server/server.h"
 #include "runtime/remote.h"
 #include "runtime/test_loop.h"

@@ -1,0 +1,34 @@
+#include "kafka/server/api/brokers.h"
+
+namespace weir::kafka {
+namespace {
+
+BrokerEndpoint self(const Server& server) {
+    const NodeInfo& node = server.node();
+    return {node.id, node.host, node.port, node.rack};
+}
+
+BrokerEndpoint describe(const cluster::NodeImage& node) {
+    return {node.info.id, node.info.kafka.host, node.info.kafka.port, node.info.rack};
+}
+
+}  // namespace
+
+std::vector<BrokerEndpoint> all_brokers(const Server& server, bool also_dead) {
+    std::vector<BrokerEndpoint> brokers;
+    for (const auto& [id, node] : server.image().nodes()) {
+        if (also_dead || server.is_alive(id))
+            brokers.push_back(id == server.node().id ? self(server) : describe(node));
+    }
+    if (brokers.empty()) brokers.push_back(self(server));
+    return brokers;
+}
+
+std::optional<BrokerEndpoint> find_broker(const Server& server, int32_t id) {
+    if (id == server.node().id) return self(server);
+    const cluster::NodeImage* node = server.image().find_node(id);
+    if (node == nullptr || node->info.kafka.host.empty()) return std::nullopt;
+    return describe(*node);
+}
+
+}  // namespace weir::kafka

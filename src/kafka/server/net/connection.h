@@ -1,0 +1,105 @@
+// Connection: one client's connection, from its first byte to its last. Reads frames, starts
+// their requests as far as their order allows, and sends the answers in the order of the requests.
+// Bounds: requests in flight, bytes of a frame, bytes of answers (Server::fetch_bytes), silence
+// while idle, and time for half a frame or a part of an answer. Lives on one shard, within one
+// coroutine's frame, until run() returns.
+//
+// Three coroutines: the reader, the writer, and the watch that ends both when time is up; and one
+// for each request under way.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+
+#include "base/intrusive_list.h"
+#include "kafka/server/net/request.h"
+#include "runtime/scope.h"
+#include "runtime/socket.h"
+
+namespace weir::kafka {
+
+class Connection;
+class Server;
+
+// In Server::sending() while the connection sends.
+struct Sending : ListHook {
+    explicit Sending(Connection& connection) : connection(connection) {}
+    Connection& connection;
+};
+
+class Connection {
+  public:
+    // `kill`: end now. `drain`: answer what came, and end.
+    Connection(Server& server, runtime::ByteStream& stream, runtime::StopToken kill,
+               runtime::StopToken drain);
+    ~Connection();
+
+    runtime::Task<void> run();
+    // The client takes the next piece of its answer within `patience` of the last, or the
+    // connection ends; never later than it would have.
+    void expect_progress(Duration patience);
+
+  private:
+    // Forwards a stop of the server's to this connection.
+    struct Forward : runtime::StopCallback {
+        Forward(Connection& connection, void (Connection::*call)())
+            : StopCallback([](StopCallback& callback) {
+                  auto& self = static_cast<Forward&>(callback);
+                  (self.connection.*self.call)();
+              }),
+              connection(connection),
+              call(call) {}
+        Connection& connection;
+        void (Connection::*call)();
+    };
+
+    runtime::Task<void> read_requests();
+    runtime::Task<void> write_responses();
+    runtime::Task<void> watch();
+    runtime::Task<void> work(Request* request);
+    // Frees what other shards keep for this connection.
+    runtime::Task<void> leave_owners();
+    runtime::Task<Result<void>> send(std::vector<Bytes> parts);
+
+    // Whether the connection goes on.
+    bool take_frame(runtime::SharedBytes frame);
+    void start_eligible();
+    void end();        // both directions, now
+    void end_reads();  // answers still go out
+    void set_read_deadline(Duration from_now);
+
+    Server& server_;
+    runtime::ByteStream& stream_;
+    const std::string client_host_;
+    runtime::StopSource stop_;        // of everything
+    runtime::StopSource stop_reads_;  // of the reader
+    Forward kill_;
+    Forward drain_;
+
+    TurnQueue produce_turns_;  // outlives the requests
+    AppendTickets tickets_;
+    // In the order of the requests; the front is answered next, and the first started_ have
+    // started. Of those:
+    std::deque<std::unique_ptr<Request>> in_flight_;
+    size_t started_ = 0;
+    size_t working_ = 0;        // are not done yet
+    size_t working_alone_ = 0;  // are not done yet and let no other start (Overlap::kNone)
+    size_t fetches_unanswered_ = 0;
+    runtime::WaitQueue room_;      // for the reader: fewer in flight
+    runtime::WaitQueue answered_;  // for the writer: the front is done, or the reader has ended
+    bool reading_ = true;
+    bool within_frame_ = false;
+
+    Instant read_deadline_ = Instant::never();
+    Sending sending_{*this};
+    Instant write_began_;  // of the piece under way
+    Instant write_deadline_ = Instant::never();
+    Instant watched_until_ = Instant::never();
+    runtime::WaitQueue deadline_moved_;
+    bool over_ = false;
+
+    runtime::Scope scope_;
+};
+
+}  // namespace weir::kafka

@@ -1,0 +1,138 @@
+#include "kafka/server/net/forward.h"
+
+#include "base/byte_reader.h"
+#include "kafka/server/net/handler.h"
+#include "kafka/server/server.h"
+#include "runtime/remote.h"
+#include "runtime/shard.h"
+
+namespace weir::kafka {
+namespace {
+
+using runtime::Shard;
+using runtime::SharedBytes;
+using runtime::Task;
+using runtime::try_;
+
+// For a controller, between two, as long as a client waits by default.
+constexpr Duration kPatience = 20s;
+constexpr Duration kRetryPause = 30ms;
+// Until this node's image has what the controller had: clients that ask at once see what they did.
+constexpr Duration kCatchUp = 1s;
+
+// What comes before the body.
+std::vector<uint8_t> encode_head(const RequestHeader& header, const std::string& client_host) {
+    ByteWriter out;
+    out.write_i16(header.api_key);
+    out.write_i16(header.api_version);
+    out.write_u8(header.client_id ? 1 : 0);
+    for (const std::string& text : {header.client_id.value_or(""), client_host}) {
+        out.write_unsigned_varlong(text.size());
+        out.write_text(text);
+    }
+    return out.flatten();
+}
+
+Task<bool> leads_here(Server& server) {
+    co_return co_await runtime::on(0, [server0 = &server.peer(0)]() -> Task<bool> {
+        co_return server0->controller().leads();
+    });
+}
+
+// Nothing: it is to be done here. kEndOfStream: it may be done once, and whether it was is not
+// known.
+Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHeader& header,
+                                                 bool once, const std::string& client_host,
+                                                 SharedBytes body, Instant deadline,
+                                                 runtime::StopToken stop,
+                                                 runtime::StopToken hurry) {
+    rpc::Endpoint* const endpoint = server.endpoint();
+    if (endpoint == nullptr) co_return std::nullopt;
+    while (!stop.stop_requested() && !hurry.stop_requested() && Shard::current().now() < deadline) {
+        const int32_t controller = server.metadata().status().controller;
+        if (controller == server.node().id) {
+            if (co_await leads_here(server)) co_return std::nullopt;
+        } else if (controller >= 0) {
+            bool unanswered = false;
+            const auto answer = co_await endpoint->call(
+                NodeId{controller}, 0,
+                {.kind = kForwardCall,
+                 .lane = rpc::Lane::kData,
+                 .body = encode_head(header, client_host),
+                 .parts = {body}},
+                {.deadline = deadline, .stop = stop, .unanswered = &unanswered});
+            if (answer) {
+                ByteReader in(answer->bytes());
+                const int64_t end = in.read_i64();
+                if (!in.ok()) co_return fail(ErrorCode::kMalformed, "the controller's answer");
+                (void)co_await server.metadata().wait_end(
+                    end, {.deadline = Shard::current().now() + kCatchUp, .stop = stop});
+                co_return answer->slice(sizeof end, answer->size() - sizeof end);
+            }
+            if (unanswered && once)
+                co_return fail(ErrorCode::kEndOfStream, "the controller went away over a request");
+            // Another node leads by now, or none; where the connection was lost the request may be
+            // done twice.
+            if (answer.error().code != ErrorCode::kUnavailable) co_return fail(answer.error());
+        }
+        (void)co_await server.metadata().status_changed(
+            {.deadline = Shard::current().now() + kRetryPause, .stop = stop});
+    }
+    co_return fail(ErrorCode::kUnavailable, "no controller answered");
+}
+
+}  // namespace
+
+Task<Result<void>> run_at_controller(Request& request) {
+    auto answer = co_await forward(request.server, request.header, request.handler->once,
+                                   request.client_host, request.frame.slice(request.body),
+                                   Shard::current().now() + kPatience, request.stop, request.hurry);
+    if (!answer && answer.error().code != ErrorCode::kUnavailable &&
+        answer.error().code != ErrorCode::kTimedOut)
+        co_return fail(answer.error());
+    if (!answer || !*answer) co_return co_await request.handler->run(request);
+    request.out.write_bytes((*answer)->bytes());
+    co_return Result<void>{};
+}
+
+Task<Result<std::optional<SharedBytes>>> ask_controller(Server& server, ApiKey key, int16_t version,
+                                                        SharedBytes body, Instant deadline) {
+    RequestHeader header;
+    header.api_key = static_cast<int16_t>(key);
+    header.api_version = version;
+    co_return co_await forward(server, header, false, "", std::move(body), deadline,
+                               server.background().stop_token(), {});
+}
+
+Task<Result<rpc::Message>> answer_forwarded(Server& server, rpc::Request call) {
+    if (server.background().stop_requested() || !server.controller().leads())
+        co_return fail(ErrorCode::kUnavailable, "this node is not the controller");
+    ByteReader in(call.body.bytes());
+    std::string client_host;
+    Request request(server, client_host);
+    request.header.api_key = in.read_i16();
+    request.header.api_version = in.read_i16();
+    const bool has_client = in.read_u8() != 0;
+    std::string client(as_text(in.read_bytes(in.read_unsigned_varlong())));
+    if (has_client) request.header.client_id = std::move(client);
+    client_host = as_text(in.read_bytes(in.read_unsigned_varlong()));
+    if (!in.ok()) co_return fail(ErrorCode::kMalformed, "a request that was passed on");
+    request.handler = find_handler(request.header.api_key);
+    if (request.handler == nullptr || !request.handler->at_controller ||
+        request.version() < request.handler->version_min ||
+        request.version() > request.handler->version_max)
+        co_return fail(ErrorCode::kUnsupported, "the controller does not serve this");
+    request.arrived = Shard::current().now();
+    request.stop = call.stop;
+    request.body = call.body.bytes().last(in.remaining());
+    request.frame = call.body;
+    if (const auto run = co_await request.handler->run(request); !run)
+        co_return fail(ErrorCode::kMalformed, run.error().message);
+    ByteWriter out;
+    out.write_i64(server.controller().applied());
+    out.write_bytes(request.out.flatten());
+    co_return rpc::Message{
+        .kind = {}, .lane = rpc::Lane::kData, .body = out.flatten(), .parts = {}};
+}
+
+}  // namespace weir::kafka

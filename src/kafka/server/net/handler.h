@@ -1,0 +1,88 @@
+// The APIs that this server answers: for each its key, the versions that it advertises and serves,
+// how it may overlap with others of its connection, and the function. The table is the one place
+// that decides; ApiVersions is made from it. One small file for each API: api_NAME.cc.
+#pragma once
+
+#include <span>
+
+#include "base/byte_reader.h"
+#include "kafka/protocol/api.h"
+#include "kafka/server/net/request.h"
+#include "runtime/task.h"
+
+namespace weir::kafka {
+
+// Kafka works on one request of a connection at a time. Here some may overlap, where nobody can
+// tell but by the clock.
+enum class Overlap : uint8_t {
+    kNone,     // begins when all before it are done, and holds up all after it
+    kFree,     // reads alone
+    kProduce,  // appends in order, then waits side by side
+    kFetch,    // at most one whose answer was not sent yet
+};
+
+struct Handler {
+    ApiKey key;
+    int16_t version_min;
+    int16_t version_max;
+    Overlap overlap;
+    // An error closes the connection: the request did not parse, or the answer can't be said in
+    // this version.
+    runtime::Task<Result<void>> (*run)(Request& request);
+    bool at_controller = false;  // forward.h; runs on the controller's shard 0 as elsewhere
+    bool once = false;  // done a second time, it would be answered as if it had not been done
+};
+
+std::span<const Handler> handlers();
+// nullptr for an API that is not served.
+const Handler* find_handler(int16_t key);
+
+// Decodes, calls `answer`, encodes.
+template <class RequestBody, class ResponseBody,
+          runtime::Task<ResponseBody> (*answer)(Request&, RequestBody)>
+runtime::Task<Result<void>> run_handler(Request& request) {
+    ByteReader in(request.body);
+    RequestBody body = co_await runtime::try_(RequestBody::decode(in, request.version()));
+    const ResponseBody response = co_await answer(request, std::move(body));
+    if (request.no_response) co_return Result<void>{};
+    co_return response.encode(request.out, request.version());
+}
+
+// One of these in each api_*.cc.
+runtime::Task<Result<void>> handle_alter_configs(Request&);
+runtime::Task<Result<void>> handle_alter_partition_reassignments(Request&);
+runtime::Task<Result<void>> handle_api_versions(Request&);
+runtime::Task<Result<void>> handle_create_partitions(Request&);
+runtime::Task<Result<void>> handle_create_topics(Request&);
+runtime::Task<Result<void>> handle_delete_groups(Request&);
+runtime::Task<Result<void>> handle_delete_records(Request&);
+runtime::Task<Result<void>> handle_delete_topics(Request&);
+runtime::Task<Result<void>> handle_describe_cluster(Request&);
+runtime::Task<Result<void>> handle_describe_configs(Request&);
+runtime::Task<Result<void>> handle_describe_groups(Request&);
+runtime::Task<Result<void>> handle_describe_log_dirs(Request&);
+runtime::Task<Result<void>> handle_describe_producers(Request&);
+runtime::Task<Result<void>> handle_describe_quorum(Request&);
+runtime::Task<Result<void>> handle_describe_topic_partitions(Request&);
+runtime::Task<Result<void>> handle_elect_leaders(Request&);
+runtime::Task<Result<void>> handle_fetch(Request&);
+runtime::Task<Result<void>> handle_find_coordinator(Request&);
+runtime::Task<Result<void>> handle_heartbeat(Request&);
+runtime::Task<Result<void>> handle_incremental_alter_configs(Request&);
+runtime::Task<Result<void>> handle_init_producer_id(Request&);
+runtime::Task<Result<void>> handle_join_group(Request&);
+runtime::Task<Result<void>> handle_leave_group(Request&);
+runtime::Task<Result<void>> handle_list_groups(Request&);
+runtime::Task<Result<void>> handle_list_offsets(Request&);
+runtime::Task<Result<void>> handle_list_partition_reassignments(Request&);
+runtime::Task<Result<void>> handle_metadata(Request&);
+runtime::Task<Result<void>> handle_offset_commit(Request&);
+runtime::Task<Result<void>> handle_offset_delete(Request&);
+runtime::Task<Result<void>> handle_offset_fetch(Request&);
+runtime::Task<Result<void>> handle_offset_for_leader_epoch(Request&);
+runtime::Task<Result<void>> handle_produce(Request&);
+runtime::Task<Result<void>> handle_sync_group(Request&);
+runtime::Task<Result<void>> handle_unregister_broker(Request&);
+runtime::Task<Result<void>> handle_update_features(Request&);
+
+}  // namespace weir::kafka

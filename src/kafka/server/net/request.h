@@ -1,0 +1,54 @@
+// Request: one request on its way through the server, from its frame to the bytes of its answer.
+// Owned by its Connection, used on the connection's shard.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/byte_writer.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "kafka/protocol/api.h"
+#include "kafka/protocol/header.h"
+#include "kafka/server/net/turns.h"
+#include "runtime/buffer.h"
+#include "runtime/stop_token.h"
+#include "runtime/wait.h"
+
+namespace weir::kafka {
+
+class Server;
+struct Handler;
+
+struct Request {
+    Request(Server& server, const std::string& client_host)
+        : server(server), client_host(client_host) {}
+
+    Server& server;
+    const std::string& client_host;
+    runtime::StopToken stop;  // of the connection: nobody wants the answer any more
+    runtime::StopToken
+        hurry;  // answer with what there is: no new requests come, the node is about to stop
+    const Handler* handler = nullptr;
+    RequestHeader header;
+    runtime::SharedBytes frame;  // after the size
+    Bytes body;                  // within the frame
+    Instant arrived;
+    Turn turn;  // of a Produce: held until its batches have their places at their owners
+    AppendTickets* tickets = nullptr;  // of the connection
+
+    // The answer. `out` begins with the size and the header; what it refers to by add_external() is
+    // kept alive by `keep`.
+    ByteWriter out;
+    std::vector<runtime::SharedBytes> keep;
+    runtime::Units units;      // of what bounds the bytes in answers
+    bool no_response = false;  // acks=0
+    bool close_after = false;  // acks=0, and it failed
+
+    bool done = false;
+
+    int16_t version() const { return header.api_version; }
+    std::string client_id() const { return header.client_id.value_or(""); }
+};
+
+}  // namespace weir::kafka
