@@ -7,7 +7,7 @@
 #include <iterator>
 #include <string>
 
-#include "raft/test_cluster.h"
+#include "raft/testing/cluster.h"
 
 namespace weir::raft {
 namespace {

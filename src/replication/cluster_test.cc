@@ -1,7 +1,7 @@
 // Replicated logs on simulated nodes: real store, real connections, real groups.
-#include <gtest/gtest.h>
+#include "replication/testing/cluster.h"
 
-#include "replication/test_cluster.h"
+#include <gtest/gtest.h>
 
 namespace weir::replication {
 namespace {

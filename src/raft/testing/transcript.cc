@@ -1,4 +1,4 @@
-#include "raft/transcript.h"
+#include "raft/testing/transcript.h"
 
 #include <fmt/core.h>
 
@@ -12,8 +12,8 @@
 #include <utility>
 
 #include "base/check.h"
-#include "raft/test_log.h"
-#include "raft/test_text.h"
+#include "raft/testing/log.h"
+#include "raft/testing/text.h"
 
 namespace weir::raft {
 namespace {

@@ -1,4 +1,4 @@
-#include "raft/test_log.h"
+#include "raft/testing/log.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "raft/test_cluster.h"
+#include "raft/testing/cluster.h"
 
 #include <fmt/core.h>
 
@@ -10,8 +10,8 @@
 
 #include "base/check.h"
 #include "base/prng.h"
-#include "raft/test_log.h"
-#include "raft/test_text.h"
+#include "raft/testing/log.h"
+#include "raft/testing/text.h"
 
 namespace weir::raft {
 namespace {

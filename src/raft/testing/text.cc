@@ -1,4 +1,4 @@
-#include "raft/test_text.h"
+#include "raft/testing/text.h"
 
 #include <fmt/core.h>
 

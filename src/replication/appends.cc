@@ -1,0 +1,138 @@
+// Entries on the way: read for a follower, and received from the leader.
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "replication/group_parts.h"
+#include "runtime/shard.h"
+
+namespace weir::replication {
+
+using raft::Configuration;
+using runtime::Shard;
+using runtime::SharedBytes;
+using runtime::Task;
+using storage::EntryKind;
+using storage::Position;
+
+namespace {
+
+// Of an append, what a follower asks its log to admit at once.
+constexpr size_t kEntriesAdmittedMax = 16;
+constexpr uint64_t kBytesAdmittedMax = 32 << 10;
+
+}  // namespace
+
+void Group::take_append(raft::NodeId from, SharedBytes body) {
+    if (closing_ || failed_ || held_) return;
+    if (!inbox_.empty() && inbox_bytes_ + body.size() > replicator_.options().inbox_bytes_max) {
+        ++replicator_.metrics_.appends_dropped;  // its leader sends it again
+        return;
+    }
+    inbox_bytes_ += body.size();
+    inbox_.push_back({from, std::move(body)});
+    if (!std::exchange(inbox_running_, true))
+        scope_.spawn(run_inbox(), runtime::WorkClass::kReplication);
+}
+
+Task<void> Group::run_inbox() {
+    while (!inbox_.empty() && !closing_ && !failed_) {
+        InboxItem item = std::move(inbox_.front());
+        inbox_.pop_front();
+        inbox_bytes_ -= item.body.size();
+        co_await take_one(std::move(item));
+        if (Shard::current().need_preempt()) co_await runtime::yield();
+    }
+    inbox_running_ = false;
+}
+
+Task<void> Group::take_one(InboxItem item) {
+    auto append = decode_append(item.body);
+    if (!append) {
+        ++replicator_.metrics_.messages_malformed;
+        co_return;
+    }
+    std::vector<raft::EntryView> views;
+    std::vector<std::optional<Configuration>> configurations(append->entries.size());
+    views.reserve(append->entries.size());
+    for (size_t i = 0; i < append->entries.size(); ++i) {
+        const storage::Entry& entry = append->entries[i];
+        if (entry.info.kind == EntryKind::kControl) {
+            auto control = decode_control(entry.payload.bytes());
+            if (!control) {
+                ++replicator_.metrics_.messages_malformed;
+                co_return;
+            }
+            configurations[i] = std::move(*control);
+        }
+        views.push_back({entry.info, configurations[i] ? &*configurations[i] : nullptr});
+    }
+    // In parts: what is admitted has to be appended before more is, or it waits for itself.
+    size_t begin = 0;
+    do {
+        size_t end = begin;
+        uint64_t bytes = 0;
+        while (end < views.size() && end - begin < kEntriesAdmittedMax &&
+               (end == begin || bytes + append->entries[end].payload.size() <= kBytesAdmittedMax)) {
+            bytes += append->entries[end].payload.size();
+            ++end;
+        }
+        // Back-pressure: what the leader sends beyond its window waits there.
+        const auto admitted = co_await log_.admit(bytes, scope_.stop_token());
+        if (closing_ || failed_) co_return;
+        if (!admitted) {
+            ++replicator_.metrics_.appends_dropped;
+            co_return;
+        }
+        raft::AppendRequest part = append->request;
+        if (begin > 0) {
+            part.prev = append->entries[begin].info.first;
+            part.prev_term = views[begin - 1].info.term;
+        }
+        part.entries = std::span(views).subspan(begin, end - begin);
+        std::vector<storage::Entry> entries;
+        for (size_t i = begin; i < end; ++i) entries.push_back(std::move(append->entries[i]));
+        size_t taken = 0;
+        const raft::Verdict verdict = call_core(
+            [&](raft::Core& core, Instant now, raft::Effects& out) {
+                const raft::Verdict stepped = core.step(item.from, raft::Message(part), now, out);
+                taken = out.append_end - out.append_begin;
+                return stepped;
+            },
+            &entries);
+        if (taken < end - begin) log_.withdraw(bytes);
+        if (verdict != raft::Verdict::kTaken) {
+            if (verdict == raft::Verdict::kInvalid) ++replicator_.metrics_.messages_malformed;
+            co_return;
+        }
+        begin = end;
+    } while (begin < views.size());
+    start_wanted_ = std::max(start_wanted_, append->start_offset);
+}
+
+Task<void> Group::send_entries(raft::SendEntries work) {
+    follow_start();
+    auto read = co_await log_.read_entries(
+        work.prev,
+        {.end = work.until, .bytes_max = work.bytes_max, .entries_max = raft::kEntriesPerAppendMax},
+        scope_.stop_token());
+    if (closing_ || failed_) co_return;
+    Position end = work.prev;
+    uint64_t bytes = 0;
+    if (read && !read->empty() && read->front().info.first == work.prev) {
+        end = read->back().info.end();
+        for (const storage::FoundEntry& entry : *read) bytes += entry.payload.size();
+    } else if (!read && read.error().code == ErrorCode::kCorrupt) {
+        Shard::current().log().error("replication", "entries can't be read for a follower",
+                                     "log={} offset={} error=\"{}\"", id().v, work.prev.offset,
+                                     read.error().to_string());
+    }
+    const auto request = call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
+        return core.on_sent(work, end, bytes, now, out);
+    });
+    if (!request || held_) co_return;
+    replicator_.send_append(work.to, id(),
+                            encode_append(id(), log_.start_offset(), *request, *read));
+}
+
+}  // namespace weir::replication
