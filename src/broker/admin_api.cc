@@ -124,9 +124,9 @@ Task<AdminReply> AdminApi::change_at_controller(cluster::AdminCall call) {
     const bool is_elsewhere = controller_.leader().valid() && !controller_.leads() &&
                               controller_.leader().v != link_.self();
     if (!is_elsewhere) co_return co_await change(std::move(call));
-    const auto answer =
-        co_await link_.call_controller(cluster::kAdminCall, cluster::encode(call),
-                                       Shard::current().now() + kChangeTimeout + kTransferTimeout);
+    const auto answer = co_await link_.controller_calls().call(
+        cluster::kAdminCall, cluster::encode(call),
+        Shard::current().now() + kChangeTimeout + kTransferTimeout);
     // The controller went, and this node took its place.
     if (!answer && controller_.leads()) co_return co_await change(std::move(call));
     if (!answer) co_return refuse(503, answer.error().message);
@@ -218,8 +218,8 @@ Task<AdminReply> AdminApi::partitions(std::string query) {
                 by_leader[known->leader].push_back(partition.log);
         }
     }
-    const auto progress =
-        co_await link_.progress(std::move(by_leader), Shard::current().now() + kProgressTimeout);
+    const auto progress = co_await link_.progress().ask(std::move(by_leader),
+                                                        Shard::current().now() + kProgressTimeout);
     co_return AdminReply{
         200, cluster::to_json(cluster::partition_rows(
                  controller_.image(), controller_.local().leaders(), view(),
@@ -303,8 +303,8 @@ Task<AdminReply> AdminApi::transfer(std::string topic, uint32_t partition, int32
     if (known == nullptr || known->leader < 0)
         co_return refuse(409, "the partition has no leader just now");
     if (known->leader == to) co_return AdminReply{200, "{}"};
-    const auto done = co_await link_.transfer(assignment.log, known->leader, to,
-                                              Shard::current().now() + kTransferTimeout);
+    const auto done = co_await link_.transfers().transfer(
+        assignment.log, known->leader, to, Shard::current().now() + kTransferTimeout);
     if (!done) co_return refuse(409, done.error().to_string());
     co_return AdminReply{200, "{}"};
 }

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "broker/cluster_link.h"
+#include "broker/link/cluster_link.h"
 #include "cluster/controller.h"
 #include "cluster/health.h"
 #include "cluster/wire.h"

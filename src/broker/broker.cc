@@ -200,12 +200,12 @@ Task<void> Broker::make_shards() {
                 [this, i](cluster::LeaderState state) { announce(i, std::move(state)); });
             parts.metadata->set_report(
                 [this](const cluster::MetadataShard::ReplicasReport& report) {
-                    if (link_) link_->report(report);
+                    if (link_) link_->controller_calls().report(report);
                 });
             parts.metadata->set_find_end([this]() -> Task<Result<int64_t>> {
                 co_return co_await runtime::on(0, [this]() -> Task<Result<int64_t>> {
                     if (!link_) co_return fail(ErrorCode::kUnavailable, "this node is stopping");
-                    co_return co_await link_->metadata_end();
+                    co_return co_await link_->controller_calls().metadata_end();
                 });
             });
             replication::ReplicatorOptions options;
@@ -234,7 +234,7 @@ Task<void> Broker::tell_news(runtime::ShardId shard) {
         const auto news = std::exchange(parts.leader_news, {});
         for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
             co_await runtime::on(i, [this, i, shard, &news]() -> Task<void> {
-                if (i == 0 && link_ && !link_closed_) link_->told(news);
+                if (i == 0 && link_ && !link_closed_) link_->publish(news);
                 if (i == shard || !parts_[i].metadata) co_return;
                 for (const cluster::LeaderState& state : news)
                     parts_[i].metadata->leaders().learn(state);
@@ -267,7 +267,7 @@ Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
                                      .log = log,
                                      .replicator = parts_[0].replicator.get(),
                                      .on_fatal = [this](const Error& error) { fail_node(error); }});
-    std::vector<ClusterLink::ShardParts> parts;
+    std::vector<ShardParts> parts;
     for (const Parts& each : parts_)
         parts.push_back({each.endpoint.get(), each.metadata.get(), each.replicator.get()});
     link_ = std::make_unique<ClusterLink>(ClusterLink::Options{.identity = membership_.identity(),
@@ -275,14 +275,15 @@ Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
                                                                .members = membership_.members(),
                                                                .shards = std::move(parts),
                                                                .controller = controller_.get()});
-    duties_ = std::make_unique<Duties>(*controller_, *link_);
+    loops_ = std::make_unique<ControllerLoops>(*controller_, *link_);
     api_ = std::make_unique<AdminApi>(
         *controller_, *link_,
         cluster::NodeHealth{.id = node_id(),
                             .address = fmt::format("{}:{}", advertised_->host, advertised_->port),
                             .rack = options_.rack,
                             .alive = true});
-    link_->set_admin([this](cluster::AdminCall call) { return api_->change(std::move(call)); });
+    link_->controller_calls().set_admin(
+        [this](cluster::AdminCall call) { return api_->change(std::move(call)); });
     co_await link_->start();
     if (storage_error_) co_return fail(*storage_error_);
     co_await try_(controller_->open(first_voters()));
@@ -301,10 +302,11 @@ Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
         }
     }
     // Also before this node serves: it may be the controller that others wait for.
-    duties_->start();
+    loops_->start();
     int64_t committed_end = controller_->applied();
     if (options_.rpc) {
-        committed_end = co_await try_(link_->register_node(co_await try_(registration()), stop));
+        committed_end =
+            co_await try_(link_->registration().register_node(co_await try_(registration()), stop));
     }
     co_return co_await controller_->serve_from(committed_end, {.stop = stop});
 }
@@ -327,10 +329,12 @@ Task<Result<void>> Broker::start_servers() {
                 .controller = i == 0 ? controller_.get() : nullptr,
                 .endpoint = parts_[i].endpoint.get(),
                 .take_producer_ids =
-                    [this](int64_t count) { return link_->take_producer_ids(count); },
+                    [this](int64_t count) {
+                        return link_->controller_calls().take_producer_ids(count);
+                    },
                 .transfer_leader =
                     [this](storage::LogId log, int32_t leader, int32_t target, Instant deadline) {
-                        return link_->transfer(log, leader, target, deadline);
+                        return link_->transfers().transfer(log, leader, target, deadline);
                     },
                 .bugs = options_.server_bugs,
             });
@@ -445,7 +449,7 @@ Task<void> Broker::stop() {
     link_closed_ = true;
     // The controller goes first: who waits for it is told.
     if (controller_) co_await controller_->close();
-    if (duties_) co_await duties_->close();
+    if (loops_) co_await loops_->close();
     if (link_) co_await link_->close();
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         if (!parts_[i].server_started) continue;
@@ -467,7 +471,7 @@ Task<void> Broker::stop() {
         });
     }
     api_.reset();
-    duties_.reset();
+    loops_.reset();
     link_.reset();
     controller_.reset();
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {

@@ -17,8 +17,8 @@
 
 #include "base/result.h"
 #include "broker/admin_api.h"
-#include "broker/cluster_link.h"
-#include "broker/duties.h"
+#include "broker/controller_loops.h"
+#include "broker/link/cluster_link.h"
 #include "broker/membership.h"
 #include "broker/options.h"
 #include "cluster/controller.h"
@@ -106,7 +106,7 @@ class Broker {
     std::unique_ptr<cluster::Controller> controller_;
     std::unique_ptr<ClusterLink> link_;
     bool link_closed_ = false;
-    std::unique_ptr<Duties> duties_;
+    std::unique_ptr<ControllerLoops> loops_;
     std::unique_ptr<AdminApi> api_;
     std::optional<HostPort> advertised_;  // known when the port is
     kafka::Listener listener_;

@@ -157,7 +157,7 @@ TEST_F(ClusterAdmin, a_node_is_unregistered_when_it_is_gone_and_holds_nothing) {
     alive = false;
     EXPECT_EQ(unregister_one(1), AdminFault::kInvalidRequest);
     EXPECT_EQ(controller().image().find_node(3)->state, NodeState::kActive);
-    // Nobody here does what the controller's duties do: it is on its way out, and stays so.
+    // Nobody here does what the controller's loops do: it is on its way out, and stays so.
     EXPECT_EQ(unregister_one(3), AdminFault::kUnavailable);
     EXPECT_EQ(controller().image().find_node(3)->state, NodeState::kDecommissioning);
     std::vector<MetadataRecord> removal;

@@ -1,4 +1,4 @@
-#include "broker/duties.h"
+#include "broker/controller_loops.h"
 
 #include <fmt/format.h>
 
@@ -37,18 +37,18 @@ constexpr size_t kTransfersMax = 50;
 
 }  // namespace
 
-void Duties::start() {
+void ControllerLoops::start() {
     if (link_.is_alone()) return;
     scope_.spawn(run_members(), runtime::WorkClass::kBackground);
     scope_.spawn(run_moves(), runtime::WorkClass::kBackground);
     scope_.spawn(run_leaders(), runtime::WorkClass::kBackground);
 }
 
-Task<void> Duties::close() { co_await scope_.close(); }
+Task<void> ControllerLoops::close() { co_await scope_.close(); }
 
 // ------------------------------------------------------------------ the controller's group
 
-Task<void> Duties::run_members() {
+Task<void> ControllerLoops::run_members() {
     const runtime::StopToken stop = scope_.stop_token();
     while (co_await runtime::sleep_for(kMembersInterval, stop)) {
         if (!controller_.leads()) continue;
@@ -63,7 +63,7 @@ Task<void> Duties::run_members() {
 
 // Those that were decommissioned, hold nothing, and have left the group: a voter that is not in the
 // image is then a founder that is yet to register.
-Task<Result<void>> Duties::remove_empty_nodes() {
+Task<Result<void>> ControllerLoops::remove_empty_nodes() {
     const auto is_ready = [this](const cluster::NodeImage& node) {
         return node.state == NodeState::kDecommissioning &&
                controller_.image().replica_count(node.info.id) == 0 &&
@@ -88,13 +88,13 @@ Task<Result<void>> Duties::remove_empty_nodes() {
 
 // ------------------------------------------------------------------ moves
 
-Task<void> Duties::run_moves() {
+Task<void> ControllerLoops::run_moves() {
     while (co_await runtime::sleep_for(kMovesInterval, scope_.stop_token())) {
         if (controller_.leads()) (void)co_await move_away();
     }
 }
 
-Task<Result<void>> Duties::move_away() {
+Task<Result<void>> ControllerLoops::move_away() {
     const auto leaving_of = [](const MetadataImage& image) {
         std::set<int32_t> leaving;
         for (const auto& [id, node] : image.nodes()) {
@@ -147,12 +147,12 @@ Task<Result<void>> Duties::move_away() {
 
 // ------------------------------------------------------------------ leaders
 
-bool Duties::can_lead(int32_t node) const {
+bool ControllerLoops::can_lead(int32_t node) const {
     const cluster::NodeImage* known = controller_.image().find_node(node);
     return known != nullptr && known->state == NodeState::kActive && link_.is_alive(node);
 }
 
-Duties::Led Duties::led_partitions() const {
+ControllerLoops::Led ControllerLoops::led_partitions() const {
     Led led;
     const cluster::LeaderTable& leaders = controller_.local().leaders();
     for (const auto& [name, topic] : controller_.image().topics()) {
@@ -171,7 +171,7 @@ Duties::Led Duties::led_partitions() const {
 
 // Soon after nodes or partitions came or went, and until that is settled; else seldom, so that what
 // an administrator made leader is left alone for a while.
-bool Duties::is_balance_due(Instant now) {
+bool ControllerLoops::is_balance_due(Instant now) {
     std::vector<int32_t> can_lead_now;
     for (const auto& [id, node] : controller_.image().nodes()) {
         if (can_lead(id)) can_lead_now.push_back(id);
@@ -187,7 +187,7 @@ bool Duties::is_balance_due(Instant now) {
     return now >= balanced_ + pause;
 }
 
-Task<void> Duties::run_leaders() {
+Task<void> ControllerLoops::run_leaders() {
     balanced_ = Shard::current().now();
     while (co_await runtime::sleep_for(kLeadersInterval, scope_.stop_token())) {
         if (!controller_.leads()) continue;
@@ -216,16 +216,17 @@ Task<void> Duties::run_leaders() {
     }
 }
 
-Task<void> Duties::transfer(std::vector<cluster::LeaderTransfer> transfers, const Led& led) {
+Task<void> ControllerLoops::transfer(std::vector<cluster::LeaderTransfer> transfers,
+                                     const Led& led) {
     std::vector<Task<bool>> tasks;
     for (const cluster::LeaderTransfer& each : transfers)
         tasks.push_back(transfer_one(led.logs[each.partition], each.from, each.to));
     if (!tasks.empty()) (void)co_await runtime::all(std::move(tasks));
 }
 
-Task<bool> Duties::transfer_one(storage::LogId log, int32_t from, int32_t to) {
-    const auto done =
-        co_await link_.transfer(log, from, to, Shard::current().now() + kTransferTimeout);
+Task<bool> ControllerLoops::transfer_one(storage::LogId log, int32_t from, int32_t to) {
+    const auto done = co_await link_.transfers().transfer(
+        log, from, to, Shard::current().now() + kTransferTimeout);
     if (!done) {
         Shard::current().log().debug("cluster", "a leader did not hand over",
                                      "log={} from={} to={} error=\"{}\"", log.v, from, to,
@@ -235,7 +236,7 @@ Task<bool> Duties::transfer_one(storage::LogId log, int32_t from, int32_t to) {
 }
 
 // This node is in maintenance, or about to leave.
-Task<void> Duties::hand_over_controller() {
+Task<void> ControllerLoops::hand_over_controller() {
     for (const raft::Member& member : controller_.group()->configuration().members) {
         if (!member.voter || member.node.v == link_.self() || !can_lead(member.node.v)) continue;
         (void)co_await controller_.group()->transfer(member.node);

@@ -1,23 +1,23 @@
-// Duties: what the controller does of itself: it keeps its group's members in line with the
-// cluster's, moves partitions away from nodes that are being decommissioned and removes those nodes
-// in the end, drains the leaders of nodes in maintenance, and gives leadership back to preferred
-// replicas. Runs on shard 0 of every node that can have others beside it, and does nothing where
-// the controller is not. It keeps nothing: a new controller goes on from the image.
+// ControllerLoops: what the controller does of itself: it keeps its group's members in line with
+// the cluster's, moves partitions away from nodes that are being decommissioned and removes those
+// nodes in the end, drains the leaders of nodes in maintenance, and gives leadership back to
+// preferred replicas. Runs on shard 0 of every node that can have others beside it, and does
+// nothing where the controller is not. It keeps nothing: a new controller goes on from the image.
 #pragma once
 
 #include <vector>
 
-#include "broker/cluster_link.h"
+#include "broker/link/cluster_link.h"
 #include "cluster/controller.h"
 #include "cluster/leader_balance.h"
 #include "runtime/scope.h"
 
 namespace weir::broker {
 
-class Duties {
+class ControllerLoops {
   public:
     // Both outlive close().
-    Duties(cluster::Controller& controller, ClusterLink& link)
+    ControllerLoops(cluster::Controller& controller, ClusterLink& link)
         : controller_(controller), link_(link), balancer_({}) {}
 
     void start();
