@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -84,6 +85,14 @@ struct RecoveredState {
     std::vector<Replayed> entries;  // from state_offset on, in order
 };
 
+// What is wrong with a log's files on this node.
+struct LogDamage {
+    std::string reason;  // for the operator: which file, at which place, what is wrong
+    // The log takes no more appends: the place where it would write is damaged. Otherwise what is
+    // whole is read and written, and reads of the rest fail with kCorrupt, kNotFound or kIo.
+    bool offline = false;
+};
+
 class Log {
   public:
     virtual ~Log() = default;
@@ -113,7 +122,7 @@ class Log {
 
     // Waits until the store takes `bytes` more (memory not yet handed over, journal space);
     // back-pressure, not failure. kDiskFull while the disk is full, kUnavailable when the store is
-    // stopping or failed.
+    // stopping or failed. kCorrupt if the log is offline (damage()); append() too.
     virtual runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop) = 0;
     // What was admitted will not be appended after all: others need not wait for it.
     virtual void withdraw(uint64_t bytes) = 0;
@@ -170,6 +179,21 @@ class Log {
     virtual void set_state_provider(std::function<CapturedState()> provider) = 0;
     // What recovery found; once, then it is forgotten.
     virtual RecoveredState take_recovered() = 0;
+
+    // The damage that was found first (an offline one replaces one that is not); nothing as long as
+    // none is known. Found when the log is opened, read or written, and by a look at the names of
+    // its files soon after the start. Not kept over a restart. start_anew() ends it: nothing is
+    // left of the damaged files then.
+    virtual const std::optional<LogDamage>& damage() const = 0;
+    // Called on this shard when damage() becomes another, from a task of its own. One listener;
+    // replaces the last. It is not called for damage that was known before it was set.
+    virtual void on_damage(std::function<void()> listener) = 0;
+    // The shard's journal was damaged: this log may lack entries at its end that were acknowledged,
+    // and hard_state() and group_config() may be older ones than those that were saved last. Kept
+    // over restarts until confirm_whole().
+    virtual bool may_have_lost() const = 0;
+    // The owner has recovered from others what the log may have lost. Durable before it returns.
+    virtual runtime::Task<Result<void>> confirm_whole() = 0;
 };
 
 }  // namespace weir::storage

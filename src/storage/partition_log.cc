@@ -65,7 +65,12 @@ std::optional<Log::TermEnd> PartitionLog::end_of_term(int32_t term) const {
 }
 
 Task<Result<void>> PartitionLog::admit(uint64_t bytes, StopToken stop) {
+    co_await try_(online());
     co_await try_(store_.admission().admit(bytes, stop));
+    if (Result<void> still = online(); !still) {
+        store_.admission().withdrawn(bytes);
+        co_return still;
+    }
     if (store_.limits().fits_inline(bytes)) co_return Result<void>{};
     co_return co_await store_.handover().admit_large(this, bytes);
 }
@@ -75,6 +80,7 @@ void PartitionLog::withdraw(uint64_t bytes) { store_.admission().withdrawn(bytes
 Result<void> PartitionLog::append(Entry entry) {
     TRY(store_.usable());
     if (removing_) return fail(ErrorCode::kUnavailable, "the log is being removed");
+    TRY(online());
     if (entry.info.first != state_.end) {
         return fail(ErrorCode::kInvalidArgument,
                     fmt::format("an entry at {} does not follow the log's end {}",
@@ -323,6 +329,7 @@ Task<Result<void>> PartitionLog::start_anew(int64_t start_offset, int32_t term_b
             append_truncate_prefix(to, start_offset, term_below);
         });
         remove_segments(std::move(removed), record);
+        end_damage();
     }
     release_hold();
     co_await try_(std::move(usable));
@@ -354,6 +361,54 @@ Task<Result<void>> PartitionLog::rebuild_replay() {
     co_return co_await reader.replay_from(std::max(state_end_, Position{state_.start_offset, 0}),
                                           &recovered_->entries);
 }
+
+Result<void> PartitionLog::online() const {
+    if (!offline()) return {};
+    return fail(ErrorCode::kCorrupt, damage_->reason);
+}
+
+void PartitionLog::found_damage(const Error& error, bool offline) {
+    if (damage_ && (damage_->offline || !offline)) return;
+    StoreMetrics& metrics = store_.counters();
+    if (!damage_) ++metrics.damaged_logs;
+    if (offline) ++metrics.offline_logs;
+    damage_ = LogDamage{error.message, offline};
+    runtime::Shard::current().log().error(
+        "storage", offline ? "a log is damaged: it goes offline" : "a log is damaged",
+        "log={} error=\"{}\"", id().v, error.to_string());
+    // Those who wait for room must learn of it.
+    if (offline) store_.admission().all_changed();
+    auto inside = gate_.try_enter();
+    if (inside) store_.spawn_background(announce_damage(std::move(*inside)));
+}
+
+Task<void> PartitionLog::announce_damage(runtime::Gate::Holder) {
+    co_await runtime::yield();
+    if (damage_ && damage_listener_) damage_listener_();
+}
+
+void PartitionLog::end_damage() {
+    if (!damage_) return;
+    StoreMetrics& metrics = store_.counters();
+    --metrics.damaged_logs;
+    if (damage_->offline) --metrics.offline_logs;
+    damage_.reset();
+}
+
+void PartitionLog::mark_may_have_lost() {
+    if (!std::exchange(may_have_lost_, true)) ++store_.counters().logs_with_loss;
+}
+
+Task<Result<void>> PartitionLog::confirm_whole() {
+    if (!may_have_lost_) co_return Result<void>{};
+    auto inside = gate_.try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    co_await try_(co_await store_.losses().remove(id()));
+    if (std::exchange(may_have_lost_, false)) leave_losses();
+    co_return Result<void>{};
+}
+
+void PartitionLog::leave_losses() { --store_.counters().logs_with_loss; }
 
 void PartitionLog::set_state_provider(std::function<CapturedState()> provider) {
     if (provider) {

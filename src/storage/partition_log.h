@@ -69,6 +69,12 @@ class PartitionLog final : public Log {
     const std::vector<uint8_t>& group_config() const override { return state_.group_config; }
     void set_state_provider(std::function<CapturedState()> provider) override;
     RecoveredState take_recovered() override;
+    const std::optional<LogDamage>& damage() const override { return damage_; }
+    void on_damage(std::function<void()> listener) override {
+        damage_listener_ = std::move(listener);
+    }
+    bool may_have_lost() const override { return may_have_lost_; }
+    runtime::Task<Result<void>> confirm_whole() override;
 
     // --- for the store's parts
     // ---------------------------------------------------------------------------------------------
@@ -134,6 +140,16 @@ class PartitionLog final : public Log {
     runtime::Gate& gate() { return gate_; }
     int64_t unflushed_since_ms() const { return unflushed_since_ms_; }
 
+    // A file of the log is damaged or missing: `error` says which and how. Logged once.
+    void found_damage(const Error& error, bool offline);
+    bool offline() const { return damage_ && damage_->offline; }
+    void mark_may_have_lost();
+    // It leaves the store: it counts no more among those that are damaged.
+    void leave() {
+        end_damage();
+        if (std::exchange(may_have_lost_, false)) leave_losses();
+    }
+
     // Whether it was appended to or read since the last call.
     bool take_used() { return std::exchange(used_, false); }
 
@@ -157,6 +173,10 @@ class PartitionLog final : public Log {
     void enqueue();
     void drop_pending_beyond(Position end);
     void release_hold();
+    void end_damage();
+    void leave_losses();
+    Result<void> online() const;
+    runtime::Task<void> announce_damage(runtime::Gate::Holder inside);
 
     ShardStore& store_;
     LogState state_;
@@ -189,6 +209,9 @@ class PartitionLog final : public Log {
     int64_t state_floor_ = -1;
     std::vector<uint8_t> saved_state_;
     std::unique_ptr<RecoveredState> recovered_;
+    std::optional<LogDamage> damage_;
+    std::function<void()> damage_listener_;
+    bool may_have_lost_ = false;
     runtime::Gate gate_;
 };
 

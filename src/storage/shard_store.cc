@@ -74,6 +74,7 @@ Task<Result<void>> ShardStore::open() {
                                                             .layout = layout_,
                                                             .shard = shard_,
                                                             .bugs = options_.bugs}));
+    losses_.start(directory_, co_await try_(Losses::load(directory_)));
     const uint64_t durable_block = recovered.journal.next_block - 1;
     const uint64_t blocks = recovered.blocks;
     co_await try_(journal_.open({.directory = directory_,
@@ -105,6 +106,7 @@ Task<Result<void>> ShardStore::open() {
         add_unflushed(static_cast<int64_t>(log.snapshot.log.memory_bytes));
         auto made =
             std::make_unique<PartitionLog>(*this, std::move(log.snapshot), std::move(replay));
+        if (losses_.logs().contains(id)) made->mark_may_have_lost();
         handover_.consider(*made);
         logs_.emplace(id, std::move(made));
         ++metrics_.logs;
@@ -203,6 +205,7 @@ Task<Result<void>> ShardStore::remove_log(LogId id) {
     std::vector<Segment> segments = std::move(log->state().segments);
     cache_.erase_log(id);
     read_ahead_.forget(id);
+    log->leave();
     logs_.erase(id);
     --metrics_.logs;
     spawn_background(delete_log_files(id, std::move(segments)));

@@ -20,6 +20,7 @@
 #include "storage/handover.h"
 #include "storage/idle_sweep.h"
 #include "storage/journal_writer.h"
+#include "storage/losses.h"
 #include "storage/partition_log.h"
 #include "storage/read_ahead.h"
 #include "storage/read_cache.h"
@@ -90,6 +91,7 @@ class ShardStore final : public Store {
     Committer& commits() { return committer_; }
     Handover& handover() { return handover_; }
     Admission& admission() { return admission_; }
+    Losses& losses() { return losses_; }
     Checkpointer& checkpoints() { return checkpointer_; }
     const Sweeper& sweeper() const { return sweeper_; }
     // Few at a time: deleting frees blocks in the file system's journal, which the commits share.
@@ -141,6 +143,7 @@ class ShardStore final : public Store {
     bool closed_whole_ = false;
     uint64_t history_ = 0;
     JournalWriter journal_;
+    Losses losses_;
     SegmentFiles files_;
     ReadCache cache_;
     ReadAhead read_ahead_;

@@ -58,7 +58,10 @@ struct StoreMetrics {
     uint64_t cache_misses = 0;
     uint64_t checkpoints = 0;
     uint64_t corruptions = 0;
-    uint64_t swept_files = 0;  // left behind by a crash
+    uint64_t damaged_logs = 0;    // of which damage is known now (Log::damage())
+    uint64_t offline_logs = 0;    // ... and which take no appends
+    uint64_t logs_with_loss = 0;  // Log::may_have_lost()
+    uint64_t swept_files = 0;     // left behind by a crash
     uint64_t unflushed_bytes = 0;
     uint64_t cache_bytes = 0;
     uint64_t logs = 0;

@@ -53,11 +53,13 @@ class MemoryLog final : public Log {
 
     Task<Result<void>> admit(uint64_t, runtime::StopToken) override {
         if (store_.failure_) co_return fail(*store_.failure_);
+        if (offline()) co_return fail(ErrorCode::kCorrupt, damage_->reason);
         co_return Result<void>{};
     }
     void withdraw(uint64_t) override {}
     Result<void> append(Entry entry) override {
         if (store_.failure_) return fail(*store_.failure_);
+        if (offline()) return fail(ErrorCode::kCorrupt, damage_->reason);
         CHECK(entry.info.first == end_);
         end_ = entry.info.end();
         // As on a disk: it outlives the node, and the node's memory budget with it.
@@ -161,6 +163,7 @@ class MemoryLog final : public Log {
         last_term_ = term_below;
         state_.clear();
         state_end_ = {};
+        damage_.reset();
         waiters_.notify_all();
         co_return Result<void>{};
     }
@@ -180,6 +183,21 @@ class MemoryLog final : public Log {
         provider_ = std::move(provider);
     }
     RecoveredState take_recovered() override { return std::exchange(recovered_, {}); }
+    const std::optional<LogDamage>& damage() const override { return damage_; }
+    void on_damage(std::function<void()> listener) override {
+        damage_listener_ = std::move(listener);
+    }
+    bool may_have_lost() const override { return may_have_lost_; }
+    Task<Result<void>> confirm_whole() override {
+        may_have_lost_ = false;
+        co_return Result<void>{};
+    }
+    void set_damage(LogDamage damage) {
+        damage_ = std::move(damage);
+        if (damage_listener_) damage_listener_();
+    }
+    void mark_may_have_lost() { may_have_lost_ = true; }
+    bool offline() const { return damage_ && damage_->offline; }
 
     void restart(bool lose_unsynced) {
         if (!lose_unsynced) save_state();
@@ -191,6 +209,8 @@ class MemoryLog final : public Log {
         durable_ = end_;
         provider_ = {};
         listener_ = {};
+        damage_.reset();
+        damage_listener_ = {};
         flushing_ = false;
         cut_state();
         recovered_ = {.state = state_,
@@ -252,6 +272,9 @@ class MemoryLog final : public Log {
     Position state_end_;
     int64_t state_floor_ = -1;
     RecoveredState recovered_;
+    std::optional<LogDamage> damage_;
+    std::function<void()> damage_listener_;
+    bool may_have_lost_ = false;
 };
 
 MemoryStore::MemoryStore() : scope_(std::make_unique<runtime::Scope>()) {}
@@ -285,6 +308,12 @@ std::vector<LogId> MemoryStore::logs() const {
     for (const auto& [id, log] : logs_) ids.push_back(id);
     return ids;
 }
+
+void MemoryStore::damage(LogId id, LogDamage damage) {
+    logs_.at(id)->set_damage(std::move(damage));
+}
+
+void MemoryStore::mark_may_have_lost(LogId id) { logs_.at(id)->mark_may_have_lost(); }
 
 Task<void> MemoryStore::restart(bool lose_unsynced) {
     co_await scope_->join();

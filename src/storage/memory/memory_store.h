@@ -29,6 +29,10 @@ class MemoryStore final : public Store {
     // From now on appends and creations fail with this code.
     void fail_with(ErrorCode code) { failure_ = code; }
     void heal() { failure_.reset(); }
+    // The log is damaged from now on, until a restart or start_anew().
+    void damage(LogId id, LogDamage damage);
+    // As after damage of the journal, until confirm_whole().
+    void mark_may_have_lost(LogId id);
 
     // A restart: listeners and providers are gone, their last states and what came after are
     // recovered.
