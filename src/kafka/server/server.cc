@@ -60,7 +60,6 @@ Task<Result<void>> Server::start() {
             return answer_forwarded(*this, std::move(request));
         });
     }
-    partitions_.on_leads([this](Partition& partition) { groups_->on_leads(partition); });
     co_await runtime::try_(partitions_.open());
     groups_->start();
     background_.spawn(expire_producers(), runtime::WorkClass::kBackground);

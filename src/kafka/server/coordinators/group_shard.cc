@@ -13,6 +13,8 @@ GroupShard::~GroupShard() = default;
 
 void GroupShard::start() {
     started_ = true;
+    leads_ = server_.partitions().lead_listeners().add(
+        [this](Partition& partition) { on_leads(partition); });
     open_partitions();
 }
 
@@ -102,6 +104,7 @@ Task<void> GroupShard::close_and_open(std::shared_ptr<GroupPartition> partition)
 
 Task<void> GroupShard::close() {
     closed_ = true;
+    leads_.remove();
     auto partitions = std::exchange(partitions_, {});
     for (auto& [index, partition] : partitions) co_await partition->close();
 }

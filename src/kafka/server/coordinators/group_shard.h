@@ -10,6 +10,7 @@
 
 #include "cluster/metadata_shard.h"
 #include "kafka/server/coordinators/group_partition.h"
+#include "kafka/server/partitions/lead_listeners.h"
 #include "runtime/scope.h"
 
 namespace weir::kafka {
@@ -22,8 +23,6 @@ class GroupShard {
     ~GroupShard();
 
     void start();
-    // A replica of some partition began to lead and is ready, or does so no more.
-    void on_leads(Partition& partition);
     void follow(const cluster::MetadataChange& change);
     // Answers who waits; requests that come later are told that this is not their coordinator.
     runtime::Task<void> close();
@@ -35,6 +34,8 @@ class GroupShard {
     size_t group_count() const;
 
   private:
+    // A replica of some partition began to lead and is ready, or does so no more.
+    void on_leads(Partition& partition);
     void open_partitions();
     bool can_load(const Partition& partition) const;
     runtime::Task<void> open_soon();
@@ -47,6 +48,7 @@ class GroupShard {
     bool opening_ = false;
     std::set<int32_t> closing_;  // those that still have work under way
     std::map<int32_t, std::shared_ptr<GroupPartition>> partitions_;
+    LeadListeners::Registration leads_;
     runtime::Scope scope_;
 };
 

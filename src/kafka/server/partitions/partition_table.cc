@@ -150,7 +150,7 @@ Task<void> PartitionTable::remove(LogId id) {
         partitions_.erase(found);
         const bool led = partition->leads();
         partition->begin_close();
-        if (led && on_leads_) on_leads_(*partition);
+        if (led) lead_listeners_.notify(*partition);
         co_await replicator_.close_group(id);
         co_await partition->close();
     }
@@ -358,7 +358,7 @@ Task<void> PartitionTable::follow(const cluster::MetadataChange& change) {
 void PartitionTable::on_role(Partition& partition) {
     announce(partition);
     to_tend_.insert(partition.log().id());
-    if (on_leads_) on_leads_(partition);
+    lead_listeners_.notify(partition);
 }
 
 void PartitionTable::announce(Partition& partition) {

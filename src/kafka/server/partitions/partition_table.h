@@ -37,6 +37,7 @@
 #include <vector>
 
 #include "cluster/metadata_shard.h"
+#include "kafka/server/partitions/lead_listeners.h"
 #include "kafka/server/partitions/mailbox.h"
 #include "kafka/server/partitions/partition.h"
 #include "replication/replicator.h"
@@ -60,9 +61,8 @@ class PartitionTable final : private PartitionEvents {
     runtime::Task<Result<void>> create_logs(std::vector<cluster::NewLog> logs);
     runtime::Task<void> remove_logs(std::vector<storage::LogId> ids);
     runtime::Task<void> follow(const cluster::MetadataChange& change);
-    // Is told when a replica begins to lead and is ready (Partition::leads()), and when it does no
-    // more. One listener.
-    void on_leads(std::function<void(Partition&)> listener) { on_leads_ = std::move(listener); }
+    // Called when a replica begins to lead and is ready, and when it leads no more.
+    LeadListeners& lead_listeners() { return lead_listeners_; }
 
     // Hands the partition's leadership to that node. kNotFound, kUnavailable: not the leader;
     // kTimedOut.
@@ -146,7 +146,7 @@ class PartitionTable final : private PartitionEvents {
     std::set<storage::LogId> to_tend_;  // in the next round
     runtime::WaitQueue change_over_;
     std::map<MailAddress, FetchWatch> watches_;
-    std::function<void(Partition&)> on_leads_;
+    LeadListeners lead_listeners_;
     runtime::Scope scope_;  // of replicas that are being made or removed
 };
 
