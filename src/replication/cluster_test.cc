@@ -125,6 +125,78 @@ TEST(Replication, leadership_is_handed_over) {
     cluster.check_all();
 }
 
+// The first request's outcome and the second request come in one step, before the first caller
+// resumes: each is told of its own.
+TEST(Replication, the_next_transfer_does_not_take_the_outcome_of_the_last) {
+    TestCluster cluster(calm(41), 3);
+    cluster.start_all();
+    cluster.append(20);
+    const int from = cluster.wait_leader();
+    const raft::NodeId to{(from + 1) % 3};
+    cluster.kill(static_cast<size_t>(to.v), sim::Kill::kProcess);
+    cluster.run_on(static_cast<size_t>(from), [&](Group& group) -> Task<void> {
+        runtime::Scope scope;
+        Result<void> first;
+        scope.spawn([](Group* asked, raft::NodeId target, Result<void>* ended) -> Task<void> {
+            *ended = co_await asked->transfer(target);
+        }(&group, to, &first));
+        // The target is down: the core gives up after transfer_timeout. This asks again as soon as
+        // it has, ahead of the caller who is woken by that.
+        co_await runtime::yield();
+        co_await runtime::yield();
+        while (group.core().may_propose() != raft::ProposeStatus::kOk) co_await runtime::yield();
+        EXPECT_FALSE(co_await group.transfer(to));
+        co_await scope.join();
+        // Not the end of its patience, which is longer.
+        EXPECT_FALSE(first);
+        if (!first) EXPECT_EQ(first.error().message, "leadership was not handed over");
+    });
+    cluster.start(static_cast<size_t>(to.v));
+    cluster.check_all();
+}
+
+TEST(Replication, a_change_of_members_ends_with_its_deadline_and_its_stop) {
+    TestCluster cluster(calm(42), 4);
+    cluster.set_founders({0, 1, 2});
+    cluster.start_all();
+    cluster.append(20);
+    cluster.kill(3, sim::Kill::kProcess);  // it can't catch up
+    const auto leader = static_cast<size_t>(cluster.wait_leader());
+    cluster.run_on(leader, [&](Group& group) -> Task<void> {
+        const auto late = co_await group.change_configuration(
+            raft::voters({0, 1, 2, 3}), {.deadline = Shard::current().now() + 100ms});
+        EXPECT_FALSE(late);
+        if (!late) EXPECT_EQ(late.error().code, ErrorCode::kTimedOut);
+        const auto busy = co_await group.change_configuration(raft::voters({0, 1, 2, 3}));
+        EXPECT_FALSE(busy);
+        if (!busy) EXPECT_EQ(busy.error().code, ErrorCode::kResourceExhausted);
+        runtime::StopSource stop;
+        stop.request_stop();
+        const auto stopped = co_await group.transfer({static_cast<int32_t>((leader + 1) % 3)},
+                                                     {.stop = stop.token()});
+        if (!stopped) EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
+    });
+}
+
+TEST(Replication, a_node_that_goes_is_told_to_a_few_groups_a_step) {
+    TestCluster cluster(calm(43), 3);
+    cluster.extra_groups = 200;
+    cluster.start_all();
+    cluster.append(5);
+    cluster.run_for(5s);
+    cluster.kill(2, sim::Kill::kPower);
+    cluster.run_for(5s);
+    cluster.start(2);
+    cluster.run_for(5s);
+    for (size_t i = 0; i < 3; ++i) {
+        // All groups hear of it, in steps of 64.
+        EXPECT_EQ(cluster.node(i).replicator->metrics().news_step_max, 64u);
+        EXPECT_EQ(cluster.node(i).replicator->size(), 201u);
+    }
+    cluster.append(5);
+    cluster.check_all();
+}
+
 TEST(Replication, members_are_replaced_one_by_one) {
     TestCluster cluster(calm(6), 5);
     cluster.set_founders({0, 1, 2});

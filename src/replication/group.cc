@@ -236,14 +236,8 @@ void Group::carry_out(raft::Effects& effects, std::vector<storage::Entry>* entri
             read.changed.notify_all();
         });
     }
-    if (effects.change_done) {
-        change_.done = effects.change_done;
-        change_.changed.notify_all();
-    }
-    if (effects.transfer_done) {
-        transfer_.done = effects.transfer_done;
-        transfer_.changed.notify_all();
-    }
+    if (effects.change_done) settle(changes_, *effects.change_done);
+    if (effects.transfer_done) settle(transfers_, *effects.transfer_done);
 }
 
 Result<void> Group::append_to_log(storage::Entry entry) {
@@ -355,10 +349,14 @@ void Group::peer_up(raft::NodeId node) {
 void Group::peer_down(raft::NodeId node) {
     if (closing_ || failed_ || core_->configuration().find(node) == nullptr) return;
     call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
-        core.on_connection_lost(node, now, out);
-    });
-    call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
         core.on_peer_down(node, now, out);
+    });
+}
+
+void Group::connection_lost(raft::NodeId node) {
+    if (closing_ || failed_ || core_->configuration().find(node) == nullptr) return;
+    call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
+        core.on_connection_lost(node, now, out);
     });
 }
 
@@ -371,7 +369,10 @@ Task<void> Group::note_down_peers() {
     for (const raft::Member& member : core_->configuration().members) {
         if (replicator_.is_down(member.node, id())) down.push_back(member.node);
     }
-    for (const raft::NodeId node : down) peer_down(node);
+    for (const raft::NodeId node : down) {
+        connection_lost(node);
+        peer_down(node);
+    }
 }
 
 Task<void> Group::truncate(Position end) {

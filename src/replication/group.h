@@ -113,12 +113,18 @@ class Group {
     // Moves the log's start up; at most to the high watermark. Followers follow.
     runtime::Task<Result<void>> truncate_prefix(int64_t start_offset);
 
-    // kUnavailable: not the leader; kTimedOut and what the core answers.
-    runtime::Task<Result<void>> transfer(raft::NodeId target);
-    runtime::Task<Result<void>> change_configuration(raft::Configuration target);
+    // Hands leadership to `target`, or makes `target` the group's configuration; returns when that
+    // is done. kUnavailable: this replica does not lead, or leads no more; kResourceExhausted:
+    // another one is under way; kInvalidArgument: not a voter, not a configuration; kTimedOut: not
+    // done in time, also by `options` and by the core's own limits; kCancelled. If the wait ends
+    // early, the request itself goes on and may still be done.
+    runtime::Task<Result<void>> transfer(raft::NodeId target, runtime::WaitOptions options = {});
+    runtime::Task<Result<void>> change_configuration(raft::Configuration target,
+                                                     runtime::WaitOptions options = {});
 
   private:
     friend class Replicator;
+    struct Outcome;
     struct InboxItem {
         raft::NodeId from;
         runtime::SharedBytes body;
@@ -135,6 +141,7 @@ class Group {
     runtime::Task<Result<void>> take_snapshot(raft::NodeId from, Snapshot snapshot);
     void peer_up(raft::NodeId node);
     void peer_down(raft::NodeId node);
+    void connection_lost(raft::NodeId node);  // what was on its way to the node is lost
 
     // Runs one call of the core and what it wants done. `entries`: of the append that is stepped.
     template <class Call>
@@ -168,6 +175,11 @@ class Group {
     runtime::Task<void> send_entries(raft::SendEntries work);
     runtime::Task<void> send_snapshot(raft::NodeId to);
     runtime::Task<void> truncate_start(int64_t start_offset);
+    template <class Request>
+    runtime::Task<Result<void>> request(IntrusiveList<Outcome>& outcomes,
+                                        runtime::WaitOptions options, std::string_view failed,
+                                        Request request);
+    static void settle(IntrusiveList<Outcome>& outcomes, bool done);
     void fail_waiters(const Error& error);
     // Of a log or store that can't go on: the group is out until the node starts again.
     void give_up(std::string_view what, const Error& error);
@@ -215,11 +227,8 @@ class Group {
     struct Read;
     struct Visit;
     IntrusiveList<Read> reads_;
-    struct Outcome {
-        std::optional<bool> done;
-        runtime::WaitQueue changed;
-    };
-    Outcome transfer_, change_;
+    // Each caller has its own: the next request may begin before the last one's caller resumes.
+    IntrusiveList<Outcome> transfers_, changes_;
     Instant scheduled_ = Instant::never();  // the Replicator's: when tick() is due
 
     size_t visits_ = 0;  // requests of other nodes that are inside

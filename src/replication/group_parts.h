@@ -22,6 +22,12 @@ struct Group::Read : ListHook {
     runtime::WaitQueue changed;
 };
 
+// What one caller of transfer() or change_configuration() waits for.
+struct Group::Outcome : ListHook {
+    std::optional<bool> done;
+    runtime::WaitQueue changed;
+};
+
 // A request of another node that is inside. Its frame belongs to the endpoint, which outlives the
 // group when the simulator kills the node: then nothing of the group may be touched.
 struct Group::Visit {

@@ -1,5 +1,7 @@
 #include "replication/replicator.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "runtime/shard.h"
 
@@ -14,6 +16,8 @@ namespace {
 
 // A frame of small messages leaves when it is this large, or at the end of the turn.
 constexpr size_t kFrameBytes = 64 << 10;
+// That one step tells of a connection that came or went: some 2 us each.
+constexpr size_t kGroupsPerStep = 64;
 
 }  // namespace
 
@@ -225,26 +229,55 @@ Task<Result<rpc::Message>> Replicator::receive_snapshot(rpc::Request request) {
     co_return rpc::Message{};
 }
 
-// A connection from here to that shard of the node came or went: of the groups that use it the
-// cores are told.
+// A connection from here to that shard of the node came or went: the cores of the groups that use
+// it are told, a few at a time. The last news counts.
 void Replicator::note_peer(NodeId node, runtime::ShardId shard, bool up) {
     if (closing_) return;
     if (up) {
         if (const auto status = endpoint_->status(node); status && status->shards > 0)
             peer_shards_[node.v] = status->shards;
-    }
-    if (up)
         down_.erase({node.v, shard});
-    else
+    } else {
         down_.insert({node.v, shard});
-    const raft::NodeId peer{node.v};
-    for (auto& [id, group] : groups_) {
-        if (shard_of(peer, id) != shard) continue;
-        if (up)
-            group->peer_up(peer);
-        else
-            group->peer_down(peer);
     }
+    News& news = news_[{node.v, shard}];
+    news.lost |= !up;
+    news.next = {};
+    if (!std::exchange(spreading_, true))
+        scope_.spawn(spread_news(), runtime::WorkClass::kReplication);
+}
+
+Task<void> Replicator::spread_news() {
+    while (!closing_ && !news_.empty()) {
+        const size_t seen = spread_some(kGroupsPerStep);
+        metrics_.news_step_max = std::max<uint64_t>(metrics_.news_step_max, seen);
+        co_await runtime::yield();
+    }
+    spreading_ = false;
+}
+
+// Returns how many groups it looked at.
+size_t Replicator::spread_some(size_t groups_max) {
+    const auto first = news_.begin();
+    const auto [node, shard] = first->first;
+    News& news = first->second;
+    const raft::NodeId peer{node};
+    const bool down = down_.contains(first->first);
+    size_t seen = 0;
+    auto at = groups_.lower_bound(news.next);
+    for (; at != groups_.end() && seen < groups_max; ++at, ++seen) {
+        if (shard_of(peer, at->first) != shard) continue;
+        if (news.lost) at->second->connection_lost(peer);
+        if (down)
+            at->second->peer_down(peer);
+        else
+            at->second->peer_up(peer);
+    }
+    if (at == groups_.end())
+        news_.erase(first);
+    else
+        news.next = at->first;
+    return seen;
 }
 
 }  // namespace weir::replication

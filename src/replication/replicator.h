@@ -38,6 +38,8 @@ struct ReplicatorMetrics {
     // Elections of relaxed groups in which all voters had to be heard, because a majority of them
     // may have lost what it had acknowledged from memory.
     uint64_t elections_by_all = 0;
+    // The most groups that one step looked at because a connection came or went.
+    uint64_t news_step_max = 0;
 };
 
 class Replicator {
@@ -90,6 +92,8 @@ class Replicator {
     void receive_append(rpc::Received received);
     runtime::Task<Result<rpc::Message>> receive_snapshot(rpc::Request request);
     void note_peer(NodeId node, runtime::ShardId shard, bool up);
+    runtime::Task<void> spread_news();
+    size_t spread_some(size_t groups_max);
     runtime::Task<void> run_clock();
     runtime::Task<void> flush();
 
@@ -106,6 +110,13 @@ class Replicator {
     std::map<int32_t, uint32_t> peer_shards_;  // how many shards a node has
     std::set<std::pair<int32_t, runtime::ShardId>> down_;
     std::map<std::pair<int32_t, runtime::ShardId>, ByteWriter> outgoing_;
+    // Connections that came or went, and how far the groups have been told, in order of their logs.
+    struct News {
+        bool lost = false;      // also if there is a new connection by now
+        storage::LogId next{};  // the groups below know
+    };
+    std::map<std::pair<int32_t, runtime::ShardId>, News> news_;
+    bool spreading_ = false;
     bool flushing_ = false;
     bool closing_ = false;
     runtime::Scope scope_;

@@ -1,4 +1,6 @@
 // What the owner of a log asks of its group, and the waits until that is done.
+#include <algorithm>
+
 #include "replication/group_parts.h"
 #include "runtime/shard.h"
 
@@ -107,34 +109,43 @@ Task<Result<void>> Group::truncate_prefix(int64_t start_offset) {
     co_return Result<void>{};
 }
 
-Task<Result<void>> Group::transfer(raft::NodeId target) {
+// Starts a request of the core's, and waits for its outcome.
+template <class Request>
+Task<Result<void>> Group::request(IntrusiveList<Outcome>& outcomes, runtime::WaitOptions options,
+                                  std::string_view failed, Request request) {
     const auto inside = gate_.try_enter();
     if (!inside || closing_ || failed_) co_return not_leader();
-    transfer_.done.reset();
-    const raft::RequestStatus status =
-        call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
-            return core.transfer(target, now, out);
-        });
-    co_await try_(to_result(status));
-    const Instant deadline = Shard::current().now() + kTransferWaitMax;
-    while (!transfer_.done) co_await try_(co_await transfer_.changed.wait({.deadline = deadline}));
-    if (!*transfer_.done) co_return fail(ErrorCode::kTimedOut, "leadership was not handed over");
+    Outcome outcome;
+    outcomes.push_back(outcome);
+    Result<void> result = to_result(call_core(std::move(request)));
+    while (result && !outcome.done) result = co_await outcome.changed.wait(options);
+    outcome.unlink();
+    co_await try_(std::move(result));
+    if (!*outcome.done) co_return fail(ErrorCode::kTimedOut, std::string(failed));
     co_return Result<void>{};
 }
 
-Task<Result<void>> Group::change_configuration(Configuration target) {
-    const auto inside = gate_.try_enter();
-    if (!inside || closing_ || failed_) co_return not_leader();
-    change_.done.reset();
-    const raft::RequestStatus status =
-        call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
+Task<Result<void>> Group::transfer(raft::NodeId target, runtime::WaitOptions options) {
+    options.deadline = std::min(options.deadline, Shard::current().now() + kTransferWaitMax);
+    return request(transfers_, options, "leadership was not handed over",
+                   [target](raft::Core& core, Instant now, raft::Effects& out) {
+                       return core.transfer(target, now, out);
+                   });
+}
+
+Task<Result<void>> Group::change_configuration(Configuration target, runtime::WaitOptions options) {
+    return request(
+        changes_, options, "the members were not changed: ask again",
+        [target = std::move(target)](raft::Core& core, Instant now, raft::Effects& out) mutable {
             return core.change_configuration(std::move(target), now, out);
         });
-    co_await try_(to_result(status));
-    while (!change_.done) co_await try_(co_await change_.changed.wait({}));
-    if (!*change_.done)
-        co_return fail(ErrorCode::kTimedOut, "the members were not changed: ask again");
-    co_return Result<void>{};
+}
+
+void Group::settle(IntrusiveList<Outcome>& outcomes, bool done) {
+    outcomes.for_each([done](Outcome& outcome) {
+        outcome.done = outcome.done.value_or(done);
+        outcome.changed.notify_all();
+    });
 }
 
 void Group::fail_waiters(const Error& error) {
@@ -143,10 +154,8 @@ void Group::fail_waiters(const Error& error) {
         read.confirmed = false;
         read.changed.notify_all();
     });
-    for (Outcome* outcome : {&transfer_, &change_}) {
-        if (!outcome->done) outcome->done = false;
-        outcome->changed.notify_all();
-    }
+    settle(transfers_, false);
+    settle(changes_, false);
 }
 
 }  // namespace weir::replication

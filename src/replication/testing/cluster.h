@@ -147,7 +147,8 @@ class TestCluster {
     void set_founders(std::vector<int32_t> founders) { members_ = std::move(founders); }
     storage::StoreOptions store_options;
     raft::Options raft_options;
-    bool relaxed = false;  // of all groups; may change while they run
+    bool relaxed = false;     // of all groups; may change while they run
+    size_t extra_groups = 0;  // that each node opens beside the one of its log, idle
 
     static std::string name(size_t node) { return "n" + std::to_string(node); }
 
@@ -377,6 +378,14 @@ class TestCluster {
         auto group = co_await replicator.open(
             *log, machine, Beginning{.founders = founder ? founders : raft::Configuration{}},
             [&](Group& made) { machine.group = &made; });
+        std::vector<std::unique_ptr<ChainMachine>> extra;
+        for (size_t i = 0; group && i < cluster->extra_groups; ++i) {
+            const storage::LogId id{1000 + i};
+            if (store.find(id) == nullptr) (void)co_await store.create_log(id, {});
+            ChainMachine& each = *extra.emplace_back(std::make_unique<ChainMachine>());
+            EXPECT_TRUE(co_await replicator.open(*store.find(id), each, Beginning{founders},
+                                                 [&](Group& made) { each.group = &made; }));
+        }
         if (group) {
             node.group = *group;
             node.machine = &machine;
