@@ -45,7 +45,7 @@ ShardMetrics gather_metrics(kafka::Server& server, storage::Store& store) {
             .partitions = server.partitions().size(),
             .tally = server.partitions().tally(),
             .groups = server.groups().group_count(),
-            .fetches_waiting = server.partitions().watch_count()};
+            .fetches_waiting = server.partitions().watches().size()};
 }
 
 std::string render_metrics(const std::vector<ShardMetrics>& shards,

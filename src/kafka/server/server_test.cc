@@ -618,7 +618,7 @@ TEST_F(ServerTest, a_fetch_waits_for_data_and_no_longer_than_it_said) {
     EXPECT_EQ(values_of(woken->responses.at(0).partitions.at(1)).size(), 1u);
     for (uint32_t i = 0; i < TestNode::kShards; ++i) {
         consumer.settle();
-        EXPECT_EQ(node->server(i).partitions().watch_count(), 0u);
+        EXPECT_EQ(node->server(i).partitions().watches().size(), 0u);
     }
 }
 

@@ -62,7 +62,7 @@ Task<ReadResult> read_here(Server& server, std::vector<ReadOrder> orders, uint64
     uint64_t total = 0;
     bool is_first = true;
     bool has_error = false;
-    std::vector<PartitionTable::Seen> seen;
+    std::vector<FetchWatches::Seen> seen;
     for (const ReadOrder& order : orders) {
         Partition* partition = server.partitions().find(order.log);
         const auto use = partition != nullptr ? partition->enter() : std::nullopt;
@@ -86,9 +86,9 @@ Task<ReadResult> read_here(Server& server, std::vector<ReadOrder> orders, uint64
     }
     if (watch) {
         if (has_error || static_cast<int64_t>(total) >= bytes_needed) {
-            server.partitions().unwatch(*watch);
-        } else if (server.partitions().watch(*watch, bytes_needed - static_cast<int64_t>(total),
-                                             seen)) {
+            server.partitions().watches().unwatch(*watch);
+        } else if (server.partitions().watches().watch(
+                       *watch, bytes_needed - static_cast<int64_t>(total), seen)) {
             result.is_watched = true;
         } else {
             // Something came while this read: the caller asks again at once.
@@ -100,7 +100,7 @@ Task<ReadResult> read_here(Server& server, std::vector<ReadOrder> orders, uint64
 
 Task<void> unwatch_at(Server& server, runtime::ShardId owner, MailAddress address) {
     co_await runtime::on(owner, [peer = &server.peer(owner), address]() -> Task<void> {
-        peer->partitions().unwatch(address);
+        peer->partitions().watches().unwatch(address);
         co_return;
     });
 }
@@ -179,15 +179,15 @@ class Rounds {
         const int64_t missing = bytes_min_ - static_cast<int64_t>(total_);
         const int64_t share = std::max<int64_t>(1, missing / shards);
         for (auto& [owner, parts] : owners_) {
-            std::vector<PartitionTable::Seen> seen;
+            std::vector<FetchWatches::Seen> seen;
             for (const Part* part : parts)
                 seen.push_back({part->log, part->outcome.high_watermark, part->outcome.epoch});
-            const bool is_watched =
-                co_await runtime::on(owner,
-                                     [peer = &server_.peer(owner), address = slot.address(), share,
-                                      seen = std::move(seen)]() -> Task<bool> {
-                                         co_return peer->partitions().watch(address, share, seen);
-                                     });
+            const bool is_watched = co_await runtime::on(
+                owner,
+                [peer = &server_.peer(owner), address = slot.address(), share,
+                 seen = std::move(seen)]() -> Task<bool> {
+                    co_return peer->partitions().watches().watch(address, share, seen);
+                });
             std::erase(watched_, owner);
             if (is_watched) {
                 watched_.push_back(owner);
@@ -336,7 +336,7 @@ Task<FetchResponse> answer(Request& request, FetchRequest body) {
     if (slot) {
         for (const runtime::ShardId owner : rounds.watched()) {
             if (owner == shard.id()) {
-                server.partitions().unwatch(slot->address());
+                server.partitions().watches().unwatch(slot->address());
             } else {
                 server.background().spawn(unwatch_at(server, owner, slot->address()));
             }
