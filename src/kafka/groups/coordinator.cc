@@ -72,7 +72,10 @@ struct GroupCoordinator::Entry {
     OffsetsTable offsets;
     // The value of the group's last durable record, as it lies in the log.
     std::optional<std::vector<uint8_t>> durable_value;
-    size_t outstanding = 0;                // appends of this group
+    size_t outstanding = 0;  // appends of this group
+    // Its offsets were deleted by somebody who may ask for the group next: it is there until the
+    // next look for expired offsets, as in Kafka.
+    bool lingers = false;
     Instant scheduled = Instant::never();  // as it stands in deadlines_
     size_t bytes = 0;                      // as it is counted in state_bytes_
 
@@ -82,8 +85,8 @@ struct GroupCoordinator::Entry {
     }
     // Nothing of it is durable, or will be, and nobody counts on it.
     bool can_be_forgotten() const {
-        return (group.deserted() || group.state() == GroupState::kDead) && offsets.empty() &&
-               !durable_value && outstanding == 0;
+        return (group.state() == GroupState::kDead || (group.deserted() && !lingers)) &&
+               offsets.empty() && !durable_value && outstanding == 0;
     }
 };
 
@@ -586,6 +589,7 @@ void GroupCoordinator::apply(OpenAppend& open, Moment now, GroupEffects& effects
                 entry->offsets.erase(topic, partition);
         }
         if (OffsetDeletion* deletion = tombstones->deletion.get()) {
+            entry->lingers = true;
             deletion->failed = deletion->failed || !ok;
             if (--deletion->appends_left == 0) {
                 if (deletion->failed) deletion->reply = {KafkaError::kCoordinatorNotAvailable, {}};

@@ -154,6 +154,9 @@ void Group::add_member(RequestId request_id, JoinInput& request, std::string mem
     member.id = std::move(member_id);
     member.instance_id = request.instance_id;
     member.serial = next_serial_++;
+    // Those who come back under its id, or as its instance, do not change these, as in Kafka.
+    member.client_id = std::move(request.client_id);
+    member.client_host = std::move(request.client_host);
     bytes_ += member.bytes();
     update_member(member, request);
     await_join(member, {request_id, request.can_skip_assignment, leader_}, now, out);
@@ -230,8 +233,6 @@ void Group::update_member(Member& member, JoinInput& request) {
         const auto support = protocol_support_.find(protocol.name);
         if (--support->second == 0) protocol_support_.erase(support);
     }
-    member.client_id = std::move(request.client_id);
-    member.client_host = std::move(request.client_host);
     member.session_timeout = request.session_timeout;
     member.rebalance_timeout = request.rebalance_timeout.value_or(Duration::zero());
     if (member.rebalance_timeout <= Duration::zero())
@@ -340,6 +341,7 @@ void Group::complete_join(Moment now, GroupOutput& out) {
 }
 
 void Group::become_empty(Moment now, GroupOutput& out) {
+    fitting_max_ = SIZE_MAX;
     begin_generation();
     protocol_name_.reset();
     leader_.clear();
@@ -460,9 +462,19 @@ void Group::propose_assignment(std::vector<SyncAssignment> assignments, Moment n
     }
     GroupWrite write{GroupWrite::Purpose::kAssignment, generation_, "", encode_group(id_, stored)};
     if (write.record.bytes() > config_.append_bytes_max) {
-        note(out, fmt::format("the record of generation {} is too large: {} bytes", generation_,
-                              write.record.bytes()));
-        return fail_assignment(KafkaError::kUnknownServerError, now, out);
+        if (members_.size() == 1) {
+            note(out, fmt::format("the record of generation {} is too large: {} bytes", generation_,
+                                  write.record.bytes()));
+            return fail_assignment(KafkaError::kUnknownServerError, now, out);
+        }
+        // All join again, and those who come late are told that there is no room; else the group
+        // would rebalance for ever. A tenth is left for assignments that grow.
+        const size_t fit = members_.size() * config_.append_bytes_max / write.record.bytes();
+        fitting_max_ = std::max<size_t>(1, fit * 9 / 10);
+        note(out, fmt::format("the record of generation {} is too large: {} bytes of {} members; "
+                              "{} may join again",
+                              generation_, write.record.bytes(), members_.size(), fitting_max_));
+        return fail_assignment(KafkaError::kRebalanceInProgress, now, out);
     }
     if (!out.can_write) return fail_assignment(KafkaError::kCoordinatorNotAvailable, now, out);
     out.writes.push_back(std::move(write));
@@ -597,13 +609,12 @@ bool Group::admits(const JoinInput& request) const {
     switch (state_) {
         case GroupState::kEmpty:
         case GroupState::kDead:
-            return config_.group_size_max > 0;
+            return size_max() > 0;
         case GroupState::kPreparingRebalance:
-            return (known != members_.end() && known->second.join) ||
-                   joined_count_ < config_.group_size_max;
+            return (known != members_.end() && known->second.join) || joined_count_ < size_max();
         case GroupState::kCompletingRebalance:
         case GroupState::kStable:
-            return known != members_.end() || members_.size() < config_.group_size_max ||
+            return known != members_.end() || members_.size() < size_max() ||
                    (request.instance_id && static_members_.contains(*request.instance_id));
     }
     return false;

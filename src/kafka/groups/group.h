@@ -166,6 +166,8 @@ class Group {
     void propose_assignment(std::vector<SyncAssignment> assignments, Moment now, GroupOutput& out);
     void fail_assignment(KafkaError error, Moment now, GroupOutput& out);
 
+    // group.max.size, or how many members fit one record, as far as that is known.
+    size_t size_max() const { return std::min(config_.group_size_max, fitting_max_); }
     KafkaError validate_member(std::string_view member_id,
                                const std::optional<std::string>& instance_id) const;
     bool admits(const JoinInput& request) const;
@@ -201,6 +203,9 @@ class Group {
         protocol_support_;  // protocol name -> members that know it
     uint64_t next_serial_ = 0;
     size_t joined_count_ = 0;  // members that wait in join
+    // How many members the group may have, so that its record fits an append: known when one did
+    // not. Until the group is empty.
+    size_t fitting_max_ = SIZE_MAX;
     std::optional<InitialDelay> initial_delay_;
     Instant join_deadline_ = Instant::never();
     Instant sync_deadline_ = Instant::never();

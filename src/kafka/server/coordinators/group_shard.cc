@@ -7,6 +7,15 @@ namespace weir::kafka {
 
 using runtime::Task;
 
+namespace {
+
+// One record of a group of group.max.size members with some 200 bytes of metadata and 100 of
+// assignment each; larger ones get fewer members. The coordinator's records are not bound by the
+// topic's max.message.bytes, and 2 MiB are encoded in a few milliseconds.
+constexpr size_t kAppendBytesMax = 2 << 20;
+
+}  // namespace
+
 GroupShard::GroupShard(Server& server) : server_(server) {}
 
 GroupShard::~GroupShard() = default;
@@ -52,6 +61,7 @@ void GroupShard::open_partitions() {
     options.config.session_timeout_min = milliseconds(settings.group_session_timeout_min_ms);
     options.config.session_timeout_max = milliseconds(settings.group_session_timeout_max_ms);
     options.config.group_size_max = static_cast<size_t>(settings.group_size_max);
+    options.config.append_bytes_max = kAppendBytesMax;
     options.config.offsets_retention = std::chrono::minutes(settings.offsets_retention_minutes);
     options.config.offsets_retention_check_interval =
         milliseconds(settings.offsets_retention_check_ms);
