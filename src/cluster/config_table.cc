@@ -8,7 +8,14 @@
 namespace weir::cluster {
 namespace {
 
+// As Java reads numbers: a plus sign is one.
+std::string_view without_plus(std::string_view text) {
+    if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
+    return text;
+}
+
 std::optional<int64_t> parse_integer(std::string_view text) {
+    text = without_plus(text);
     int64_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
@@ -16,6 +23,7 @@ std::optional<int64_t> parse_integer(std::string_view text) {
 }
 
 std::optional<double> parse_double(std::string_view text) {
+    text = without_plus(text);
     double value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
@@ -43,19 +51,137 @@ std::unexpected<Error> bad_value(const ConfigKey& key, std::string_view value,
 
 Result<void> validate_choice(const ConfigKey& key, std::string_view value, std::string_view whole) {
     if (key.choices.empty()) return {};
+    std::string all;
     for (const std::string_view choice : split(key.choices, '|')) {
         if (choice == value) return {};
+        all += (all.empty() ? "" : ", ") + std::string(choice);
     }
-    return bad_value(key, whole, "must be one of " + std::string(key.choices));
+    return bad_value(key, whole, "String must be one of: " + all);
 }
 
+std::string_view type_name(ConfigType type) {
+    switch (type) {
+        case ConfigType::kShort:
+            return "SHORT";
+        case ConfigType::kInt:
+            return "INT";
+        case ConfigType::kLong:
+            return "LONG";
+        default:
+            return "DOUBLE";
+    }
+}
+
+template <class Number>
 Result<void> validate_range(const ConfigKey& key, std::string_view text,
-                            std::optional<int64_t> value, int64_t min, int64_t max) {
-    if (!value) return bad_value(key, text, "not a number of its type");
+                            std::optional<Number> value, int64_t min, int64_t max) {
+    if (!value)
+        return bad_value(key, text, "Not a number of type " + std::string(type_name(key.type)));
     min = std::max(min, key.min);
     max = std::min(max, key.max);
-    if (*value < min) return bad_value(key, text, "must be at least " + std::to_string(min));
-    if (*value > max) return bad_value(key, text, "must be at most " + std::to_string(max));
+    // Written so that what compares with nothing is refused.
+    if (min != std::numeric_limits<int64_t>::min() && !(*value >= static_cast<Number>(min)))
+        return bad_value(key, text, "Value must be at least " + std::to_string(min));
+    if (max != std::numeric_limits<int64_t>::max() && !(*value <= static_cast<Number>(max)))
+        return bad_value(key, text, "Value must be no more than " + std::to_string(max));
+    return {};
+}
+
+bool is_number(std::string_view text) {
+    return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// As Kafka's ThrottledReplicaListValidator.
+Result<void> check_throttled_replicas(const ConfigKey& key, std::string_view value) {
+    if (value == "*") return {};
+    for (const std::string_view element : config_list(value)) {
+        const size_t colon = element.find(':');
+        if (colon == std::string_view::npos || !is_number(element.substr(0, colon)) ||
+            !is_number(element.substr(colon + 1))) {
+            return bad_value(key, value,
+                             "must be the literal '*' or a list of replicas in the following "
+                             "format: [partitionId]:[brokerId],[partitionId]:[brokerId],...");
+        }
+    }
+    return {};
+}
+
+Result<void> check_ip_overrides(const ConfigKey& key, std::string_view value) {
+    for (const std::string_view element : config_list(value)) {
+        const size_t colon = element.rfind(':');
+        const auto count = colon == std::string_view::npos
+                               ? std::nullopt
+                               : parse_integer(trim(element.substr(colon + 1)));
+        if (colon == 0 || !count || *count < 1 || *count > INT32_MAX) {
+            return bad_value(
+                key, value,
+                "must be a list of HOST:COUNT with counts of at least 1: with 0 nobody "
+                "from there could connect to set it back");
+        }
+    }
+    return {};
+}
+
+// KIP-714. The patterns are not compiled: nothing matches against them yet.
+Result<void> check_client_match(const ConfigKey& key, std::string_view value) {
+    static constexpr std::string_view kNames[] = {
+        "client_instance_id",    "client_id",
+        "client_software_name",  "client_software_version",
+        "client_source_address", "client_source_port"};
+    for (const std::string_view element : config_list(value)) {
+        const size_t equals = element.find('=');
+        if (equals == std::string_view::npos || equals + 1 == element.size() ||
+            std::ranges::find(kNames, trim(element.substr(0, equals))) == std::end(kNames))
+            return bad_value(key, value,
+                             "Illegal client matching pattern: " + std::string(element));
+    }
+    return {};
+}
+
+Result<void> check_value(const ConfigKey& key, std::string_view value) {
+    switch (key.check) {
+        case ConfigCheck::kNone:
+            return {};
+        case ConfigCheck::kThrottledReplicas:
+            return check_throttled_replicas(key, value);
+        case ConfigCheck::kIpOverrides:
+            return check_ip_overrides(key, value);
+        case ConfigCheck::kClientMatch:
+            return check_client_match(key, value);
+        case ConfigCheck::kIdle:
+            if (config_integer(value) == -1 || config_integer(value) >= kIdleMsMin) return {};
+            return bad_value(key, value,
+                             "must be -1 or at least " + std::to_string(kIdleMsMin) +
+                                 ": sooner, no client could set it back");
+    }
+    return {};
+}
+
+Result<void> validate_type(const ConfigKey& key, std::string_view raw) {
+    const std::string_view value = trim(raw);
+    switch (key.type) {
+        case ConfigType::kBoolean:
+            if (equals_ignoring_case(value, "true") || equals_ignoring_case(value, "false"))
+                return {};
+            return bad_value(key, raw, "Expected value to be either true or false");
+        case ConfigType::kShort:
+            return validate_range(key, raw, parse_integer(value), INT16_MIN, INT16_MAX);
+        case ConfigType::kInt:
+            return validate_range(key, raw, parse_integer(value), INT32_MIN, INT32_MAX);
+        case ConfigType::kLong:
+            return validate_range(key, raw, parse_integer(value), INT64_MIN, INT64_MAX);
+        case ConfigType::kDouble:
+            return validate_range(key, raw, parse_double(value), INT64_MIN, INT64_MAX);
+        case ConfigType::kList:
+            for (const std::string_view element : config_list(value))
+                TRY(validate_choice(key, element, raw));
+            return {};
+        case ConfigType::kUnknown:
+        case ConfigType::kString:
+        case ConfigType::kClass:
+        case ConfigType::kPassword:
+            return validate_choice(key, value, raw);
+    }
     return {};
 }
 
@@ -101,40 +227,21 @@ std::optional<uint64_t> config_size(std::string_view value) {
 }
 
 Result<void> validate_config(const ConfigKey& key, std::string_view raw) {
+    TRY(validate_type(key, raw));
     const std::string_view value = trim(raw);
-    switch (key.type) {
-        case ConfigType::kBoolean:
-            if (equals_ignoring_case(value, "true") || equals_ignoring_case(value, "false"))
-                return {};
-            return bad_value(key, raw, "must be true or false");
-        case ConfigType::kShort:
-            return validate_range(key, raw, parse_integer(value), INT16_MIN, INT16_MAX);
-        case ConfigType::kInt:
-            return validate_range(key, raw, parse_integer(value), INT32_MIN, INT32_MAX);
-        case ConfigType::kLong:
-            return validate_range(key, raw, parse_integer(value), INT64_MIN, INT64_MAX);
-        case ConfigType::kDouble: {
-            const auto number = parse_double(value);
-            if (!number) return bad_value(key, raw, "not a number of its type");
-            if (key.min != std::numeric_limits<int64_t>::min() &&
-                *number < static_cast<double>(key.min)) {
-                return bad_value(key, raw, "must be at least " + std::to_string(key.min));
-            }
-            if (key.max != std::numeric_limits<int64_t>::max() &&
-                *number > static_cast<double>(key.max)) {
-                return bad_value(key, raw, "must be at most " + std::to_string(key.max));
-            }
-            return {};
-        }
-        case ConfigType::kList:
-            for (const std::string_view element : config_list(value))
-                TRY(validate_choice(key, element, raw));
-            return {};
-        case ConfigType::kString:
-        case ConfigType::kPassword:
-            return validate_choice(key, value, raw);
+    if (key.only && !equals_ignoring_case(value, *key.only)) return bad_value(key, raw, key.reason);
+    return check_value(key, value);
+}
+
+std::string describe_config(const ConfigKey& key) {
+    std::string text(key.doc);
+    if (key.reason.empty()) {
+        if (!key.effect) text += " Accepted and shown; has no effect in Weir.";
+    } else {
+        text += key.only ? " Nothing else is accepted: " : " No effect in Weir: ";
+        text += key.reason;
     }
-    return {};
+    return text;
 }
 
 std::string convert_broker_value(std::string_view from, std::string_view value) {
@@ -147,17 +254,64 @@ std::string convert_broker_value(std::string_view from, std::string_view value) 
     return std::to_string(count > INT64_MAX / factor ? INT64_MAX : count * factor);
 }
 
-const ConfigKey* find_topic_config(std::string_view name) {
-    const auto keys = topic_config_keys();
+namespace {
+
+// Of a table that is sorted by name.
+const ConfigKey* find_sorted(std::span<const ConfigKey> keys, std::string_view name) {
     const auto found = std::ranges::lower_bound(keys, name, {}, &ConfigKey::name);
     return found != keys.end() && found->name == name ? &*found : nullptr;
 }
 
+const ConfigKey* find_in_order(std::span<const ConfigKey> keys, std::string_view name) {
+    const auto found = std::ranges::find(keys, name, &ConfigKey::name);
+    return found != keys.end() ? &*found : nullptr;
+}
+
+}  // namespace
+
+const ConfigKey* find_topic_config(std::string_view name) {
+    return find_sorted(topic_config_keys(), name);
+}
+
 const ConfigKey* find_broker_config(std::string_view name) {
-    for (const ConfigKey& key : broker_config_keys()) {
-        if (key.name == name) return &key;
+    const ConfigKey* key = find_in_order(broker_config_keys(), name);
+    return key != nullptr ? key : find_sorted(other_broker_config_keys(), name);
+}
+
+const ConfigKey* find_group_config(std::string_view name) {
+    return find_sorted(group_config_keys(), name);
+}
+
+const ConfigKey* find_client_metrics_config(std::string_view name) {
+    return find_in_order(client_metrics_config_keys(), name);
+}
+
+const ConfigKey* find_listener_config(std::string_view name) {
+    static constexpr std::string_view kPrefix = "listener.name.";
+    if (!name.starts_with(kPrefix)) return nullptr;
+    name.remove_prefix(kPrefix.size());
+    // After the listener's name, or after a mechanism's too.
+    for (int cut = 0; cut < 2; ++cut) {
+        const size_t dot = name.find('.');
+        if (dot == std::string_view::npos) return nullptr;
+        name.remove_prefix(dot + 1);
+        if (const ConfigKey* key = find_broker_config(name)) return key;
     }
     return nullptr;
+}
+
+std::vector<std::string_view> broker_config_synonyms(std::string_view name) {
+    static constexpr std::string_view kChains[] = {
+        "log.roll.ms|log.roll.hours", "log.roll.jitter.ms|log.roll.jitter.hours",
+        "log.flush.interval.ms|log.flush.scheduler.interval.ms",
+        "log.retention.ms|log.retention.minutes|log.retention.hours"};
+    for (const std::string_view chain : kChains) {
+        auto names = split(chain, '|');
+        if (std::ranges::find(names, name) != names.end() &&
+            name != "log.flush.scheduler.interval.ms")
+            return names;
+    }
+    return {name};
 }
 
 }  // namespace weir::cluster

@@ -1,8 +1,10 @@
 // The one definition of every option: of a node (weir start's flags, its file, and what Kafka's
-// tools see as broker configuration) and of a topic. Help, docs/reference/configuration.md, the
-// file's parser, DescribeConfigs and AlterConfigs are all made from these tables. Names, defaults
-// and meaning are Kafka's where Kafka has the option; options of Kafka's that have no effect in
-// Weir are accepted, stored and shown, since tools set them without asking.
+// tools see as broker configuration), of a topic, of a group and of a client metrics subscription.
+// Help, docs/reference/configuration.md, the file's parser, DescribeConfigs and AlterConfigs are
+// all made from these tables. Names, defaults and meaning are Kafka's (4.4) where Kafka has the
+// option; options of Kafka's that have no effect in Weir are accepted, stored and shown, since
+// tools set them without asking. An option that would promise what Weir does not have (`only`) is
+// refused.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +21,7 @@ namespace weir::cluster {
 
 // The numbers are those of DescribeConfigs.
 enum class ConfigType : uint8_t {
+    kUnknown = 0,  // of a broker option that only a plug-in could know
     kBoolean = 1,
     kString = 2,
     kInt = 3,
@@ -26,14 +29,28 @@ enum class ConfigType : uint8_t {
     kLong = 5,
     kDouble = 6,
     kList = 7,
+    kClass = 8,
     kPassword = 9,
 };
 
 // When an option takes effect. Topic options are all kDynamic.
 enum class ConfigUpdate : uint8_t {
-    kStart,    // read when the node starts; read-only to AlterConfigs
-    kDynamic,  // by IncrementalAlterConfigs too, for one broker or all
+    kStart,      // read when the node starts; read-only to AlterConfigs
+    kDynamic,    // by IncrementalAlterConfigs too, for one broker or all
+    kPerBroker,  // likewise, and never for all
 };
+
+// What a value must be that its type, range and choices do not say.
+enum class ConfigCheck : uint8_t {
+    kNone,
+    kThrottledReplicas,  // "PARTITION:BROKER,..." or "*"
+    kIpOverrides,        // "HOST:COUNT,..."
+    kClientMatch,        // "NAME=PATTERN,..." (KIP-714)
+    kIdle,               // -1, or at least kIdleMsMin
+};
+
+// A connection that is closed sooner could not even ask for this to be set back.
+inline constexpr int64_t kIdleMsMin = 1000;
 
 struct ConfigKey {
     std::string_view name;
@@ -52,16 +69,40 @@ struct ConfigKey {
     // (.minutes, .hours).
     std::string_view broker_keys = {};
     bool effect = true;  // false: stored and shown, and nothing else
+    // Why there is no effect, or why no other value than `only` is taken; a sentence. Where it is
+    // not said, the description says it.
+    std::string_view reason = {};
+    // The one value that does not need a part that Weir does not have; nothing: any value.
+    std::optional<std::string_view> only = {};
+    ConfigCheck check = ConfigCheck::kNone;
+    bool internal = false;  // of tests: taken, and not shown
 };
 
-std::span<const ConfigKey> topic_config_keys();   // by name
-std::span<const ConfigKey> broker_config_keys();  // in the order in which a person should read them
+std::span<const ConfigKey> topic_config_keys();  // by name
+std::span<const ConfigKey> group_config_keys();  // by name
+std::span<const ConfigKey> client_metrics_config_keys();
+// Those of a node that Weir acts on, or shows its own values for, in the order in which a person
+// should read them; and the others that Kafka has, by name.
+std::span<const ConfigKey> broker_config_keys();
+std::span<const ConfigKey> other_broker_config_keys();
+// nullptr if there is none. Of a broker's, in either table.
 const ConfigKey* find_topic_config(std::string_view name);
 const ConfigKey* find_broker_config(std::string_view name);
+const ConfigKey* find_group_config(std::string_view name);
+const ConfigKey* find_client_metrics_config(std::string_view name);
+// The option that "listener.name.NAME.OPTION" or "listener.name.NAME.MECHANISM.OPTION" sets for one
+// listener; nullptr if `name` is nothing like that.
+const ConfigKey* find_listener_config(std::string_view name);
+
+// The names that a broker option's value may come from, in order of precedence: those of
+// log.retention.ms are itself, log.retention.minutes and log.retention.hours.
+std::vector<std::string_view> broker_config_synonyms(std::string_view name);
 
 // Whether `value` is one of this option's values; kInvalidArgument with a sentence that says what
-// would be.
+// would be, in Kafka's words where Kafka has some.
 Result<void> validate_config(const ConfigKey& key, std::string_view value);
+// The description and why there is no effect, as one text.
+std::string describe_config(const ConfigKey& key);
 
 // Numbers and booleans in the ways that Kafka's configuration writes them. For values that were
 // validated; else 0, false.

@@ -8,11 +8,18 @@ namespace weir::cluster {
 namespace {
 
 TEST(ConfigTable, every_default_is_a_valid_value_of_its_option) {
-    for (const auto keys : {topic_config_keys(), broker_config_keys()}) {
+    std::set<std::string_view> broker_names;
+    for (const auto keys : {broker_config_keys(), other_broker_config_keys()}) {
+        for (const ConfigKey& key : keys)
+            EXPECT_TRUE(broker_names.insert(key.name).second) << key.name << " is in both tables";
+    }
+    for (const auto keys : {topic_config_keys(), broker_config_keys(), other_broker_config_keys(),
+                            group_config_keys(), client_metrics_config_keys()}) {
         std::set<std::string_view> names;
         for (const ConfigKey& key : keys) {
             EXPECT_TRUE(names.insert(key.name).second) << key.name;
             EXPECT_FALSE(key.doc.empty()) << key.name;
+            if (key.only) EXPECT_FALSE(key.reason.empty()) << key.name;
             if (key.default_value) {
                 EXPECT_TRUE(validate_config(key, *key.default_value)) << key.name;
             }
@@ -31,7 +38,11 @@ TEST(ConfigTable, a_topic_option_and_its_broker_option_have_the_same_default) {
                 << key.name << " names " << broker_key;
         }
         EXPECT_EQ(view.topic({}, key).value, key.default_value) << key.name;
-        EXPECT_EQ(view.topic({}, key).source, ConfigSource::kDefault) << key.name;
+        // KIP-966: always set for the cluster.
+        const bool is_set = key.name == "min.insync.replicas";
+        EXPECT_EQ(view.topic({}, key).source,
+                  is_set ? ConfigSource::kDynamicDefaultBroker : ConfigSource::kDefault)
+            << key.name;
     }
 }
 
@@ -53,6 +64,10 @@ TEST(ConfigTable, values_are_checked_by_type_range_and_choice) {
     EXPECT_FALSE(valid("min.cleanable.dirty.ratio", "1.25"));
     EXPECT_FALSE(valid("compression.type", "brotli"));
     EXPECT_EQ(find_topic_config("no.such.option"), nullptr);
+    EXPECT_TRUE(valid("retention.ms", "+5"));
+    EXPECT_FALSE(valid("min.cleanable.dirty.ratio", "NaN"));
+    EXPECT_EQ(validate_config(*find_topic_config("retention.ms"), "1h").error().message,
+              "Invalid value 1h for configuration retention.ms: Not a number of type LONG");
 }
 
 TEST(ConfigView, the_most_specific_source_wins_and_all_are_listed_in_order) {
@@ -76,6 +91,57 @@ TEST(ConfigView, the_most_specific_source_wins_and_all_are_listed_in_order) {
     EXPECT_EQ(view.topic({}, key).source, ConfigSource::kDynamicBroker);
     EXPECT_EQ(view.topic({{"retention.ms", "4"}}, key).value, "4");
     EXPECT_EQ(view.topic({{"retention.ms", "4"}}, key).source, ConfigSource::kTopic);
+}
+
+TEST(ConfigView, what_stands_behind_an_option_is_listed_as_kafka_lists_it) {
+    MetadataImage image;
+    const ConfigMap given;
+    const ConfigView view(image, given, 5);
+    const ConfigKey& topic = *find_topic_config("retention.ms");
+    const ConfigKey& ms = *find_broker_config("log.retention.ms");
+    const ConfigKey& hours = *find_broker_config("log.retention.hours");
+    // The topic's default is the hours', and is not named where nothing was set.
+    EXPECT_TRUE(view.topic({}, topic).synonyms.empty());
+    EXPECT_EQ(view.topic({}, topic).value, "604800000");
+    EXPECT_TRUE(view.broker(ms).synonyms.empty());
+    EXPECT_EQ(view.broker(ms).value, std::nullopt);
+    ASSERT_EQ(view.broker(hours).synonyms.size(), 1u);
+    EXPECT_EQ(view.broker(hours).synonyms[0].source, ConfigSource::kDefault);
+    ASSERT_TRUE(
+        image.apply(ResourceConfigChanged{ConfigResource::kBroker, "5", "log.retention.ms", "3"}));
+    ASSERT_EQ(view.broker(ms).synonyms.size(), 2u);
+    EXPECT_EQ(view.broker(ms).synonyms[1].name, "log.retention.hours");
+    EXPECT_EQ(view.topic({}, topic).synonyms.size(), 2u);
+}
+
+TEST(ConfigView, the_cluster_has_its_least_in_sync_replicas_set_always) {
+    MetadataImage image;
+    const ConfigMap given = {{"min.insync.replicas", "2"}};
+    const ConfigView view(image, given, 0);
+    const EffectiveConfig config = view.topic({}, *find_topic_config("min.insync.replicas"));
+    EXPECT_EQ(config.value, "2");
+    EXPECT_EQ(config.source, ConfigSource::kDynamicDefaultBroker);
+    EXPECT_EQ(view.default_broker().at("min.insync.replicas"), "2");
+    ASSERT_TRUE(image.apply(
+        ResourceConfigChanged{ConfigResource::kBroker, "", "min.insync.replicas", "3"}));
+    EXPECT_EQ(topic_settings(view, {}).in_sync_min, 3);
+}
+
+// Zeros that older versions took closed every connection, after each start too.
+TEST(ConfigView, stored_values_that_locked_everybody_out_are_tamed) {
+    MetadataImage image;
+    for (const std::string name :
+         {"max.connections", "max.connections.per.ip", "connections.max.idle.ms"}) {
+        ASSERT_TRUE(image.apply(ResourceConfigChanged{ConfigResource::kBroker, "0", name, "0"}));
+    }
+    ASSERT_TRUE(image.apply(ResourceConfigChanged{
+        ConfigResource::kBroker, "", "max.connections.per.ip.overrides", "127.0.0.1:0"}));
+    const ConfigMap given;
+    const BrokerSettings settings = broker_settings({image, given, 0});
+    EXPECT_EQ(settings.connections_max, 1);
+    EXPECT_EQ(settings.connections_per_ip_max, 1);
+    EXPECT_EQ(settings.idle_ms_max, kIdleMsMin);
+    EXPECT_EQ(settings.connections_per_ip_overrides[0].second, 1);
 }
 
 TEST(ConfigView, broker_values_of_other_units_are_converted) {

@@ -10,27 +10,59 @@ namespace {
 // As good as for ever.
 constexpr int64_t kLongTimeMs = int64_t{100} * 365 * 24 * 3600 * 1000;
 
+constexpr std::string_view kInSyncMin = "min.insync.replicas";
+
+// KIP-966: with eligible leader replicas, a cluster always has its min.insync.replicas set, to what
+// its brokers were given if nobody set another.
+std::string cluster_in_sync_min(const ConfigMap& given) {
+    const auto found = given.find(kInSyncMin);
+    return found != given.end() ? found->second
+                                : std::string(*find_broker_config(kInSyncMin)->default_value);
+}
+
 }  // namespace
 
-void ConfigView::add_broker_synonyms(std::string_view key,
-                                     std::vector<ConfigSynonym>& synonyms) const {
+std::vector<ConfigSynonym> ConfigView::broker_synonyms(
+    const std::vector<std::string_view>& names) const {
+    std::vector<ConfigSynonym> synonyms;
     const auto add = [&](const ConfigMap& configs, ConfigSource source) {
-        const auto found = configs.find(key);
-        if (found != configs.end()) synonyms.push_back({std::string(key), found->second, source});
+        for (const std::string_view name : names) {
+            const auto found = configs.find(name);
+            if (found != configs.end())
+                synonyms.push_back({std::string(name), found->second, source});
+        }
     };
     add(image_.configs(ConfigResource::kBroker, std::to_string(node_id_)),
         ConfigSource::kDynamicBroker);
-    add(image_.configs(ConfigResource::kBroker, ""), ConfigSource::kDynamicDefaultBroker);
+    const ConfigMap& for_all = image_.configs(ConfigResource::kBroker, "");
+    add(for_all, ConfigSource::kDynamicDefaultBroker);
+    if (std::ranges::find(names, kInSyncMin) != names.end() && !for_all.contains(kInSyncMin)) {
+        synonyms.push_back({std::string(kInSyncMin), cluster_in_sync_min(given_),
+                            ConfigSource::kDynamicDefaultBroker});
+    }
     add(given_, ConfigSource::kStaticBroker);
+    for (const std::string_view name : names) {
+        const ConfigKey* key = find_broker_config(name);
+        if (key != nullptr && key->default_value) {
+            synonyms.push_back(
+                {std::string(name), std::string(*key->default_value), ConfigSource::kDefault});
+        }
+    }
+    return synonyms;
+}
+
+ConfigMap ConfigView::default_broker() const {
+    ConfigMap configs = image_.configs(ConfigResource::kBroker, "");
+    configs.try_emplace(std::string(kInSyncMin), cluster_in_sync_min(given_));
+    return configs;
 }
 
 EffectiveConfig ConfigView::broker(const ConfigKey& key) const {
     EffectiveConfig config;
-    add_broker_synonyms(key.name, config.synonyms);
-    if (key.default_value) {
-        config.synonyms.push_back(
-            {std::string(key.name), std::string(*key.default_value), ConfigSource::kDefault});
-    }
+    config.synonyms = broker_synonyms(broker_config_synonyms(key.name));
+    // Others of its chain count only where they stand behind it, as in Kafka.
+    const auto own = std::ranges::find(config.synonyms, key.name, &ConfigSynonym::name);
+    config.synonyms.erase(config.synonyms.begin(), own);
     if (!config.synonyms.empty()) {
         config.value = config.synonyms.front().value;
         config.source = config.synonyms.front().source;
@@ -38,33 +70,54 @@ EffectiveConfig ConfigView::broker(const ConfigKey& key) const {
     return config;
 }
 
-EffectiveConfig ConfigView::topic(const ConfigMap& own, const ConfigKey& key) const {
+EffectiveConfig ConfigView::of_resource(const ConfigMap& own, const ConfigKey& key,
+                                        ConfigSource source) const {
     EffectiveConfig config;
     const auto found = own.find(key.name);
     if (found != own.end())
-        config.synonyms.push_back({std::string(key.name), found->second, ConfigSource::kTopic});
+        config.synonyms.push_back({std::string(key.name), found->second, source});
     if (!key.broker_keys.empty()) {
-        for (const std::string_view broker_key : split(key.broker_keys, '|'))
-            add_broker_synonyms(broker_key, config.synonyms);
-        for (const std::string_view broker_key : split(key.broker_keys, '|')) {
-            const ConfigKey* default_key = find_broker_config(broker_key);
-            CHECK(default_key != nullptr);
-            if (default_key->default_value) {
-                config.synonyms.push_back({std::string(broker_key),
-                                           std::string(*default_key->default_value),
-                                           ConfigSource::kDefault});
-            }
-        }
+        const auto names = split(key.broker_keys, '|');
+        for (ConfigSynonym& synonym : broker_synonyms(names))
+            config.synonyms.push_back(std::move(synonym));
     }
     if (!config.synonyms.empty()) {
         const ConfigSynonym& first = config.synonyms.front();
         config.source = first.source;
-        config.value = first.source == ConfigSource::kTopic
-                           ? *first.value
-                           : convert_broker_value(first.name, *first.value);
+        config.value =
+            first.source == source ? *first.value : convert_broker_value(first.name, *first.value);
     } else if (key.default_value) {
         config.value = std::string(*key.default_value);
     }
+    return config;
+}
+
+EffectiveConfig ConfigView::topic(const ConfigMap& own, const ConfigKey& key) const {
+    EffectiveConfig config = of_resource(own, key, ConfigSource::kTopic);
+    // The default of another option of its chain (log.retention.hours of retention.ms) is listed
+    // only behind the first one's value, as in Kafka.
+    const std::string_view first = key.broker_keys.substr(0, key.broker_keys.find('|'));
+    if (std::ranges::find(config.synonyms, first, &ConfigSynonym::name) == config.synonyms.end()) {
+        std::erase_if(config.synonyms, [](const ConfigSynonym& synonym) {
+            return synonym.source == ConfigSource::kDefault;
+        });
+    }
+    return config;
+}
+
+EffectiveConfig ConfigView::group(const ConfigMap& own, const ConfigKey& key) const {
+    EffectiveConfig config = of_resource(own, key, ConfigSource::kGroup);
+    if (key.broker_keys.empty() && key.default_value) {
+        config.synonyms.push_back(
+            {std::string(key.name), std::string(*key.default_value), ConfigSource::kDefault});
+    }
+    return config;
+}
+
+EffectiveConfig ConfigView::client_metrics(const ConfigMap& own, const ConfigKey& key) const {
+    EffectiveConfig config = of_resource(own, key, ConfigSource::kClientMetrics);
+    config.synonyms.push_back(
+        {std::string(key.name), std::string(*key.default_value), ConfigSource::kDefault});
     return config;
 }
 
@@ -101,7 +154,9 @@ TopicSettings topic_settings(const ConfigView& view, const ConfigMap& own) {
     settings.compacted = std::ranges::find(policies, "compact") != policies.end();
     settings.deletes = std::ranges::find(policies, "delete") != policies.end();
     settings.relaxed = view.topic_value(own, "weir.durability") == "relaxed";
-    settings.log.segment_bytes = static_cast<uint64_t>(integer("segment.bytes"));
+    settings.log.segment_bytes = static_cast<uint64_t>(own.contains("internal.segment.bytes")
+                                                           ? integer("internal.segment.bytes")
+                                                           : integer("segment.bytes"));
     settings.log.segment_ms = integer("segment.ms");
     settings.log.retention_bytes = integer("retention.bytes");
     settings.log.retention_ms = integer("retention.ms");
@@ -110,8 +165,10 @@ TopicSettings topic_settings(const ConfigView& view, const ConfigMap& own) {
 }
 
 BrokerSettings broker_settings(const ConfigView& view) {
-    const auto integer = [&](std::string_view key) {
-        return config_integer(view.broker_value(key));
+    // What an older version stored may be out of today's bounds, and must not lock anybody out.
+    const auto integer = [&](std::string_view name) {
+        const ConfigKey& key = *find_broker_config(name);
+        return std::clamp(config_integer(view.broker_value(name)), key.min, key.max);
     };
     // Kafka takes any number here; a Duration and the sum with an Instant hold 146 years each.
     const auto time = [&](std::string_view key, int64_t unit_ms = 1) {
@@ -121,6 +178,8 @@ BrokerSettings broker_settings(const ConfigView& view) {
     BrokerSettings settings;
     settings.request_bytes_max = narrow("socket.request.max.bytes");
     settings.idle_ms_max = time("connections.max.idle.ms");
+    if (settings.idle_ms_max >= 0)
+        settings.idle_ms_max = std::max(settings.idle_ms_max, kIdleMsMin);
     settings.connections_max = narrow("max.connections");
     settings.connections_per_ip_max = narrow("max.connections.per.ip");
     const std::string overrides = view.broker_value("max.connections.per.ip.overrides");
@@ -128,7 +187,9 @@ BrokerSettings broker_settings(const ConfigView& view) {
         const size_t colon = entry.rfind(':');
         if (colon == std::string_view::npos) continue;
         settings.connections_per_ip_overrides.emplace_back(
-            entry.substr(0, colon), static_cast<int32_t>(config_integer(entry.substr(colon + 1))));
+            entry.substr(0, colon),
+            static_cast<int32_t>(std::clamp<int64_t>(config_integer(entry.substr(colon + 1)), 1,
+                                                     std::numeric_limits<int32_t>::max())));
     }
     settings.requests_in_flight_max = narrow("max.in.flight.requests.per.connection");
     settings.request_timeout = std::chrono::milliseconds(integer("request.timeout.ms"));

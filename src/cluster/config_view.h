@@ -46,16 +46,24 @@ class ConfigView {
     ConfigView(const MetadataImage& image, const ConfigMap& given, int32_t node_id)
         : image_(image), given_(given), node_id_(node_id) {}
 
+    // Also of an option that no table knows: then from what was set alone.
     EffectiveConfig broker(const ConfigKey& key) const;
-    // Of a topic with this configuration of its own.
+    // Of a topic, group or client metrics subscription with this configuration of its own.
     EffectiveConfig topic(const ConfigMap& own, const ConfigKey& key) const;
+    EffectiveConfig group(const ConfigMap& own, const ConfigKey& key) const;
+    EffectiveConfig client_metrics(const ConfigMap& own, const ConfigKey& key) const;
+    // What is set for all brokers while running, with what counts as set always.
+    ConfigMap default_broker() const;
 
     // The value alone; the key must exist. "" for null.
     std::string broker_value(std::string_view key) const;
     std::string topic_value(const ConfigMap& own, std::string_view key) const;
 
   private:
-    void add_broker_synonyms(std::string_view key, std::vector<ConfigSynonym>& synonyms) const;
+    // In order of precedence: by source, and of one source in the order of `names`.
+    std::vector<ConfigSynonym> broker_synonyms(const std::vector<std::string_view>& names) const;
+    EffectiveConfig of_resource(const ConfigMap& own, const ConfigKey& key,
+                                ConfigSource source) const;
 
     const MetadataImage& image_;
     const ConfigMap& given_;

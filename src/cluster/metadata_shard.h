@@ -117,6 +117,10 @@ class MetadataShard {
     int32_t node_id() const { return node_id_; }
     const MetadataImage& image() const { return image_; }
     const ConfigMap& given() const { return given_; }
+    // What the node is known to have only after its start, such as where it listens.
+    void set_given(std::string_view name, std::string value) {
+        given_[std::string(name)] = std::move(value);
+    }
     ConfigView configs() const { return {image_, given_, node_id_}; }
     const BrokerSettings& broker() const { return broker_; }
     // Parsed once a topic and change. Valid until the next change.
@@ -124,7 +128,7 @@ class MetadataShard {
 
   private:
     const int32_t node_id_;
-    const ConfigMap given_;
+    ConfigMap given_;
     MetadataImage image_;
     int64_t end_ = 0;
     runtime::WaitQueue end_moved_;

@@ -11,6 +11,16 @@
 #include "cluster/records.h"
 
 namespace weir::cluster {
+namespace {
+
+std::string not_enough(size_t replication_factor, size_t nodes) {
+    return fmt::format(
+        "Unable to replicate the partition {} time(s): The target replication factor of {} cannot "
+        "be reached because only {} broker(s) are registered.",
+        replication_factor, replication_factor, nodes);
+}
+
+}  // namespace
 
 Placement::Placement(std::vector<PlacementNode> nodes, std::vector<PlacedPartition> partitions,
                      uint64_t seed)
@@ -136,9 +146,7 @@ size_t Placement::leader_count(int32_t node) const {
 Result<std::vector<std::vector<int32_t>>> Placement::place(size_t count,
                                                            size_t replication_factor) {
     if (replication_factor > accepting()) {
-        return fail(ErrorCode::kInvalidArgument,
-                    fmt::format("Replication factor: {} larger than available brokers: {}.",
-                                replication_factor, accepting()));
+        return fail(ErrorCode::kInvalidArgument, not_enough(replication_factor, accepting()));
     }
     const size_t first = partitions_.size();
     for (size_t i = 0; i < count; ++i) {
@@ -213,8 +221,7 @@ Result<std::vector<Move>> Placement::plan_replication_factor(std::span<const siz
             const auto to = choose(partition);
             if (!to) {
                 return fail(ErrorCode::kInvalidArgument,
-                            fmt::format("Replication factor: {} larger than available brokers: {}.",
-                                        replication_factor, accepting()));
+                            not_enough(replication_factor, accepting()));
             }
             partition.replicas.push_back(*to);
         }

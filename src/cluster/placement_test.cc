@@ -102,7 +102,10 @@ TEST(Placement, more_replicas_than_nodes_that_accept_them_are_refused_in_kafkas_
     const auto refused = placement.place(1, 4);
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
-    EXPECT_EQ(refused.error().message, "Replication factor: 4 larger than available brokers: 3.");
+    EXPECT_EQ(
+        refused.error().message,
+        "Unable to replicate the partition 4 time(s): The target replication factor of 4 cannot "
+        "be reached because only 3 broker(s) are registered.");
     const auto three = placement.place(1, 3);
     ASSERT_TRUE(three);
     EXPECT_EQ(sorted((*three)[0]), (Replicas{1, 2, 4}));

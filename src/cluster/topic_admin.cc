@@ -4,7 +4,7 @@
 #include <set>
 #include <span>
 
-#include "cluster/features.h"
+#include "cluster/config_admin.h"
 #include "runtime/driver.h"
 #include "runtime/shard.h"
 
@@ -81,42 +81,6 @@ Task<Result<void>> make_logs(Controller& controller, const ConfigMap& configs,
     co_return co_await controller.create_logs(std::move(logs));
 }
 
-// What is stored of a topic must be understood by all nodes that may get a replica of it.
-AdminError check_durability(const MetadataImage& image, std::string_view topic,
-                            const ConfigMap& configs) {
-    const auto set = configs.find("weir.durability");
-    if (set == configs.end() || set->second != "relaxed") return {};
-    if (is_internal_topic(topic)) {
-        return fault(AdminFault::kInvalidConfig,
-                     "weir.durability=relaxed is not for internal topics.");
-    }
-    constexpr auto kNeeded = static_cast<int32_t>(WeirLevel::kRelaxed);
-    const int32_t level = image.feature_level(kWeirVersion);
-    // A node alone has nobody to be understood by, and becomes a cluster of a newer level.
-    if (image.nodes().empty() || level >= kNeeded) return {};
-    return fault(AdminFault::kInvalidConfig,
-                 "weir.durability=relaxed needs level " + std::to_string(kNeeded) + " of " +
-                     std::string(kWeirVersion) + ", and the cluster is at level " +
-                     std::to_string(level) + ": finalize it when all nodes run this version.");
-}
-
-AdminError check_configs(
-    const std::vector<std::pair<std::string, std::optional<std::string>>>& configs,
-    ConfigMap& checked) {
-    for (const auto& [name, value] : configs) {
-        const ConfigKey* key = find_topic_config(name);
-        if (key == nullptr)
-            return fault(AdminFault::kInvalidConfig, "Unknown topic config name: " + name);
-        if (!value)
-            return fault(AdminFault::kInvalidConfig,
-                         "Null value not supported for topic configs: " + name);
-        if (const auto valid = validate_config(*key, *value); !valid)
-            return fault(AdminFault::kInvalidConfig, valid.error().message);
-        checked[name] = *value;
-    }
-    return {};
-}
-
 // Fills outcome.topic but for its ids.
 AdminError plan_topic(Controller& controller, const NewTopic& wanted, TopicImage& topic) {
     const MetadataImage& image = controller.image();
@@ -156,9 +120,8 @@ AdminError plan_topic(Controller& controller, const NewTopic& wanted, TopicImage
         const int32_t count =
             wanted.partitions == -1 ? settings.partitions_default : wanted.partitions;
         if (count <= 0)
-            return fault(
-                AdminFault::kInvalidPartitions,
-                "Number of partitions must be larger than 0, or -1 to use the default value.");
+            return fault(AdminFault::kInvalidPartitions,
+                         "Number of partitions was set to an invalid non-positive value.");
         if (count > kPartitionsPerTopicMax) {
             return fault(AdminFault::kInvalidPartitions,
                          "Number of partitions must be at most " +
@@ -168,9 +131,8 @@ AdminError plan_topic(Controller& controller, const NewTopic& wanted, TopicImage
                                                ? settings.replication_factor_default
                                                : wanted.replication_factor;
         if (replication_factor <= 0) {
-            return fault(
-                AdminFault::kInvalidReplicationFactor,
-                "Replication factor must be larger than 0, or -1 to use the default value.");
+            return fault(AdminFault::kInvalidReplicationFactor,
+                         "Replication factor was set to an invalid non-positive value.");
         }
         topic.partitions.resize(static_cast<size_t>(count));
         AdminError error =
@@ -183,12 +145,13 @@ AdminError plan_topic(Controller& controller, const NewTopic& wanted, TopicImage
                                                        std::to_string(settings.partitions_max) +
                                                        " partitions (max.partitions).");
     }
-    if (AdminError error = check_configs(wanted.configs, topic.configs); !error.ok()) return error;
+    if (AdminError error = check_topic_configs(shard.configs(), wanted.configs, topic.configs);
+        !error.ok())
+        return error;
     return check_durability(image, wanted.name, topic.configs);
 }
 
 Task<Result<void>> make_topic(Controller& controller, TopicImage& topic) {
-    topic.id = random_topic_id(controller.image());
     co_await runtime::try_(make_logs(controller, topic.configs, topic.partitions));
     std::vector<MetadataRecord> records;
     records.emplace_back(TopicCreated{topic.name, topic.id, topic.partitions, topic.configs});
@@ -204,15 +167,22 @@ void fail_all(std::vector<T>& outcomes, size_t count, const Error& error) {
 }  // namespace
 
 std::string check_topic_name(std::string_view name) {
-    if (name.empty()) return "Topic name is invalid: the empty string is not allowed";
-    if (name == "." || name == "..") return "Topic name cannot be \".\" or \"..\"";
-    if (name.size() > kTopicNameMax) return "Topic name is longer than 249 characters";
+    const std::string invalid = "Topic name is invalid: ";
+    if (name.empty()) return invalid + "the empty string is not allowed";
+    const std::string quoted = "'" + std::string(name.substr(0, kTopicNameMax)) + "'";
+    if (name == "." || name == "..") return invalid + "'.' or '..'";
+    if (name.size() > kTopicNameMax) {
+        return invalid + "the length of " + quoted + " is longer than the max allowed length " +
+               std::to_string(kTopicNameMax);
+    }
     for (const char c : name) {
         const bool legal = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                            (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-        if (!legal)
-            return "Topic name contains one or more characters other than ASCII alphanumerics, "
-                   "'.', '_' and '-'";
+        if (!legal) {
+            return invalid + quoted +
+                   " contains one or more characters other than ASCII alphanumerics, '.', '_' and "
+                   "'-'";
+        }
     }
     return {};
 }
@@ -240,7 +210,9 @@ Task<std::vector<TopicOutcome>> create_topics(Controller& controller, std::vecto
             continue;
         }
         outcome.error = plan_topic(controller, wanted, outcome.topic);
-        if (!outcome.error.ok() || validate_only) continue;
+        if (!outcome.error.ok()) continue;
+        outcome.topic.id = random_topic_id(controller.image());
+        if (validate_only) continue;
         if (const auto made = co_await make_topic(controller, outcome.topic); !made)
             outcome.error = admin_error(made.error());
         if (Shard::current().need_preempt()) co_await runtime::yield();
@@ -325,10 +297,20 @@ Task<std::vector<TopicOutcome>> create_partitions(Controller& controller,
         outcome.topic = *topic;
         const size_t before = topic->partitions.size();
         if (more.count <= 0 || static_cast<size_t>(more.count) <= before) {
+            outcome.error =
+                fault(AdminFault::kInvalidPartitions,
+                      static_cast<size_t>(std::max(more.count, 0)) == before
+                          ? "Topic already has " + std::to_string(before) + " partition(s)."
+                          : "The topic " + topic->name + " currently has " +
+                                std::to_string(before) + " partition(s); " +
+                                std::to_string(more.count) + " would not be an increase.");
+            continue;
+        }
+        // A key's partition follows from their number: all that was kept there would be lost.
+        if (is_internal_topic(topic->name)) {
             outcome.error = fault(AdminFault::kInvalidPartitions,
-                                  "Topic currently has " + std::to_string(before) +
-                                      " partitions, which is at least the requested " +
-                                      std::to_string(more.count) + ".");
+                                  "The number of partitions of the internal topic " + topic->name +
+                                      " can't change: what it holds is found by it.");
             continue;
         }
         const size_t added = static_cast<size_t>(more.count) - before;
@@ -372,164 +354,6 @@ Task<std::vector<TopicOutcome>> create_partitions(Controller& controller,
         }
     }
     co_return outcomes;
-}
-
-namespace {
-
-// The resource's configuration of its own after the change; `error` if it can't be.
-ConfigMap changed_configs(const ConfigChange& change, const ConfigMap& before,
-                          const ConfigView& view, AdminError& error) {
-    ConfigMap after = change.replace_all ? ConfigMap{} : before;
-    std::set<std::string_view> seen;
-    for (const ConfigChange::Item& item : change.items) {
-        const bool is_topic = change.resource == ConfigResource::kTopic;
-        const ConfigKey* key = nullptr;
-        if (is_topic) key = find_topic_config(item.key);
-        if (change.resource == ConfigResource::kBroker) key = find_broker_config(item.key);
-        const bool free_form = change.resource == ConfigResource::kClientMetrics ||
-                               change.resource == ConfigResource::kGroup;
-        if (!seen.insert(item.key).second) {
-            error =
-                fault(AdminFault::kInvalidRequest, "Duplicate configuration key " + item.key + ".");
-            return after;
-        }
-        if (key == nullptr && !free_form) {
-            error = fault(AdminFault::kInvalidConfig, (is_topic ? "Unknown topic config name: "
-                                                                : "Unknown broker config name: ") +
-                                                          item.key);
-            return after;
-        }
-        if (key != nullptr && key->update == ConfigUpdate::kStart) {
-            error = fault(AdminFault::kInvalidRequest,
-                          "Cannot update these configs dynamically: " + item.key);
-            return after;
-        }
-        if (item.op == ConfigOp::kDelete) {
-            after.erase(item.key);
-            continue;
-        }
-        if (!item.value) {
-            error =
-                fault(AdminFault::kInvalidRequest, "Null value not supported for : " + item.key);
-            return after;
-        }
-        std::string value = *item.value;
-        if (item.op == ConfigOp::kAppend || item.op == ConfigOp::kSubtract) {
-            if (key == nullptr || key->type != ConfigType::kList) {
-                error = fault(AdminFault::kInvalidConfig,
-                              "Config value append and subtract need a list: " + item.key);
-                return after;
-            }
-            const std::string now = is_topic                   ? view.topic_value(after, item.key)
-                                    : after.contains(item.key) ? after[item.key]
-                                                               : view.broker_value(item.key);
-            std::vector<std::string_view> elements = config_list(now);
-            for (const std::string_view element : config_list(*item.value)) {
-                const auto found = std::ranges::find(elements, element);
-                if (item.op == ConfigOp::kAppend && found == elements.end())
-                    elements.push_back(element);
-                if (item.op == ConfigOp::kSubtract && found != elements.end())
-                    elements.erase(found);
-            }
-            value.clear();
-            for (const std::string_view element : elements) {
-                if (!value.empty()) value += ',';
-                value += element;
-            }
-        }
-        if (key != nullptr) {
-            if (const auto valid = validate_config(*key, value); !valid) {
-                error = fault(AdminFault::kInvalidConfig, valid.error().message);
-                return after;
-            }
-        }
-        after[item.key] = value;
-    }
-    return after;
-}
-
-// In the cluster, or the one that answers, which need not be registered if it is alone.
-bool is_node(Controller& controller, const std::string& name) {
-    const auto is_named = [&](int32_t id) { return name == std::to_string(id); };
-    return is_named(controller.local().node_id()) ||
-           std::ranges::any_of(controller.image().nodes(),
-                               [&](const auto& each) { return is_named(each.first); });
-}
-
-AdminError plan_change(Controller& controller, const ConfigChange& change,
-                       std::vector<MetadataRecord>& records) {
-    const TopicImage* topic = nullptr;
-    switch (change.resource) {
-        case ConfigResource::kTopic:
-            topic = controller.image().find(change.name);
-            if (topic == nullptr) {
-                if (std::string problem = check_topic_name(change.name); !problem.empty()) {
-                    return fault(AdminFault::kInvalidTopicName, std::move(problem));
-                }
-                return fault(AdminFault::kUnknownTopic,
-                             "The topic '" + change.name + "' does not exist.");
-            }
-            break;
-        case ConfigResource::kBroker:
-            if (!change.name.empty() && !is_node(controller, change.name)) {
-                return fault(AdminFault::kInvalidRequest,
-                             "Unexpected broker id " + change.name + ".");
-            }
-            break;
-        case ConfigResource::kGroup:
-        case ConfigResource::kClientMetrics:
-            if (change.name.empty())
-                return fault(AdminFault::kInvalidRequest, "The resource needs a name.");
-            break;
-        default:
-            return fault(AdminFault::kInvalidRequest,
-                         "Unknown resource type " + std::to_string(change.resource_type) + ".");
-    }
-    const ConfigMap before = topic != nullptr
-                                 ? topic->configs
-                                 : controller.image().configs(change.resource, change.name);
-    AdminError error;
-    const ConfigMap after = changed_configs(change, before, controller.local().configs(), error);
-    if (error.ok() && topic != nullptr)
-        error = check_durability(controller.image(), topic->name, after);
-    if (!error.ok()) return error;
-    const auto note = [&](const std::string& key, std::optional<std::string> value) {
-        if (topic != nullptr) {
-            records.emplace_back(TopicConfigChanged{topic->id, key, std::move(value)});
-        } else {
-            records.emplace_back(
-                ResourceConfigChanged{change.resource, change.name, key, std::move(value)});
-        }
-    };
-    for (const auto& [key, value] : before) {
-        if (!after.contains(key)) note(key, std::nullopt);
-    }
-    for (const auto& [key, value] : after) {
-        const auto old = before.find(key);
-        if (old == before.end() || old->second != value) note(key, value);
-    }
-    return {};
-}
-
-}  // namespace
-
-Task<std::vector<AdminError>> alter_configs(Controller& controller,
-                                            std::vector<ConfigChange> changes, bool validate_only,
-                                            WaitOptions options) {
-    std::vector<AdminError> errors;
-    const Result<runtime::Units> lock = co_await controller.lock(options);
-    if (!lock) {
-        errors.assign(changes.size(), admin_error(lock.error()));
-        co_return errors;
-    }
-    for (const ConfigChange& change : changes) {
-        std::vector<MetadataRecord> records;
-        AdminError& error = errors.emplace_back(plan_change(controller, change, records));
-        if (!error.ok() || validate_only || records.empty()) continue;
-        if (const auto done = co_await controller.commit(std::move(records)); !done)
-            error = admin_error(done.error());
-    }
-    co_return errors;
 }
 
 }  // namespace weir::cluster

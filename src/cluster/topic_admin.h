@@ -1,6 +1,6 @@
-// What administrators and clients may do to topics: the rules of CreateTopics, DeleteTopics,
-// CreatePartitions and the configuration APIs, as changes of the metadata log. Run on shard 0,
-// where the controller is. Each item of a request succeeds or fails by itself.
+// What administrators and clients may do to topics: the rules of CreateTopics, DeleteTopics and
+// CreatePartitions, as changes of the metadata log. Run on shard 0, where the controller is. Each
+// item of a request succeeds or fails by itself. Configuration: config_admin.h.
 #pragma once
 
 #include <optional>
@@ -56,24 +56,5 @@ runtime::Task<std::vector<TopicOutcome>> create_partitions(Controller& controlle
                                                            std::vector<MorePartitions> topics,
                                                            bool validate_only,
                                                            runtime::WaitOptions options);
-
-enum class ConfigOp : int8_t { kSet = 0, kDelete = 1, kAppend = 2, kSubtract = 3 };
-
-struct ConfigChange {
-    ConfigResource resource = ConfigResource::kTopic;
-    int8_t resource_type = 2;  // as the request had it
-    std::string name;
-    struct Item {
-        std::string key;
-        ConfigOp op = ConfigOp::kSet;
-        std::optional<std::string> value;
-    };
-    std::vector<Item> items;
-    bool replace_all = false;  // AlterConfigs: what is not named goes back to its default
-};
-runtime::Task<std::vector<AdminError>> alter_configs(Controller& controller,
-                                                     std::vector<ConfigChange> changes,
-                                                     bool validate_only,
-                                                     runtime::WaitOptions options);
 
 }  // namespace weir::cluster

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "cluster/config_admin.h"
 #include "cluster/features.h"
 #include "cluster/test_controller.h"
 
@@ -155,7 +156,7 @@ TEST_F(TopicAdmin, partitions_go_to_all_nodes_and_each_is_left_to_make_its_own_l
     const auto configure = [&](std::string name) {
         return alter({.resource = ConfigResource::kBroker,
                       .name = std::move(name),
-                      .items = {{"num.partitions", ConfigOp::kSet, "4"}}})[0]
+                      .items = {{"log.retention.bytes", ConfigOp::kSet, "4"}}})[0]
             .fault;
     };
     EXPECT_EQ(configure("1"), AdminFault::kNone);
@@ -184,6 +185,7 @@ TEST_F(TopicAdmin, validation_alone_changes_nothing) {
     const auto outcomes = create({{.name = "a", .partitions = 3}}, true);
     EXPECT_TRUE(outcomes[0].error.ok());
     EXPECT_EQ(outcomes[0].topic.partitions.size(), 3u);
+    EXPECT_FALSE(outcomes[0].topic.id.is_zero()) << "an id that it might have had, as Kafka shows";
     EXPECT_EQ(image().find("a"), nullptr);
 }
 
@@ -211,6 +213,18 @@ TEST_F(TopicAdmin, partitions_only_grow) {
     EXPECT_EQ(grow(1), AdminFault::kInvalidPartitions);
     EXPECT_EQ(grow(5), AdminFault::kNone);
     EXPECT_EQ(image().find("a")->partitions.size(), 5u);
+}
+
+// Which partition a group's offsets are in follows from how many there are (case-08).
+TEST_F(TopicAdmin, internal_topics_do_not_grow) {
+    create({{.name = "__consumer_offsets", .partitions = 5}});
+    for (const bool validate_only : {true, false}) {
+        const auto grown = loop.run(create_partitions(
+            *node->controller, {{"__consumer_offsets", 6, {}}}, validate_only, {}))[0];
+        EXPECT_EQ(grown.error.fault, AdminFault::kInvalidPartitions);
+        EXPECT_NE(grown.error.message.find("internal topic"), std::string::npos);
+    }
+    EXPECT_EQ(image().find("__consumer_offsets")->partitions.size(), 5u);
 }
 
 TEST_F(TopicAdmin, when_a_log_cannot_be_made_there_is_no_topic_and_no_other_log) {
@@ -251,10 +265,10 @@ TEST_F(TopicAdmin, configuration_is_set_appended_subtracted_and_deleted) {
 TEST_F(TopicAdmin, broker_configuration_changes_what_topics_get) {
     EXPECT_TRUE(alter({.resource = ConfigResource::kBroker,
                        .name = "",
-                       .items = {{"num.partitions", ConfigOp::kSet, "4"}}})[0]
+                       .items = {{"log.retention.bytes", ConfigOp::kSet, "4"}}})[0]
                     .ok());
     create({{.name = "a"}});
-    EXPECT_EQ(image().find("a")->partitions.size(), 4u);
+    EXPECT_EQ(node->controller->local().settings(*image().find("a")).log.retention_bytes, 4);
     EXPECT_EQ(alter({.resource = ConfigResource::kBroker,
                      .name = "",
                      .items = {{"shards", ConfigOp::kSet, "4"}}})[0]
@@ -262,7 +276,7 @@ TEST_F(TopicAdmin, broker_configuration_changes_what_topics_get) {
               AdminFault::kInvalidRequest);
     EXPECT_EQ(alter({.resource = ConfigResource::kBroker,
                      .name = "9",
-                     .items = {{"num.partitions", ConfigOp::kSet, "4"}}})[0]
+                     .items = {{"log.retention.bytes", ConfigOp::kSet, "4"}}})[0]
                   .fault,
               AdminFault::kInvalidRequest);
 }

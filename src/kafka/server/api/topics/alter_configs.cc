@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "cluster/config_admin.h"
 #include "kafka/server/api/topics/topics.h"
 #include "kafka/server/net/handler.h"
 #include "kafka/server/server.h"
