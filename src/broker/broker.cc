@@ -128,7 +128,12 @@ Task<Result<void>> Broker::join_cluster(runtime::StopToken stop) {
             co_await identify(membership_.transport_identity());
         }
     }
+    // As Kafka's tools look for them.
     options_.given["node.id"] = std::to_string(node_id());
+    options_.given["broker.id"] = std::to_string(node_id());
+    options_.given["process.roles"] = "broker,controller";
+    options_.given["log.dirs"] = options_.data;
+    options_.given["log.dir"] = options_.data;
     co_return Result<void>{};
 }
 
@@ -400,6 +405,9 @@ Task<Result<void>> Broker::listen() {
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {
             parts_[i].server->set_advertised(advertised_->host, advertised_->port);
+            parts_[i].metadata->set_given("listeners", "PLAINTEXT://" + listener_.address());
+            parts_[i].metadata->set_given("advertised.listeners",
+                                          "PLAINTEXT://" + to_text(*advertised_));
             co_return;
         });
         servers.push_back(parts_[i].server.get());

@@ -1,11 +1,13 @@
 #include "broker/options.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #define TOML_HEADER_ONLY 1
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "base/units.h"
@@ -100,25 +102,103 @@ std::string_view type_name(cluster::ConfigType type) {
 }
 
 std::string markdown_row(const cluster::ConfigKey& key, bool with_flag) {
-    std::string doc(key.doc);
+    std::string doc = cluster::describe_config(key);
     if (!key.choices.empty()) {
         std::string choices(key.choices);
         std::ranges::replace(choices, '|', ' ');
         doc += fmt::format(" One of: {}.", choices);
     }
-    if (!key.effect) doc += " Accepted and shown; has no effect in Weir.";
     const std::string flag = key.flag.empty() ? "" : fmt::format("`--{}`", key.flag);
     const std::string default_value =
         key.default_value
             ? (key.default_value->empty() ? "empty" : fmt::format("`{}`", *key.default_value))
             : "none";
-    const std::string_view changes =
-        key.update == cluster::ConfigUpdate::kStart ? "at start" : "while running";
+    const std::string_view changes = key.update == cluster::ConfigUpdate::kStart ? "at start"
+                                     : key.update == cluster::ConfigUpdate::kPerBroker
+                                         ? "while running, one broker"
+                                         : "while running";
     if (!with_flag)
         return fmt::format("| `{}` | {} | {} | {} |\n", key.name, type_name(key.type),
                            default_value, doc);
     return fmt::format("| `{}` | {} | {} | {} | {} | {} |\n", key.name, flag, type_name(key.type),
                        default_value, changes, doc);
+}
+
+bool is_any_address(std::string_view host) { return host == "0.0.0.0" || host == "::"; }
+
+// A name as DNS has them (with "_", as containers have), or an address.
+Result<void> check_host(std::string_view host) {
+    const auto refuse = [&](std::string_view why) {
+        const std::string_view shown = host.substr(0, 64);
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("'{}{}' is no host: {}", shown,
+                                shown.size() < host.size() ? "..." : "", why));
+    };
+    if (host.empty()) return refuse("it is empty");
+    std::array<uint8_t, sizeof(in6_addr)> address{};
+    if (host.find(':') != std::string_view::npos) {
+        if (inet_pton(AF_INET6, std::string(host).c_str(), address.data()) == 1) return {};
+        return refuse("it is no IPv6 address");
+    }
+    if (host.size() > 253) return refuse("a name has at most 253 characters");
+    bool numbers_alone = true;
+    for (const std::string_view label : cluster::split(host, '.')) {
+        if (label.empty() || label.size() > 63)
+            return refuse("a name's parts have 1 to 63 characters");
+        if (label.front() == '-' || label.back() == '-')
+            return refuse("a name's parts begin and end with a letter or a digit");
+        for (const char c : label) {
+            const bool is_digit = c >= '0' && c <= '9';
+            numbers_alone = numbers_alone && is_digit;
+            if (!is_digit && !(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && c != '-' &&
+                c != '_')
+                return refuse("names have letters, digits, '-', '_' and '.'");
+        }
+    }
+    if (numbers_alone && inet_pton(AF_INET, std::string(host).c_str(), address.data()) != 1)
+        return refuse("it is no IPv4 address");
+    return {};
+}
+
+// "host:port" of one listener as Kafka writes it; other text as it is.
+Result<std::string> without_scheme(std::string_view text) {
+    if (text.find(',') != std::string_view::npos) {
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("'{}': a node has one listener", text));
+    }
+    const size_t scheme = text.find("://");
+    if (scheme == std::string_view::npos) return std::string(text);
+    if (text.substr(0, scheme) != "PLAINTEXT") {
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("'{}': the one listener is PLAINTEXT", text));
+    }
+    return std::string(text.substr(scheme + 3));
+}
+
+// Kafka's names of options, where Weir's own are not given.
+Result<void> adopt_kafka_names(ConfigMap& given) {
+    const auto adopt = [&](const std::string& from, const std::string& to, std::string value) {
+        if (given.contains(from) && !given.contains(to)) given[to] = std::move(value);
+    };
+    for (const std::string name : {"log.dirs", "log.dir"}) {
+        if (!given.contains(name)) continue;
+        if (cluster::config_list(given[name]).size() != 1) {
+            return fail(ErrorCode::kInvalidArgument,
+                        fmt::format("{}: a node has one data directory", name));
+        }
+        adopt(name, "data", given[name]);
+    }
+    if (given.contains("broker.id") && cluster::config_integer(given["broker.id"]) >= 0)
+        adopt("broker.id", "node.id", given["broker.id"]);
+    if (given.contains("listeners")) {
+        TRY_ASSIGN(std::string kafka, without_scheme(given["listeners"]));
+        // Kafka's way to say every address.
+        if (kafka.starts_with(':')) kafka = "0.0.0.0" + kafka;
+        adopt("listeners", "kafka", std::move(kafka));
+    }
+    if (given.contains("advertised.listeners"))
+        adopt("advertised.listeners", "advertised", given["advertised.listeners"]);
+    return {};
 }
 
 // An address that other nodes can be told.
@@ -127,7 +207,7 @@ Result<void> check_reachable(std::string_view option, const std::string& address
     if (!parsed)
         return fail(ErrorCode::kInvalidArgument,
                     fmt::format("--{}: {}", option, parsed.error().message));
-    if (parsed->port == 0 || parsed->host == "0.0.0.0" || parsed->host == "::") {
+    if (parsed->port == 0 || is_any_address(parsed->host)) {
         return fail(ErrorCode::kInvalidArgument,
                     fmt::format("--{}: other nodes cannot connect to {}", option, address));
     }
@@ -176,6 +256,7 @@ Result<BrokerOptions> make_options(ConfigMap file, ConfigMap flags, uint64_t mac
     BrokerOptions options;
     options.given = std::move(file);
     for (auto& [name, value] : flags) options.given[name] = std::move(value);
+    TRY(adopt_kafka_names(options.given));
     for (const auto& [name, value] : options.given) {
         const cluster::ConfigKey* key = cluster::find_broker_config(name);
         if (key == nullptr)
@@ -212,11 +293,17 @@ Result<BrokerOptions> make_options(ConfigMap file, ConfigMap flags, uint64_t mac
         options.memory = std::clamp(machine_memory_bytes / 4, kMemoryDefaultMin, kMemoryDefaultMax);
     }
     for (const auto* address : {&options.kafka, &options.admin}) TRY(parse_host_port(*address));
-    if (options.advertised) TRY(parse_host_port(*options.advertised));
+    if (options.advertised) {
+        const auto advertised = parse_advertised(*options.advertised);
+        if (!advertised) {
+            return fail(ErrorCode::kInvalidArgument,
+                        fmt::format("--advertised: {}", advertised.error().message));
+        }
+        options.advertised = to_text(*advertised);
+    }
     TRY(check_cluster_options(options));
     TRY_ASSIGN(const HostPort kafka, parse_host_port(options.kafka));
-    const bool any_address = kafka.host == "0.0.0.0" || kafka.host == "::";
-    if (any_address && !options.advertised) {
+    if (is_any_address(kafka.host) && !options.advertised) {
         return fail(ErrorCode::kInvalidArgument,
                     fmt::format("listening on {} needs --advertised HOST:PORT: clients cannot be "
                                 "told to connect to every address",
@@ -243,11 +330,32 @@ Result<HostPort> parse_host_port(std::string_view text) {
     return result;
 }
 
+std::string to_text(const HostPort& address) {
+    return address.host.find(':') == std::string::npos
+               ? fmt::format("{}:{}", address.host, address.port)
+               : fmt::format("[{}]:{}", address.host, address.port);
+}
+
+Result<HostPort> parse_advertised(std::string_view text) {
+    TRY_ASSIGN(const std::string plain, without_scheme(text));
+    TRY_ASSIGN(HostPort address, parse_host_port(plain));
+    if (address.host.find(':') != std::string::npos && !plain.starts_with('[')) {
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("'{}': an IPv6 address needs brackets: [ADDRESS]:PORT", plain));
+    }
+    TRY(check_host(address.host));
+    if (is_any_address(address.host)) {
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("clients cannot connect to {}", address.host));
+    }
+    return address;
+}
+
 std::string options_as_markdown() {
     std::string text =
         "# Configuration\n\n"
-        "Made from the one table of options (`src/cluster/broker_configs.cc`, `topic_configs.cc`); "
-        "`./dev test` checks that this page is what the table says.\n\n"
+        "Made from the one table of options (`src/cluster/config_table.h`); `./dev test` checks "
+        "that this page is what the table says.\n\n"
         "An option is given to `weir start` by its flag, by `-c NAME=VALUE`, or in a TOML file "
         "(`--config FILE`) as `NAME = VALUE`; flags win over\n"
         "`-c`, and `-c` over the file. Where one option's name is the beginning of another's, "
@@ -257,11 +365,32 @@ std::string options_as_markdown() {
         "| name | flag | type | default | changes | what |\n|---|---|---|---|---|---|\n";
     for (const cluster::ConfigKey& key : cluster::broker_config_keys())
         text += markdown_row(key, true);
-    text +=
+    const auto section = [&](std::string_view head, std::span<const cluster::ConfigKey> keys) {
+        text += head;
+        text += "\n\n| name | type | default | what |\n|---|---|---|---|\n";
+        for (const cluster::ConfigKey& key : keys) {
+            if (!key.internal) text += markdown_row(key, false);
+        }
+    };
+    section(
         "\n## Of a topic\n\nAll change while running (`kafka-configs`, "
-        "IncrementalAlterConfigs).\n\n| name | type | default | what |\n|---|---|---|---|\n";
-    for (const cluster::ConfigKey& key : cluster::topic_config_keys())
-        text += markdown_row(key, false);
+        "IncrementalAlterConfigs).",
+        cluster::topic_config_keys());
+    section("\n## Of a group\n\nAll change while running.", cluster::group_config_keys());
+    section("\n## Of a client metrics subscription\n\nAll change while running.",
+            cluster::client_metrics_config_keys());
+    text +=
+        "\n## What else Kafka's brokers have\n\n"
+        "Known, so that files and tools that name them work: accepted, checked, stored and shown. "
+        "Names that Kafka does not know\n"
+        "either are accepted from tools (not at start), and their values are not shown, as in "
+        "Kafka.\n\n"
+        "| name | type | default | changes | what |\n|---|---|---|---|---|\n";
+    for (const cluster::ConfigKey& key : cluster::other_broker_config_keys()) {
+        // Without the column of flags.
+        std::string row = markdown_row(key, true);
+        text += row.erase(row.find("|  |"), 3);
+    }
     return text;
 }
 

@@ -59,5 +59,10 @@ struct HostPort {
 };
 // "host:port", "[v6]:port".
 Result<HostPort> parse_host_port(std::string_view text);
+std::string to_text(const HostPort& address);
+// What clients may be told to connect to: a host name or an address, not what only a listener may
+// be (0.0.0.0), perhaps as Kafka writes it: "PLAINTEXT://host:port". Port 0 stands for the one that
+// is listened on.
+Result<HostPort> parse_advertised(std::string_view text);
 
 }  // namespace weir::broker

@@ -63,6 +63,85 @@ TEST(Options, what_cannot_be_is_refused_by_name) {
     EXPECT_NE(refused({{"driver", "magic"}}).find("driver"), std::string::npos);
 }
 
+// case-07: it is what clients are told, so what no client could use is refused with one line.
+TEST(Options, what_is_advertised_is_an_address_that_clients_can_use) {
+    const auto advertised = [](std::string text) {
+        const auto options = make_options({}, {{"advertised", std::move(text)}}, 1_GiB);
+        return options ? *options->advertised : "refused: " + options.error().message;
+    };
+    EXPECT_EQ(advertised("broker-0:9092"), "broker-0:9092");
+    EXPECT_EQ(advertised("PLAINTEXT://broker-0:9092"), "broker-0:9092");
+    EXPECT_EQ(advertised("my_container.internal:0"), "my_container.internal:0");
+    EXPECT_EQ(advertised("10.1.2.3:9092"), "10.1.2.3:9092");
+    EXPECT_EQ(advertised("[2001:db8::1]:9092"), "[2001:db8::1]:9092");
+    EXPECT_EQ(advertised("PLAINTEXT://[::1]:9092"), "[::1]:9092");
+    const std::string long_label(64, 'x');
+    const std::string long_name = [] {
+        std::string name = "x";
+        while (name.size() < 254) name += ".x";
+        return name;
+    }();
+    for (const std::string& bad : {std::string("SSL://broker-0:9092"),
+                                   std::string("http://broker-0:9092"),
+                                   std::string("plaintext://b:1"),
+                                   std::string("PLAINTEXT://"),
+                                   std::string("broker-0"),
+                                   std::string("broker-0:"),
+                                   std::string("broker-0:65536"),
+                                   std::string("broker-0:-1"),
+                                   std::string("broker-0:9092x"),
+                                   std::string(":9092"),
+                                   std::string("0.0.0.0:9092"),
+                                   std::string("[::]:9092"),
+                                   std::string("::1:9092"),
+                                   std::string("[::g]:9092"),
+                                   std::string("a b:9092"),
+                                   std::string("a/b:9092"),
+                                   std::string("-a:9092"),
+                                   std::string("a..b:9092"),
+                                   std::string("1.2.3:9092"),
+                                   std::string("1.2.3.256:9092"),
+                                   std::string("a:1,b:2"),
+                                   std::string("PLAINTEXT://a:1,PLAINTEXT://b:2"),
+                                   std::string("h\xc3\xa9:9092"),
+                                   std::string(300, 'x') + ":9092",
+                                   long_label + ":9092",
+                                   long_name + ":9092"}) {
+        EXPECT_TRUE(advertised(bad).starts_with("refused: --advertised: ")) << bad;
+        EXPECT_LT(advertised(bad).size(), 600u) << "one line";
+    }
+    const auto from_file = make_options({{"advertised", "SSL://b:1"}}, {}, 1_GiB);
+    EXPECT_FALSE(from_file);
+}
+
+TEST(Options, a_file_may_have_kafkas_names) {
+    const auto options = make_options({{"broker.id", "7"},
+                                       {"log.dirs", "/kafka"},
+                                       {"listeners", "PLAINTEXT://:9092"},
+                                       {"advertised.listeners", "PLAINTEXT://h:9092"},
+                                       {"num.network.threads", "3"},
+                                       {"transaction.state.log.min.isr", "1"}},
+                                      {}, 1_GiB);
+    ASSERT_TRUE(options) << options.error().message;
+    EXPECT_EQ(options->node_id, 7);
+    EXPECT_EQ(options->data, "/kafka");
+    EXPECT_EQ(options->kafka, "0.0.0.0:9092");
+    EXPECT_EQ(options->advertised, "h:9092");
+    const auto refused = [](cluster::ConfigMap file) {
+        const auto options = make_options(std::move(file), {}, 1_GiB);
+        return options ? std::string("accepted") : options.error().message;
+    };
+    EXPECT_NE(refused({{"listeners", "SASL_SSL://:9092"}}).find("PLAINTEXT"), std::string::npos);
+    EXPECT_NE(refused({{"log.dirs", "/a,/b"}}).find("one data directory"), std::string::npos);
+    // What would promise something that is not there.
+    EXPECT_NE(refused({{"remote.log.storage.system.enable", "true"}}).find("not built yet"),
+              std::string::npos);
+    EXPECT_NE(refused({{"security.inter.broker.protocol", "SSL"}}).find("not built yet"),
+              std::string::npos);
+    EXPECT_NE(refused({{"authorizer.class.name", "a.b.C"}}).find("Java"), std::string::npos);
+    EXPECT_NE(refused({{"max.connections", "0"}}).find("at least 1"), std::string::npos);
+}
+
 // Repeat with WEIR_UPDATE_DOCS=1 to write the page anew.
 TEST(Options, the_reference_page_is_what_the_table_says) {
     const std::string path = WEIR_SOURCE_DIR "/docs/reference/configuration.md";

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -50,6 +51,13 @@ std::optional<std::string> read_text_file(const std::string& path) {
     return text;
 }
 
+std::string absolute_path(const std::string& path) {
+    std::error_code problem;
+    const auto absolute = std::filesystem::absolute(path, problem).lexically_normal();
+    if (problem) return path;
+    return absolute.has_filename() ? absolute.string() : absolute.parent_path().string();
+}
+
 Result<broker::BrokerOptions> read_options(const StartFlags& flags) {
     cluster::ConfigMap from_file;
     if (!flags.file.empty()) {
@@ -65,8 +73,11 @@ Result<broker::BrokerOptions> read_options(const StartFlags& flags) {
         from_flags[assignment.first] = assignment.second;
     }
     for (const auto& [name, value] : flags.by_option) from_flags[name] = value;
-    return broker::make_options(std::move(from_file), std::move(from_flags),
-                                machine_memory_bytes());
+    TRY_ASSIGN(auto options, broker::make_options(std::move(from_file), std::move(from_flags),
+                                                  machine_memory_bytes()));
+    // As clients are told of it.
+    options.data = absolute_path(options.data);
+    return options;
 }
 
 // Each connection and each open segment is a descriptor; the usual soft limit of 1,024 is for
