@@ -51,12 +51,16 @@ runtime::Task<Result<void>> run_handler(Request& request) {
 // One of these in each api_*.cc.
 runtime::Task<Result<void>> handle_alter_configs(Request&);
 runtime::Task<Result<void>> handle_alter_partition_reassignments(Request&);
+runtime::Task<Result<void>> handle_alter_replica_log_dirs(Request&);
 runtime::Task<Result<void>> handle_api_versions(Request&);
+runtime::Task<Result<void>> handle_create_acls(Request&);
 runtime::Task<Result<void>> handle_create_partitions(Request&);
 runtime::Task<Result<void>> handle_create_topics(Request&);
+runtime::Task<Result<void>> handle_delete_acls(Request&);
 runtime::Task<Result<void>> handle_delete_groups(Request&);
 runtime::Task<Result<void>> handle_delete_records(Request&);
 runtime::Task<Result<void>> handle_delete_topics(Request&);
+runtime::Task<Result<void>> handle_describe_acls(Request&);
 runtime::Task<Result<void>> handle_describe_cluster(Request&);
 runtime::Task<Result<void>> handle_describe_configs(Request&);
 runtime::Task<Result<void>> handle_describe_groups(Request&);
@@ -72,6 +76,7 @@ runtime::Task<Result<void>> handle_incremental_alter_configs(Request&);
 runtime::Task<Result<void>> handle_init_producer_id(Request&);
 runtime::Task<Result<void>> handle_join_group(Request&);
 runtime::Task<Result<void>> handle_leave_group(Request&);
+runtime::Task<Result<void>> handle_list_config_resources(Request&);
 runtime::Task<Result<void>> handle_list_groups(Request&);
 runtime::Task<Result<void>> handle_list_offsets(Request&);
 runtime::Task<Result<void>> handle_list_partition_reassignments(Request&);

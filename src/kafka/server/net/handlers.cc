@@ -33,8 +33,12 @@ constexpr Handler kHandlers[] = {
     {ApiKey::kDeleteRecords, 0, 2, kNone, handle_delete_records},
     {ApiKey::kInitProducerId, 0, 5, kNone, handle_init_producer_id},
     {ApiKey::kOffsetForLeaderEpoch, 0, 4, kFree, handle_offset_for_leader_epoch},
+    {ApiKey::kDescribeAcls, 0, 3, kFree, handle_describe_acls},
+    {ApiKey::kCreateAcls, 0, 3, kNone, handle_create_acls},
+    {ApiKey::kDeleteAcls, 0, 3, kNone, handle_delete_acls},
     {ApiKey::kDescribeConfigs, 0, 4, kNone, handle_describe_configs},
     {ApiKey::kAlterConfigs, 0, 2, kNone, handle_alter_configs, kAtController},
+    {ApiKey::kAlterReplicaLogDirs, 1, 2, kNone, handle_alter_replica_log_dirs},
     {ApiKey::kDescribeLogDirs, 0, 5, kNone, handle_describe_log_dirs},
     {ApiKey::kCreatePartitions, 0, 3, kNone, handle_create_partitions, kAtController, kOnce},
     {ApiKey::kDeleteGroups, 0, 3, kNone, handle_delete_groups},
@@ -51,6 +55,7 @@ constexpr Handler kHandlers[] = {
     {ApiKey::kDescribeCluster, 0, 2, kFree, handle_describe_cluster},
     {ApiKey::kDescribeProducers, 0, 0, kNone, handle_describe_producers},
     {ApiKey::kUnregisterBroker, 0, 0, kNone, handle_unregister_broker, kAtController},
+    {ApiKey::kListConfigResources, 0, 1, kFree, handle_list_config_resources},
     {ApiKey::kDescribeTopicPartitions, 0, 0, kFree, handle_describe_topic_partitions},
 };
 

@@ -1,6 +1,8 @@
 // DescribeLogDirs: how much each partition takes on disk.
 #include "kafka/protocol/describe_log_dirs.h"
 
+#include <algorithm>
+
 #include "kafka/server/api/fan_out.h"
 #include "kafka/server/api/topics/topics.h"
 #include "kafka/server/net/handler.h"
@@ -11,12 +13,20 @@ namespace {
 
 using runtime::Task;
 
+// What lies in the log without the entry that each term begins with, which is a byte of Raft's and
+// none of a client's: an empty partition has the size 0.
+int64_t data_bytes(const storage::Log& log) {
+    if (log.start_offset() >= log.end().offset) return 0;
+    const uint64_t own = log.terms().size();
+    const uint64_t bytes = log.size_bytes();
+    return static_cast<int64_t>(bytes - std::min(bytes, own));
+}
+
 Task<std::vector<int64_t>> sizes_here(Server& server, std::vector<storage::LogId> logs) {
     std::vector<int64_t> sizes;
     for (const storage::LogId log : logs) {
         Partition* partition = server.partitions().find(log);
-        sizes.push_back(partition == nullptr ? -1
-                                             : static_cast<int64_t>(partition->log().size_bytes()));
+        sizes.push_back(partition == nullptr ? -1 : data_bytes(partition->log()));
     }
     co_return sizes;
 }

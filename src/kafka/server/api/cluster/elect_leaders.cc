@@ -36,6 +36,9 @@ struct Election {
     int32_t to = -1;
 };
 
+// As kafka-leader-election shows it.
+constexpr const char* kNotNeeded = "Leader election not needed for topic partition.";
+
 void refuse(Election& election, KafkaError error, std::string message) {
     election.error = error;
     election.message = std::move(message);
@@ -43,10 +46,14 @@ void refuse(Election& election, KafkaError error, std::string message) {
 
 void plan(Server& server, ElectionType type, Election& election) {
     const cluster::TopicImage* topic = server.image().find(election.topic);
-    if (topic == nullptr || election.partition < 0 ||
+    if (topic == nullptr) {
+        return refuse(election, KafkaError::kUnknownTopicOrPartition,
+                      "No such topic as " + election.topic.substr(0, 249));
+    }
+    if (election.partition < 0 ||
         static_cast<size_t>(election.partition) >= topic->partitions.size()) {
         return refuse(election, KafkaError::kUnknownTopicOrPartition,
-                      "There is no such partition.");
+                      fmt::format("No such partition as {}-{}", topic->name, election.partition));
     }
     const auto& partition = topic->partitions[static_cast<size_t>(election.partition)];
     const cluster::LeaderState* known = server.metadata().leaders().find(partition.log);
@@ -56,8 +63,7 @@ void plan(Server& server, ElectionType type, Election& election) {
         led.in_sync = known->in_sync;
     }
     if (type == ElectionType::kUnclean) {
-        if (led.leader >= 0)
-            return refuse(election, KafkaError::kElectionNotNeeded, "The partition has a leader.");
+        if (led.leader >= 0) return refuse(election, KafkaError::kElectionNotNeeded, kNotNeeded);
         return refuse(
             election, KafkaError::kEligibleLeadersNotAvailable,
             "There is no unclean election: the replicas elect a leader by themselves when "
@@ -75,8 +81,7 @@ void plan(Server& server, ElectionType type, Election& election) {
             election.to = led.replicas.front();
             return;
         case cluster::PreferredElection::kNotNeeded:
-            return refuse(election, KafkaError::kElectionNotNeeded,
-                          "The preferred replica leads the partition.");
+            return refuse(election, KafkaError::kElectionNotNeeded, kNotNeeded);
         case cluster::PreferredElection::kNoLeader:
             return refuse(election, KafkaError::kPreferredLeaderNotAvailable,
                           "The partition has no leader just now that could hand over.");

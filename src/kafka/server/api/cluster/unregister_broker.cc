@@ -30,6 +30,10 @@ Task<UnregisterBrokerResponse> answer(Request& request, UnregisterBrokerRequest 
     response.error_code = code(to_kafka(error.fault));
     response.error_message.reset();
     if (!error.ok()) response.error_message = error.message;
+    if (error.fault == cluster::AdminFault::kUnknownNode) {
+        response.error_message =
+            "Broker ID " + std::to_string(body.broker_id) + " is not currently registered.";
+    }
     co_return response;
 }
 

@@ -33,10 +33,14 @@ Task<FindCoordinatorResponse> answer(Request& request, FindCoordinatorRequest bo
     if (body.key_type == kGroup) {
         error = co_await ensure_offsets_topic(request.server);
         if (error != KafkaError::kNone) error = KafkaError::kCoordinatorNotAvailable;
+    } else if (body.key_type == kTransaction) {
+        // Of the codes that FindCoordinator may have, the one that librdkafka, Java and kafkajs
+        // take as final for a transactional id: with others librdkafka asks for ever.
+        error = KafkaError::kTransactionalIdAuthorizationFailed;
+        message = "This server does not serve transactions yet.";
     } else {
         error = KafkaError::kInvalidRequest;
-        message = body.key_type == kTransaction ? "This server does not serve transactions yet."
-                                                : "This server has no coordinator of this type.";
+        message = "This server has no coordinator of this type.";
     }
     const auto describe = [&](std::string key) {
         FindCoordinatorResponse::Coordinator coordinator;

@@ -40,6 +40,7 @@ CreateTopicsResponse::Topic describe(Server& server, const cluster::TopicOutcome
     topic.replication_factor =
         static_cast<int16_t>(outcome.topic.partitions.front().replicas.size());
     for (const cluster::ConfigKey& key : cluster::topic_config_keys()) {
+        if (key.internal) continue;
         const cluster::EffectiveConfig config =
             server.metadata().configs().topic(outcome.topic.configs, key);
         topic.configs->push_back({.name = std::string(key.name),

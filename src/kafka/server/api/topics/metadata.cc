@@ -72,6 +72,10 @@ Task<MetadataResponse> answer(Request& request, MetadataRequest body) {
         }
         co_return response;
     }
+    // An id counts for more than a name: Java's clients send "" with it.
+    for (MetadataRequest::Topic& topic : *body.topics) {
+        if (!topic.topic_id.is_zero()) topic.name.reset();
+    }
     // By name, or by id where there is no name.
     drop_repeated(*body.topics, [](const MetadataRequest::Topic& topic) {
         return std::pair(topic.name, topic.name ? Uuid() : topic.topic_id);

@@ -173,9 +173,12 @@ Task<KafkaError> ensure_offsets_topic(Server& server) {
     // As many as Kafka's default, if there are so many nodes.
     topic.replication_factor = static_cast<int16_t>(
         std::clamp<size_t>(server.image().nodes().size(), 1, kOffsetsReplicas));
+    // offsets.topic.segment.bytes may be less than a topic's own may be.
+    const int32_t segment_bytes = server.settings().offsets_segment_bytes;
     topic.configs = {{"cleanup.policy", "compact"},
                      {"compression.type", "producer"},
-                     {"segment.bytes", std::to_string(server.settings().offsets_segment_bytes)}};
+                     {segment_bytes < (1 << 20) ? "internal.segment.bytes" : "segment.bytes",
+                      std::to_string(segment_bytes)}};
     const auto outcomes = co_await create_topics_at_controller(server, {std::move(topic)}, false,
                                                                admin_deadline(30'000));
     const cluster::AdminFault fault =

@@ -25,7 +25,7 @@ constexpr int32_t operations(std::initializer_list<int> bits) {
 }
 inline constexpr int32_t kTopicOperations = operations({3, 4, 5, 6, 7, 8, 10, 11});
 inline constexpr int32_t kClusterOperations = operations({5, 7, 8, 9, 10, 11, 12});
-inline constexpr int32_t kGroupOperations = operations({3, 6, 8});
+inline constexpr int32_t kGroupOperations = operations({3, 6, 8, 10, 11});
 
 KafkaError to_kafka(cluster::AdminFault fault);
 
