@@ -37,7 +37,14 @@ class Topics(NodeTest):
         self.assertEqual(first, self.describe(name)["topic_id"])
         by_id = self.c.call("Metadata", 12, topics=[{"topic_id": first, "name": None}])["topics"][0]
         self.assertEqual((wire.NONE, name), (by_id["error"], by_id["name"]))
+        for other in ("", "another-name"):
+            by_id = self.c.call("Metadata", 13, topics=[{"topic_id": first, "name": other}], auto_create=True)["topics"][0]
+            self.assertEqual((wire.NONE, name), (by_id["error"], by_id["name"]))
         self.assertEqual(wire.NONE, self.delete(name))
+        # Java's clients send an empty name with an id; whatever stands there, the id counts.
+        for version, other in ((12, ""), (13, ""), (13, "another-name"), (10, "")):
+            by_id = self.c.call("Metadata", version, topics=[{"topic_id": first, "name": other}], auto_create=True)["topics"][0]
+            self.assertEqual((wire.UNKNOWN_TOPIC_ID, first), (by_id["error"], by_id["topic_id"]))
         gone = self.c.call("Metadata", 12, topics=[{"topic_id": first, "name": None}])["topics"][0]
         self.assertEqual((wire.UNKNOWN_TOPIC_ID, first), (gone["error"], gone["topic_id"]))
         create_topic(self.node, name)
@@ -193,6 +200,13 @@ class Topics(NodeTest):
         self.assertEqual([b"before"], [r.value for r in records.records(fetch(self.c, name, 0, partition=1)["records"])])
         self.assertEqual(wire.UNKNOWN_TOPIC, self.grow("no-such-topic", 3))
 
+    def test_item_72_the_offsets_topic_does_not_grow_and_keeps_its_offsets(self):
+        await_coordinator(self.node, "any-group")
+        count = len(self.describe("__consumer_offsets")["partitions"])
+        for validate_only in (True, False):
+            self.assertEqual(wire.INVALID_PARTITIONS, self.grow("__consumer_offsets", count + 10, validate_only=validate_only))
+        self.assertEqual(count, len(self.describe("__consumer_offsets")["partitions"]))
+
     def test_item_72_assignments_of_new_partitions(self):
         name = create_topic(self.node, self.topic_name())
         broker = self.c.call("Metadata", 1, topics=[])["brokers"][0]["id"]
@@ -269,13 +283,38 @@ class Topics(NodeTest):
             self.assertEqual([(wire.NONE, self.node.data)], [(d["error"], d["path"]) for d in answer["dirs"]])
             sizes = {(t["name"], p["index"]): p["size"] for t in answer["dirs"][0]["topics"] for p in t["partitions"]}
             self.assertEqual({(name, 0), (name, 1)}, set(sizes))
-            self.assertTrue(0 <= sizes[name, 0] <= 10, sizes)  # the start of the leader's term takes a byte
+            self.assertTrue(self.node.data.startswith("/"))
+            self.assertEqual(0, sizes[name, 0])
             self.assertTrue(50_000 <= sizes[name, 1] / (version + 1) <= 60_000, sizes)
             if version >= 4:
                 total, usable = answer["dirs"][0]["total"], answer["dirs"][0]["usable"]
                 self.assertTrue(0 < usable <= total, (usable, total))
         everything = self.c.call("DescribeLogDirs", 4, topics=None)["dirs"][0]["topics"]
         self.assertIn(name, [t["name"] for t in everything])
+
+    def test_replicas_are_in_the_one_directory_there_is(self):
+        name = create_topic(self.node, self.topic_name(), 2)
+        for version in (1, 2):
+            for path, index, expected in ((self.node.data, 0, wire.NONE), (self.node.data + "/", 1, wire.NONE),
+                                          (self.node.data, 7, wire.UNKNOWN_TOPIC), ("/elsewhere", 0, wire.LOG_DIR_NOT_FOUND)):
+                answer = self.c.call("AlterReplicaLogDirs", version, dirs=[{"path": path, "topics": [{"name": name, "partitions": [index]}]}])
+                self.assertEqual([(name, [{"index": index, "error": expected}])],
+                                 [(t["name"], [{k: p[k] for k in ("index", "error")} for p in t["partitions"]]) for t in answer["topics"]])
+
+    def test_acls_need_an_authorizer(self):
+        acl = {"type": 2, "name": "t", "pattern_type": 3, "principal": "User:a", "host": "*", "operation": 2, "permission": 3}
+        for version in range(4):
+            found = self.c.call("DescribeAcls", version, resource_type=1, pattern_type=1, operation=1, permission=1)
+            self.assertEqual((wire.SECURITY_DISABLED, []), (found["error"], found["resources"]))
+            for api, field in (("CreateAcls", "creations"), ("DeleteAcls", "filters")):
+                answer = self.c.call(api, version, **{field: [acl if version else {k: v for k, v in acl.items() if k != "pattern_type"}] * 2})
+                self.assertEqual([wire.SECURITY_DISABLED] * 2, [r["error"] for r in answer["results"]])
+
+    def test_transactions_are_refused_with_an_error_that_clients_take_as_final(self):
+        for version in range(1, 7):
+            answer = self.c.call("FindCoordinator", version, key="tx", type=1, keys=["tx"])
+            found = answer["coordinators"][0] if version >= 4 else answer
+            self.assertEqual(wire.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, found["error"])
 
     # -- configurations
 
@@ -298,6 +337,8 @@ class Topics(NodeTest):
         for key in ("cleanup.policy", "retention.bytes", "max.message.bytes", "compression.type", "message.timestamp.type", "segment.ms"):
             self.assertIn(key, found)
         self.assertEqual({"retention.ms"}, set(self.configs(name, ["retention.ms"])[1]))
+        for version in range(5):
+            self.assertEqual(set(found), set(self.configs(name, [], version=version)[1]), "no keys ask for all, as null does")
         self.assertEqual(wire.UNKNOWN_TOPIC, self.configs("no-such-topic")[0])
 
     def test_item_121_configs_change_one_by_one(self):
@@ -364,7 +405,8 @@ class Topics(NodeTest):
         found = self.configs(topic)[1]["segment.bytes"]
         self.assertEqual(("8000000", broker_source), (found["value"], found["source"]))
         self.assertEqual([("8000000", broker_source), ("7000000", default_source)], [(s["value"], s["source"]) for s in found["synonyms"]][:2])
-        self.assertEqual({"log.segment.bytes"}, set(self.configs("", kind=BROKER_RESOURCE)[1]))
+        # KIP-966: the least number of replicas in sync is always set for the cluster.
+        self.assertEqual({"log.segment.bytes", "min.insync.replicas"}, set(self.configs("", kind=BROKER_RESOURCE)[1]))
         for name in ("", broker):
             self.assertEqual(wire.NONE, alter(BROKER_RESOURCE, name, ("log.segment.bytes", DELETE, None)))
         self.assertEqual(5, self.configs(topic)[1]["segment.bytes"]["source"])
@@ -373,6 +415,46 @@ class Topics(NodeTest):
         for kind, name, option, value in ((groups, "some-group", "consumer.session.timeout.ms", "50000"), (client_metrics, "some", "interval.ms", "1000")):
             self.assertEqual(wire.NONE, alter(kind, name, (option, SET, value)))
             self.assertEqual(value, self.configs(name, kind=kind)[1][option]["value"])
+        for kind, name, option, value, expected in (
+                (groups, "some-group", "nosuch", "1", wire.INVALID_CONFIG), (groups, "some-group", "consumer.session.timeout.ms", "1", wire.INVALID_CONFIG),
+                (client_metrics, "some", "nosuch", "1", wire.INVALID_REQUEST), (client_metrics, "some", "interval.ms", "1", wire.INVALID_REQUEST)):
+            self.assertEqual(expected, alter(kind, name, (option, SET, value)))
+        defaults = self.configs("never-configured", kind=groups)[1]
+        self.assertEqual(("45000", 5), tuple(defaults["consumer.session.timeout.ms"][k] for k in ("value", "source")))
+        self.assertEqual("300000", self.configs("never-configured", kind=client_metrics)[1]["interval.ms"]["value"])
+        self.assertEqual(["root"], list(self.configs(broker, kind=8)[1]))
+        # Everything that has configuration is listed; version 0 knows subscriptions alone.
+        listed = {(r["type"], r["name"]) for r in self.c.call("ListConfigResources", 1, types=[])["resources"]}
+        self.assertLessEqual({(groups, "some-group"), (client_metrics, "some"), (4, broker), (8, broker), (2, topic)}, listed)
+        self.assertEqual({"some"}, {r["name"] for r in self.c.call("ListConfigResources", 0)["resources"]})
+        self.assertEqual({groups}, {r["type"] for r in self.c.call("ListConfigResources", 1, types=[groups])["resources"]})
+        self.assertEqual(wire.UNSUPPORTED_VERSION, self.c.call("ListConfigResources", 1, types=[77])["error"])
+
+    def test_item_125_brokers_take_what_reassignments_set_and_what_nobody_knows(self):
+        broker = str(self.c.call("Metadata", 1, topics=[])["brokers"][0]["id"])
+
+        def alter(name, *changes, version=1):
+            answer = self.c.call("IncrementalAlterConfigs", version, resources=[{"type": BROKER_RESOURCE, "name": name, "configs": [
+                {"name": n, "op": op, "value": v} for n, op, v in changes]}])
+            return answer["resources"][0]["error"]
+
+        throttles = ("leader.replication.throttled.rate", "follower.replication.throttled.rate", "replica.alter.log.dirs.io.max.bytes.per.second")
+        for name in (broker, ""):
+            self.assertEqual(wire.NONE, alter(name, *((t, DELETE, None) for t in throttles)))
+            self.assertEqual(wire.NONE, alter(name, *((t, SET, "1000000") for t in throttles)))
+            found = self.configs(name, kind=BROKER_RESOURCE)[1]
+            self.assertEqual({"1000000"}, {found[t]["value"] for t in throttles})
+            self.assertEqual(wire.NONE, alter(name, *((t, DELETE, None) for t in throttles)))
+        # Kafka hides values whose type it does not know.
+        self.assertEqual(wire.NONE, alter(broker, ("my.plugin.setting", SET, "x"), ("num.io.threads", SET, "16")))
+        found = self.configs(broker, kind=BROKER_RESOURCE)[1]
+        self.assertEqual((None, True, True), tuple(found["my.plugin.setting"][k] for k in ("value", "sensitive", "read_only")))
+        self.assertEqual(("16", 2), tuple(found["num.io.threads"][k] for k in ("value", "source")))
+        self.assertEqual(wire.NONE, alter(broker, ("my.plugin.setting", DELETE, None), ("num.io.threads", DELETE, None)))
+        for option, value in (("broker.id", "7"), ("num.partitions", "4"), ("auto.create.topics.enable", "false"), ("num.io.threads", "0"),
+                              ("max.connections", "0"), ("max.connections.per.ip", "0"), ("connections.max.idle.ms", "0"),
+                              ("max.connections.per.ip.overrides", "127.0.0.1:0")):
+            self.assertEqual(wire.INVALID_REQUEST, alter(broker, (option, SET, value)), option)
 
     def test_item_124_configs_that_tools_set_are_kept(self):
         name = create_topic(self.node, self.topic_name(), configs={
@@ -383,7 +465,13 @@ class Topics(NodeTest):
         broker = str(self.c.call("Metadata", 1, topics=[])["brokers"][0]["id"])
         error, found = self.configs(broker, kind=BROKER_RESOURCE)
         self.assertEqual(wire.NONE, error)
-        self.assertTrue(found)
+        self.assertGreater(len(found), 350)
+        address = f"PLAINTEXT://127.0.0.1:{self.node.port}"
+        for name, value in (("broker.id", broker), ("node.id", broker), ("log.dirs", self.node.data), ("log.dir", self.node.data),
+                            ("listeners", address), ("advertised.listeners", address), ("process.roles", "broker,controller"),
+                            ("log.retention.check.interval.ms", "300000"), ("num.io.threads", "8"), ("transaction.state.log.replication.factor", "3")):
+            self.assertEqual(value, found[name]["value"], name)
+            self.assertTrue(found[name]["doc"], name)
 
 
 class Kept(unittest.TestCase):

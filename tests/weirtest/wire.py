@@ -86,6 +86,23 @@ APIS = {
     "OffsetForLeaderEpoch": (23, 4,
         "replica:i32@3+ topics:[ name:str partitions:[ index:i32 current_epoch:i32@2+ epoch:i32 ] ]",
         "throttle:i32@2+ topics:[ name:str partitions:[ error:i16 index:i32 epoch:i32@1+ end:i64 ] ]"),
+    "DescribeAcls": (29, 2,
+        "resource_type:i8 resource:str pattern_type:i8@1+ principal:str host:str operation:i8 permission:i8",
+        "throttle:i32 error:i16 message:str resources:[ type:i8 name:str pattern_type:i8@1+ acls:[ principal:str host:str operation:i8"
+        " permission:i8 ] ]"),
+    "CreateAcls": (30, 2,
+        "creations:[ type:i8 name:str pattern_type:i8@1+ principal:str host:str operation:i8 permission:i8 ]",
+        "throttle:i32 results:[ error:i16 message:str ]"),
+    "DeleteAcls": (31, 2,
+        "filters:[ type:i8 name:str pattern_type:i8@1+ principal:str host:str operation:i8 permission:i8 ]",
+        "throttle:i32 results:[ error:i16 message:str acls:[ error:i16 message:str type:i8 name:str pattern_type:i8@1+ principal:str host:str"
+        " operation:i8 permission:i8 ] ]"),
+    "AlterReplicaLogDirs": (34, 2,
+        "dirs:[ path:str topics:[ name:str partitions:[ i32 ] ] ]",
+        "throttle:i32 topics:[ name:str partitions:[ index:i32 error:i16 ] ]"),
+    "ListConfigResources": (74, 0,
+        "types:[ i8 ]@1+",
+        "throttle:i32 error:i16 resources:[ name:str type:i8@1+ ]"),
     "DescribeConfigs": (32, 4,
         "resources:[ type:i8 name:str keys:[ str ] ] synonyms:bool@1+ docs:bool@3+",
         "throttle:i32 resources:[ error:i16 message:str type:i8 name:str configs:[ name:str value:str read_only:bool is_default:bool@0-0 source:i8@1+"
@@ -159,6 +176,7 @@ MEMBER_ID_REQUIRED, GROUP_MAX_SIZE, FENCED_INSTANCE_ID, INVALID_RECORD = 79, 81,
 PREFERRED_LEADER_NOT_AVAILABLE, ELIGIBLE_LEADERS_NOT_AVAILABLE, ELECTION_NOT_NEEDED, NO_REASSIGNMENT = 80, 83, 84, 85
 INVALID_UPDATE_VERSION, BROKER_ID_NOT_REGISTERED = 95, 102
 UNKNOWN_TOPIC_ID, REBOOTSTRAP_REQUIRED = 100, 129
+REPLICA_NOT_AVAILABLE, TRANSACTIONAL_ID_AUTHORIZATION_FAILED, SECURITY_DISABLED, LOG_DIR_NOT_FOUND = 9, 53, 54, 57
 
 # ---------------------------------------------------------------- descriptions
 
