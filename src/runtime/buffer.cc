@@ -1,5 +1,6 @@
 #include "runtime/buffer.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -29,7 +30,7 @@ Block* Block::allocate(size_t capacity, size_t alignment, Reservation reservatio
     if (memory == nullptr) std::abort();
     auto* block = new (memory) Block;
     block->capacity = capacity;
-    block->reservation = std::move(reservation);
+    block->charged = MemoryBudget::detach(std::move(reservation), &block->budget);
     if (pooled) {
         block->data = block_pool::allocate(capacity);
     } else if (apart) {
@@ -44,6 +45,7 @@ Block* Block::allocate(size_t capacity, size_t alignment, Reservation reservatio
 
 void Block::drop() {
     if (references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    discharge(UINT64_MAX);
     const auto* after_header = reinterpret_cast<uint8_t*>(this) + round_up(sizeof(Block), 64);
     if (is_pooled(capacity)) {
         block_pool::free(data, capacity);
@@ -52,6 +54,16 @@ void Block::drop() {
     }
     this->~Block();
     std::free(this);
+}
+
+void Block::discharge(uint64_t bytes) {
+    uint64_t charge = charged.load(std::memory_order_relaxed);
+    uint64_t part = 0;
+    do {
+        part = std::min(bytes, charge);
+        if (part == 0) return;
+    } while (!charged.compare_exchange_weak(charge, charge - part, std::memory_order_relaxed));
+    budget->give_back(part);
 }
 
 }  // namespace buffer_detail

@@ -1,7 +1,8 @@
 // Memory for I/O and for bytes that travel between shards.
 //   IoBuffer     move-only, aligned for O_DIRECT, writable; becomes SharedBytes when it is full.
 //   SharedBytes  immutable bytes with a reference count (atomic: shards pass them on); a slice keeps the whole block alive.
-// Both may carry a Reservation of the node's memory budget, given back when the last reference goes.
+// Both may carry a Reservation of a memory budget, given back when the last reference goes, or earlier by whoever counts the bytes in a share
+// of its own from then on (discharge()).
 #pragma once
 
 #include <atomic>
@@ -18,13 +19,16 @@ namespace buffer_detail {
 struct Block {
     std::atomic<uint32_t> references{1};
     size_t capacity = 0;
-    Reservation reservation;
+    // What is left of the reservation that the block came with, and whose it is.
+    MemoryBudget* budget = nullptr;
+    std::atomic<uint64_t> charged{0};
     // The bytes follow at the next multiple of the alignment.
     uint8_t* data = nullptr;
 
     static Block* allocate(size_t capacity, size_t alignment, Reservation reservation);
     void add() { references.fetch_add(1, std::memory_order_relaxed); }
     void drop();
+    void discharge(uint64_t bytes);
 };
 
 }  // namespace buffer_detail
@@ -61,6 +65,13 @@ class SharedBytes {
     SharedBytes slice(Bytes part) const { return slice(static_cast<size_t>(part.data() - data()), part.size()); }
     // What the whole block behind this slice takes.
     size_t block_size() const { return block_ == nullptr ? 0 : block_->capacity; }
+    // Gives back what the block is charged for so many bytes as this slice has: its holder counts them in another share from now on, for as
+    // long as it holds them. At most once for the same bytes. Any shard.
+    void discharge() const {
+        if (block_ != nullptr) block_->discharge(bytes_.size());
+    }
+    // What the block is charged for now.
+    uint64_t charged() const { return block_ == nullptr ? 0 : block_->charged.load(std::memory_order_relaxed); }
     // Writable access for whoever knows to be the only holder (a frame just received, whose base offsets are patched before it is shared).
     uint8_t* mutable_data_unshared() {
         CHECK(block_ != nullptr && block_->references.load(std::memory_order_relaxed) == 1);

@@ -17,6 +17,16 @@ std::optional<Reservation> MemoryBudget::try_reserve(uint64_t bytes) {
     return Reservation(this, bytes);
 }
 
+Reservation MemoryBudget::charge(uint64_t bytes) {
+    used_.fetch_add(bytes, std::memory_order_relaxed);
+    return Reservation(this, bytes);
+}
+
+uint64_t MemoryBudget::detach(Reservation reservation, MemoryBudget** budget) {
+    *budget = std::exchange(reservation.budget_, nullptr);
+    return std::exchange(reservation.bytes_, 0);
+}
+
 Task<Result<Reservation>> MemoryBudget::reserve(uint64_t bytes, StopToken stop) {
     if (bytes > total_) co_return fail(ErrorCode::kResourceExhausted, "larger than the whole memory budget");
     // A pause is long enough for most shortages; then the caches of other shards give way too.

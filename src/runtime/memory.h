@@ -1,6 +1,6 @@
-// One memory budget a node (--memory). What can grow (request bytes, read cache, data not yet handed over) holds a Reservation of it. When it
-// is used up, whoever reads from sockets waits, and caches give way first.
-// The budget is the one thing that shards share; its counter is atomic. A Reservation may be dropped on any shard.
+// A memory budget of a node: one of the shares that broker/budget.h makes of --memory. What can grow holds a Reservation of the budget that it
+// belongs to. If a budget is used up, whoever needs it waits, and caches give way first.
+// Budgets are what shards share; the counters are atomic. A Reservation may be dropped on any shard.
 #pragma once
 
 #include <atomic>
@@ -34,6 +34,7 @@ class Reservation {
     void release();
 
   private:
+    friend class MemoryBudget;
     MemoryBudget* budget_ = nullptr;
     uint64_t bytes_ = 0;
 };
@@ -46,23 +47,30 @@ class MemoryBudget {
     std::optional<Reservation> try_reserve(uint64_t bytes);
     // As try_reserve, after this shard's reclaimer gave way.
     std::optional<Reservation> reserve_now(uint64_t bytes);
+    // Counted whether it fits or not: for what must not wait and is bounded by something else. While more is used than there is, nothing
+    // fits.
+    Reservation charge(uint64_t bytes);
     // Waits until it fits; asks this shard's reclaimer first, then the other shards', and looks again every millisecond (the bytes may
     // come back on another shard). bytes <= total, else kResourceExhausted at once. Who holds memory already and waits here for more may
     // wait for itself, or for another such one: take reserve_now() there.
     Task<Result<Reservation>> reserve(uint64_t bytes, StopToken stop = {});
 
+    // Takes a reservation apart, for a holder that gives it back in parts; `budget` is set to whose it was.
+    static uint64_t detach(Reservation reservation, MemoryBudget** budget);
+    // Any shard; what detach() gave, at most once.
+    void give_back(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
+
     uint64_t total() const { return total_; }
     uint64_t used() const { return used_.load(std::memory_order_relaxed); }
 
-    // A cache that gives way: frees about `bytes` of what this shard holds and says how much it freed. Registered per shard by its
-    // owner before traffic starts; called on that shard.
+    // Gives way: frees about `bytes` of what this shard holds and says how much it freed at once. Registered per shard by its owner before
+    // traffic starts; called on that shard, again and again while somebody waits.
     using Reclaimer = std::function<uint64_t(uint64_t bytes)>;
     void set_reclaimer(uint32_t shard, Reclaimer reclaimer);
 
   private:
     friend class Reservation;
     Task<void> ask_other_shards(uint64_t bytes);
-    void give_back(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
 
     uint64_t total_;
     std::atomic<uint64_t> used_;

@@ -165,7 +165,11 @@ class Semaphore {
       private:
         friend class Semaphore;
         void enqueue() override { semaphore_.waiters_.push_back(*this); }
-        void dequeue() override { unlink(); }
+        // If the waiter that gives up was the first, the one behind it may fit.
+        void dequeue() override {
+            unlink();
+            semaphore_.grant();
+        }
         Semaphore& semaphore_;
         uint64_t count_;
         bool granted_ = false;

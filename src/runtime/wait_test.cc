@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "runtime/buffer.h"
 #include "runtime/memory.h"
 #include "runtime/test_loop.h"
 
@@ -74,6 +75,67 @@ TEST(Semaphore, a_large_request_is_not_overtaken) {
 Task<Result<Units>> acquire_with_deadline(Semaphore* semaphore) {
     auto held = semaphore->try_acquire(3);
     co_return co_await semaphore->acquire(2, {.deadline = Shard::current().now() + 5ms});
+}
+
+Task<void> give_up_in_front(Semaphore* semaphore, WaitOptions options) {
+    CHECK(!(co_await semaphore->acquire(8, options)).has_value());
+}
+
+Task<void> count_second(Semaphore* semaphore, int* passed) {
+    const auto units = co_await semaphore->acquire(3);
+    CHECK(units.has_value());
+    ++*passed;
+}
+
+Task<int> front_ends(bool by_stop) {
+    Semaphore semaphore(10);
+    std::optional<Units> held = semaphore.try_acquire(5);
+    StopSource stop;
+    int passed = 0;
+    Scope scope;
+    scope.spawn(give_up_in_front(&semaphore, {.deadline = Shard::current().now() + 5ms,
+                                              .stop = stop.token()}));
+    scope.spawn(count_second(&semaphore, &passed));
+    (void)co_await sleep_for(1ms);
+    CHECK(passed == 0);
+    if (by_stop) stop.request_stop();
+    (void)co_await sleep_for(10ms);
+    const int before_the_holder_gave_back = passed;
+    held.reset();
+    co_await scope.join();
+    co_return before_the_holder_gave_back;
+}
+
+TEST(Semaphore, a_front_waiter_that_gives_up_lets_the_next_one_through) {
+    TestLoop loop;
+    EXPECT_EQ(loop.run(front_ends(false)), 1);
+    EXPECT_EQ(loop.run(front_ends(true)), 1);
+}
+
+TEST(SharedBytes, discharged_bytes_are_given_back_once_and_the_rest_with_the_block) {
+    MemoryBudget memory(1000);
+    IoBuffer buffer = IoBuffer::allocate(100, *memory.try_reserve(100));
+    buffer.set_size(100);
+    SharedBytes block = std::move(buffer).share();
+    SharedBytes part = block.slice(10, 60);
+    part.discharge();
+    EXPECT_EQ(memory.used(), 40);
+    block = {};
+    EXPECT_EQ(memory.used(), 40);  // the part keeps the block
+    part.slice(0, 60).discharge();
+    EXPECT_EQ(memory.used(), 0);
+    part = {};
+    EXPECT_EQ(memory.used(), 0);
+}
+
+TEST(MemoryBudget, what_is_charged_counts_whether_it_fits_or_not) {
+    MemoryBudget memory(100);
+    {
+        const Reservation reservation = memory.charge(150);
+        EXPECT_EQ(memory.used(), 150);
+        EXPECT_FALSE(memory.try_reserve(1));
+    }
+    EXPECT_TRUE(memory.try_reserve(100));
 }
 
 TEST(Semaphore, a_timed_out_wait_takes_nothing) {
