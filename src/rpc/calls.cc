@@ -64,7 +64,11 @@ Result<void> Calls::receive(Incoming incoming, EndpointMetrics& metrics) {
     Waiting& waiting = *found->second;
     waiting_.erase(found);
     waiting.answered = true;
-    if (incoming.type == FrameType::kResponse) {
+    if (incoming.dropped) {
+        ++metrics.messages_dropped;
+        waiting.result.emplace(
+            fail(ErrorCode::kResourceExhausted, "there is no memory for the response"));
+    } else if (incoming.type == FrameType::kResponse) {
         waiting.result.emplace(std::move(incoming.body));
     } else {
         waiting.result.emplace(fail(decode_error(incoming.body.bytes())));

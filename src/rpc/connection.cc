@@ -17,7 +17,7 @@ Connection::Connection(runtime::ByteStream& stream, Owner& owner, const Endpoint
       options_(options),
       metrics_(metrics),
       forward_(*this),
-      reader_(stream, *options.memory, options.message_bytes_max),
+      reader_(stream, *options.memory, options.message_bytes_max, options.memory_wait_max),
       outbox_(options.control_queue_bytes_max, options.data_queue_bytes_max),
       since_(Shard::current().now()),
       spoke_(since_) {
@@ -114,13 +114,9 @@ Task<void> Connection::write() {
 Task<void> Connection::watch() {
     while (!ended()) {
         const Instant now = Shard::current().now();
-        // Who waits for memory does not listen: then it is not the peer that is silent.
-        const bool listens = reader_.waiting_since() == Instant::never();
-        const Instant patience_end = listens ? reader_.heard() + options_.silence_max
-                                             : reader_.waiting_since() + options_.memory_wait_max;
+        const Instant patience_end = reader_.heard() + options_.silence_max;
         if (now >= patience_end) {
-            end_with({.code = ErrorCode::kTimedOut,
-                      .message = listens ? "the peer is silent" : "no memory for what it sends"});
+            end_with({.code = ErrorCode::kTimedOut, .message = "the peer is silent"});
             break;
         }
         if (!owner_.wanted()) {

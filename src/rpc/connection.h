@@ -39,6 +39,7 @@ class Connection {
     const Error& error() const { return error_; }
 
     bool fits(Lane lane, size_t size) const { return outbox_.fits(lane, size); }
+    size_t queued_bytes(Lane lane) const { return outbox_.queued_bytes(lane); }
     // Whether it fits is the caller's to ask.
     void push(Outgoing outgoing);
     // Until such a message fits.

@@ -165,7 +165,18 @@ bool Endpoint::send(NodeId node, ShardId remote_shard, Message message) {
         ++metrics_.messages_refused;
         return false;
     }
-    connection->push({.type = FrameType::kMessage, .message = std::move(message)});
+    Outgoing outgoing{.type = FrameType::kMessage, .message = std::move(message)};
+    if (options_.send_memory != nullptr && outgoing.message.lane == Lane::kData) {
+        auto reservation = options_.send_memory->try_reserve(size);
+        // One message each connection may have in any case, or it would never send any.
+        if (!reservation && connection->queued_bytes(Lane::kData) > 0) {
+            ++metrics_.messages_refused;
+            return false;
+        }
+        outgoing.reservation =
+            reservation ? std::move(*reservation) : options_.send_memory->charge(size);
+    }
+    connection->push(std::move(outgoing));
     return true;
 }
 

@@ -6,9 +6,9 @@
 // one-way messages, requests and, backwards, their responses. What the other shard sends here comes
 // over its own connection (see Listener).
 //
-// A message is delivered at most once. One that was sent may be lost with its connection; nothing
-// is sent again. So kUnavailable and kTimedOut of a call do not say whether the request took
-// effect.
+// A message is delivered at most once. One that was sent may be lost with its connection, or
+// because the receiver has no memory for it; nothing is sent again. So kUnavailable and kTimedOut
+// of a call do not say whether the request took effect.
 #pragma once
 
 #include <map>
@@ -30,10 +30,14 @@ class Inbound;
 class Link;
 
 struct EndpointOptions {
-    // Bodies that came are reserved of it; messages above kSmallBytes wait for their memory, and
-    // the connection with them. Better a budget of its own than the one of clients' requests:
-    // those may wait for what other nodes send. Outlives the endpoint.
+    // Bodies that came are reserved of it until they are freed, or discharged by who keeps them.
+    // Messages of the data lane above kSmallBytes are dropped when there is none (memory_wait_max).
+    // A budget of its own, since clients' requests wait for what other nodes send. Outlives the
+    // endpoint.
     runtime::MemoryBudget* memory = nullptr;
+    // Bounds what send() queues on the data lanes of all connections together, but for one message
+    // each; no bound if there is none. Outlives the endpoint.
+    runtime::MemoryBudget* send_memory = nullptr;
 
     // Of one message, both ways; at most kMessageBytesMax.
     size_t message_bytes_max = kMessageBytesMax;
@@ -50,7 +54,10 @@ struct EndpointOptions {
     // Each side says something at least so often; a peer that is silent for silence_max is dead.
     Duration keep_alive = 500ms;
     Duration silence_max = 3s;
-    Duration memory_wait_max = 30s;  // of a message for its memory; then its connection ends
+    // How long the reader of a connection waits for the memory of a message of the data lane before
+    // it drops it: well below the time after which a follower misses its leader's heartbeats, which
+    // may be behind it.
+    Duration memory_wait_max = 20ms;
     // Between attempts to connect: doubled from the one to the other, with jitter.
     Duration redial_min = 20ms;
     Duration redial_max = 1s;
@@ -65,6 +72,7 @@ struct EndpointMetrics {
     uint64_t messages_received = 0;
     uint64_t bytes_received = 0;
     uint64_t messages_refused = 0;  // by send(): no connection, or its queue was full
+    uint64_t messages_dropped = 0;  // that came, and there was no memory for them
     uint64_t messages_unknown = 0;  // one-way, of a kind that nobody handles
     uint64_t requests_refused = 0;  // too many ran, or of a kind that nobody handles
     uint64_t responses_late = 0;    // nobody waited any more
@@ -126,8 +134,8 @@ class Endpoint {
     std::vector<NodeId> peers() const;  // sorted
 
     // One way; never waits. False, and nothing is sent: no connection just now (one is being made),
-    // or its queue is full. A remote shard that the peer does not have is taken modulo its count.
-    // Messages that are sent within one turn of the loop leave together.
+    // or its queue or send_memory is full. A remote shard that the peer does not have is taken
+    // modulo its count. Messages that are sent within one turn of the loop leave together.
     bool send(NodeId node, runtime::ShardId remote_shard, Message message);
     // Makes the connection if there is none, without sending anything.
     void connect(NodeId node, runtime::ShardId remote_shard);
@@ -136,7 +144,8 @@ class Endpoint {
     //   kUnavailable        the node's address is not known, it can't be reached, the connection is
     //                       lost, or this endpoint is closed
     //   kTimedOut, kCancelled
-    //   kResourceExhausted  too many calls, the queue is full, or too much runs there already
+    //   kResourceExhausted  too many calls, the queue is full, too much runs there already, or
+    //                       there is no memory for the request there or for the response here
     //   kUnsupported        nobody handles that kind there
     //   kInvalidArgument    larger than message_bytes_max
     // Waits for an attempt to connect that is under way, not for the one after it.

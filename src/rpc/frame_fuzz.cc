@@ -94,7 +94,7 @@ void fuzz_frames(std::vector<uint8_t> bytes, std::vector<size_t> pieces) {
     runtime::MemoryBudget memory(4 * kMessageMax);
     {
         PiecesStream stream(std::move(bytes), std::move(pieces));
-        MessageReader reader(stream, memory, kMessageMax);
+        MessageReader reader(stream, memory, kMessageMax, std::chrono::milliseconds(20));
         for (const Whole& whole : expected.messages) {
             const auto incoming = loop.run(read_next(&reader));
             CHECK(incoming.has_value());

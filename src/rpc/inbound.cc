@@ -35,6 +35,10 @@ Result<void> Inbound::receive(Incoming incoming) {
     if (incoming.type == FrameType::kRequest) return start(std::move(incoming));
     if (incoming.type != FrameType::kMessage)
         return fail(ErrorCode::kMalformed, "a response where requests come");
+    if (incoming.dropped) {
+        ++endpoint_.metrics_.messages_dropped;
+        return {};
+    }
     const auto handler = endpoint_.message_handlers_.find(incoming.kind);
     if (handler == endpoint_.message_handlers_.end()) {
         ++endpoint_.metrics_.messages_unknown;
@@ -53,18 +57,21 @@ Outgoing Inbound::refusal(const Incoming& incoming, const Error& error) const {
 Result<void> Inbound::start(Incoming incoming) {
     const auto handler = endpoint_.request_handlers_.find(incoming.kind);
     const bool known = handler != endpoint_.request_handlers_.end();
-    if (known && endpoint_.requests_running_ < endpoint_.options_.requests_running_max) {
+    const bool has_room = endpoint_.requests_running_ < endpoint_.options_.requests_running_max;
+    if (incoming.dropped) ++endpoint_.metrics_.messages_dropped;
+    if (known && has_room && !incoming.dropped) {
         ++endpoint_.requests_running_;
         requests_.spawn(work(&handler->second, std::move(incoming)));
         return {};
     }
     ++endpoint_.metrics_.requests_refused;
     Outgoing no = refusal(
-        incoming,
-        known ? Error{.code = ErrorCode::kResourceExhausted, .message = "too many requests run"}
-              : Error{.code = ErrorCode::kUnsupported,
-                      .message = fmt::format("nobody handles requests of kind {}",
-                                             static_cast<uint16_t>(incoming.kind))});
+        incoming, known ? Error{.code = ErrorCode::kResourceExhausted,
+                                .message = incoming.dropped ? "there is no memory for the request"
+                                                            : "too many requests run"}
+                        : Error{.code = ErrorCode::kUnsupported,
+                                .message = fmt::format("nobody handles requests of kind {}",
+                                                       static_cast<uint16_t>(incoming.kind))});
     // It sends more than it may, and does not read what it is told.
     if (!connection_.fits(no.message.lane, no.message.size()))
         return fail(ErrorCode::kResourceExhausted, "too many requests, and no room for refusals");

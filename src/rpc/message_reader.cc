@@ -5,6 +5,7 @@
 
 #include "base/crc32c.h"
 #include "base/units.h"
+#include "runtime/deadline_stop.h"
 #include "runtime/shard.h"
 
 namespace weir::rpc {
@@ -28,10 +29,11 @@ bool continues(const FrameHeader& header, const FrameHeader& first) {
 }  // namespace
 
 MessageReader::MessageReader(runtime::ByteStream& stream, runtime::MemoryBudget& memory,
-                             size_t message_bytes_max)
+                             size_t message_bytes_max, Duration patience)
     : stream_(stream),
       memory_(memory),
       message_bytes_max_(message_bytes_max),
+      patience_(patience),
       buffer_(kBufferBytes),
       heard_(Shard::current().now()) {}
 
@@ -62,17 +64,23 @@ Task<Result<void>> MessageReader::fill(size_t size, StopToken stop) {
     co_return Result<void>{};
 }
 
-Task<Result<IoBuffer>> MessageReader::allocate(size_t size, StopToken stop) {
-    auto reservation = memory_.try_reserve(size);
-    if (!reservation && size > kSmallBytes) {
-        waiting_since_ = Shard::current().now();
-        auto waited = co_await memory_.reserve(size, stop);
-        waiting_since_ = Instant::never();
+Task<Result<std::optional<IoBuffer>>> MessageReader::allocate(size_t size, Lane lane,
+                                                              StopToken stop) {
+    // A message that is larger than the budget takes half of it, so that it gets through.
+    const uint64_t charge = std::min<uint64_t>(size, memory_.total() / 2);
+    auto reservation = memory_.try_reserve(charge);
+    if (!reservation && (lane == Lane::kControl || size <= kSmallBytes))
+        co_return IoBuffer::allocate(size, memory_.charge(charge), 16);
+    if (!reservation && !short_of_memory_) {
+        runtime::DeadlineStop limit(Shard::current().now() + patience_, stop);
+        auto waited = co_await memory_.reserve(charge, limit.token());
         heard_ = Shard::current().now();
-        reservation = co_await runtime::try_(std::move(waited));
+        if (waited) reservation = std::move(*waited);
+        if (!waited && stop.stop_requested()) co_return fail(std::move(waited).error());
     }
-    co_return IoBuffer::allocate(
-        size, reservation ? std::move(*reservation) : runtime::Reservation(), 16);
+    short_of_memory_ = !reservation;
+    if (!reservation) co_return std::nullopt;
+    co_return IoBuffer::allocate(size, std::move(*reservation), 16);
 }
 
 Task<Result<void>> MessageReader::read_payload(MutableBytes into, const FrameHeader& header,
@@ -95,6 +103,45 @@ Task<Result<void>> MessageReader::read_payload(MutableBytes into, const FrameHea
     co_return Result<void>{};
 }
 
+Task<Result<void>> MessageReader::skip_payload(const FrameHeader& header, uint32_t crc,
+                                               StopToken stop) {
+    size_t left = header.payload_size;
+    while (left > 0) {
+        if (ahead().empty()) co_await runtime::try_(fill(1, stop));
+        const size_t take = std::min(left, ahead().size());
+        crc = crc32c(ahead().first(take), crc);
+        consume(take);
+        left -= take;
+    }
+    if (crc != header.crc) co_return fail(ErrorCode::kMalformed, "a bad checksum");
+    co_return Result<void>{};
+}
+
+Task<Result<void>> MessageReader::begin_message(const FrameHeader& header, uint32_t crc,
+                                                StopToken stop) {
+    Partial& partial = partial_[static_cast<size_t>(header.lane)];
+    partial.header = header;
+    partial.dropped = true;
+    std::optional<IoBuffer> piece =
+        co_await runtime::try_(allocate(header.payload_size, header.lane, stop));
+    if (!piece) co_return co_await skip_payload(header, crc, stop);
+    const MutableBytes room = piece->all().first(header.payload_size);
+    co_await runtime::try_(read_payload(room, header, crc, stop));
+    piece->set_size(header.payload_size);
+    if (header.payload_size < header.message_size) {
+        // Its size is believed now that the checksum was right.
+        std::optional<IoBuffer> whole =
+            co_await runtime::try_(allocate(header.message_size, header.lane, stop));
+        if (!whole) co_return Result<void>{};
+        std::memcpy(whole->data(), piece->data(), header.payload_size);
+        whole->set_size(header.payload_size);
+        piece = std::move(whole);
+    }
+    partial.dropped = false;
+    partial.body = std::move(*piece);
+    co_return Result<void>{};
+}
+
 Task<Result<Incoming>> MessageReader::next(StopToken stop) {
     while (true) {
         co_await runtime::try_(fill(kFrameHeaderBytes, stop));
@@ -105,35 +152,29 @@ Task<Result<Incoming>> MessageReader::next(StopToken stop) {
         consume(kFrameHeaderBytes);
 
         Partial& partial = partial_[static_cast<size_t>(header.lane)];
-        const bool begun = partial.body.size() > 0;
-        if (header.offset != partial.body.size() || (begun && !continues(header, partial.header)))
+        const bool begun = partial.received > 0;
+        if (header.offset != partial.received || (begun && !continues(header, partial.header)))
             co_return fail(ErrorCode::kMalformed, "a frame that does not go on with its message");
-        if (begun) {
-            const size_t filled = partial.body.size();
-            const MutableBytes room = partial.body.all().subspan(filled, header.payload_size);
-            co_await runtime::try_(read_payload(room, header, crc, stop));
-            partial.body.set_size(filled + header.payload_size);
+        if (!begun) {
+            co_await runtime::try_(begin_message(header, crc, stop));
+        } else if (partial.dropped) {
+            co_await runtime::try_(skip_payload(header, crc, stop));
         } else {
-            IoBuffer piece = co_await runtime::try_(allocate(header.payload_size, stop));
-            const MutableBytes room = piece.all().first(header.payload_size);
+            const MutableBytes room =
+                partial.body.all().subspan(partial.received, header.payload_size);
             co_await runtime::try_(read_payload(room, header, crc, stop));
-            if (header.payload_size < header.message_size) {
-                // Its size is believed now that the checksum was right.
-                partial.body = co_await runtime::try_(allocate(header.message_size, stop));
-                std::memcpy(partial.body.data(), piece.data(), header.payload_size);
-            } else {
-                partial.body = std::move(piece);
-            }
-            partial.header = header;
-            partial.body.set_size(header.payload_size);
+            partial.body.set_size(partial.received + header.payload_size);
         }
-        if (partial.body.size() < header.message_size) continue;
+        partial.received += header.payload_size;
+        if (partial.received < header.message_size) continue;
+        partial.received = 0;
         co_return Incoming{.type = header.type,
                            .lane = header.lane,
                            .kind = header.kind,
                            .timeout_ms = header.timeout_ms,
                            .call = header.call,
-                           .body = std::exchange(partial.body, IoBuffer()).share()};
+                           .body = std::exchange(partial.body, IoBuffer()).share(),
+                           .dropped = partial.dropped};
     }
 }
 

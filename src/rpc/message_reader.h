@@ -1,10 +1,16 @@
 // Reads the messages of a connection from its frames. Every frame's checksum is verified before
 // anything that it says is used, but for its lengths, which are bounded. A message larger than one
-// frame is put together in memory that is reserved when its first frame is there. Messages up to
-// kSmallBytes never wait for memory; others do, and with them the connection.
+// frame is put together in memory that is reserved when its first frame is there.
+//
+// Nothing on a connection waits long for memory. Messages of the control lane and those up to
+// kSmallBytes never do. For a larger one of the data lane the reader waits for at most `patience`;
+// then it reads past the message and reports it without its body. Until there is memory again it
+// drops such messages at once: so a heartbeat waits for one patience at most, however much data is
+// ahead of it.
 #pragma once
 
 #include <array>
+#include <optional>
 #include <vector>
 
 #include "rpc/frame.h"
@@ -22,28 +28,29 @@ struct Incoming {
     uint32_t timeout_ms = 0;
     uint64_t call = 0;
     runtime::SharedBytes body;
+    bool dropped = false;  // there was no memory for its body, which is empty
 };
 
 class MessageReader {
   public:
     // Both outlive the reader.
     MessageReader(runtime::ByteStream& stream, runtime::MemoryBudget& memory,
-                  size_t message_bytes_max);
+                  size_t message_bytes_max, Duration patience);
 
-    // kMalformed: a frame that can't be, or a bad checksum. kResourceExhausted: larger than the
-    // whole budget. kEndOfStream, kIo, kCancelled. After an error nothing more can be read.
+    // kMalformed: a frame that can't be, or a bad checksum. kEndOfStream, kIo, kCancelled. After an
+    // error nothing more can be read.
     runtime::Task<Result<Incoming>> next(runtime::StopToken stop);
 
     // When bytes came last.
     Instant heard() const { return heard_; }
-    // Since when it waits for memory; never(): it does not.
-    Instant waiting_since() const { return waiting_since_; }
     uint64_t bytes_read() const { return bytes_read_; }
 
   private:
     // A message whose frames are not all there.
     struct Partial {
         FrameHeader header;
+        size_t received = 0;     // of header.message_size
+        bool dropped = false;    // then `body` is empty
         runtime::IoBuffer body;  // filled up to its size()
     };
 
@@ -55,18 +62,27 @@ class MessageReader {
     // The next frame's payload.
     runtime::Task<Result<void>> read_payload(MutableBytes into, const FrameHeader& header,
                                              uint32_t crc, runtime::StopToken stop);
-    runtime::Task<Result<runtime::IoBuffer>> allocate(size_t size, runtime::StopToken stop);
+    // The same without keeping it.
+    runtime::Task<Result<void>> skip_payload(const FrameHeader& header, uint32_t crc,
+                                             runtime::StopToken stop);
+    // Nothing: there is no memory, and the message is dropped.
+    runtime::Task<Result<std::optional<runtime::IoBuffer>>> allocate(size_t size, Lane lane,
+                                                                     runtime::StopToken stop);
+    // The first frame of a message.
+    runtime::Task<Result<void>> begin_message(const FrameHeader& header, uint32_t crc,
+                                              runtime::StopToken stop);
 
     runtime::ByteStream& stream_;
     runtime::MemoryBudget& memory_;
     const size_t message_bytes_max_;
+    const Duration patience_;
+    bool short_of_memory_ = false;  // the last wait for memory was in vain
     // What came and is not taken yet lies at [begin_, end_).
     std::vector<uint8_t> buffer_;
     size_t begin_ = 0;
     size_t end_ = 0;
     std::array<Partial, kLanes> partial_;
     Instant heard_;
-    Instant waiting_since_ = Instant::never();
     uint64_t bytes_read_ = 0;
 };
 

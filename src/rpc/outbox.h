@@ -18,6 +18,7 @@ struct Outgoing {
     uint32_t timeout_ms = 0;
     uint64_t call = 0;
     Message message;
+    runtime::Reservation reservation = {};  // until it was sent
 };
 
 class Outbox {
