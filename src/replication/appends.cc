@@ -78,8 +78,11 @@ Task<void> Group::take_one(InboxItem item) {
             ++end;
         }
         // Back-pressure: what the leader sends beyond its window waits there.
-        const auto admitted = co_await log_.admit(bytes, scope_.stop_token());
-        if (closing_ || failed_) co_return;
+        const auto admitted = co_await log_.admit(bytes, scope_.stop_token(), end - begin);
+        if (closing_ || failed_) {
+            if (admitted) log_.withdraw(bytes, end - begin);
+            co_return;
+        }
         if (!admitted) {
             ++replicator_.metrics_.appends_dropped;
             co_return;
@@ -91,16 +94,28 @@ Task<void> Group::take_one(InboxItem item) {
         }
         part.entries = std::span(views).subspan(begin, end - begin);
         std::vector<storage::Entry> entries;
-        for (size_t i = begin; i < end; ++i) entries.push_back(std::move(append->entries[i]));
-        size_t taken = 0;
+        std::vector<uint64_t> sizes;
+        for (size_t i = begin; i < end; ++i) {
+            append->entries[i].shares_block = false;
+            sizes.push_back(append->entries[i].payload.size());
+            entries.push_back(std::move(append->entries[i]));
+        }
+        size_t kept_from = 0;
+        size_t kept_to = 0;
         const raft::Verdict verdict = call_core(
             [&](raft::Core& core, Instant now, raft::Effects& out) {
                 const raft::Verdict stepped = core.step(item.from, raft::Message(part), now, out);
-                taken = out.append_end - out.append_begin;
+                kept_from = out.append_begin;
+                kept_to = out.append_end;
                 return stepped;
             },
             &entries);
-        if (taken < end - begin) log_.withdraw(bytes);
+        // Those before were here already, or none is wanted.
+        const size_t unwanted = sizes.size() - (kept_to - kept_from);
+        if (unwanted > 0) {
+            for (size_t i = kept_from; i < kept_to; ++i) bytes -= sizes[i];
+            log_.withdraw(bytes, unwanted);
+        }
         if (verdict != raft::Verdict::kTaken) {
             if (verdict == raft::Verdict::kInvalid) ++replicator_.metrics_.messages_malformed;
             co_return;

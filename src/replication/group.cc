@@ -253,6 +253,7 @@ void Group::append_control(const raft::ControlEntry& control) {
     storage::Entry entry;
     entry.info = control.info;
     entry.payload = SharedBytes::copy_of(encode_control(control));
+    entry.admitted = false;
     if (control.kind == raft::ControlKind::kConfiguration)
         note_configuration(control.info.first, control.configuration);
     if (auto appended = append_to_log(std::move(entry)); !appended)

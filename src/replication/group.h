@@ -97,7 +97,8 @@ class Group {
     runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop);
     void withdraw(uint64_t bytes) { log_.withdraw(bytes); }  // what was admitted is not appended
     // Takes a data entry at the log's end, if this replica leads: info.term and info.first are set
-    // here. kUnavailable: it does not lead; or the log's own error. Not committed yet.
+    // here. kUnavailable: it does not lead; or the log's own error: then what was admitted for it
+    // is withdrawn. Not committed yet.
     Result<storage::EntryInfo> append(storage::Entry entry);
     // Until what ends at `end`, appended in `term`, is committed. kUnavailable when it was lost, or
     // may have been, because this replica leads no more. kTimedOut, kCancelled: it may yet be.

@@ -44,8 +44,10 @@ Task<Result<void>> Group::admit(uint64_t bytes, StopToken stop) {
 }
 
 Result<EntryInfo> Group::append(storage::Entry entry) {
-    if (closing_ || failed_ || core_->may_propose() != raft::ProposeStatus::kOk)
+    if (closing_ || failed_ || core_->may_propose() != raft::ProposeStatus::kOk) {
+        log_.withdraw(entry.payload.size());
         return not_leader();
+    }
     follow_start();
     const int64_t width = entry.info.next_offset - entry.info.first.offset;
     entry.info.kind = EntryKind::kData;

@@ -9,7 +9,7 @@ namespace weir::storage {
 using runtime::Task;
 using runtime::try_;
 
-bool Admission::fits(uint64_t bytes) const {
+bool Admission::fits(uint64_t bytes, uint64_t entries) const {
     const StoreOptions& options = store_.options();
     const uint64_t waiting = admitted_ + pending_;
     // An entry larger than the limits passes when it is alone.
@@ -19,23 +19,39 @@ bool Admission::fits(uint64_t bytes) const {
     const uint64_t inline_bytes = std::min(bytes, store_.limits().inline_bytes_max / 2);
     // A part stays free for what the store writes itself: notes of runs, votes, truncations.
     const uint64_t slack = options.journal_file_bytes / 8;
-    return store_.journal().fits(waiting + charge(inline_bytes, 1) + slack);
+    return store_.journal().fits(waiting + charge(inline_bytes, entries) + slack);
 }
 
-Task<Result<void>> Admission::admit(uint64_t bytes, runtime::StopToken stop) {
-    bool turn = waiters_.empty();
+Task<Result<void>> Admission::admit(uint64_t bytes, uint64_t entries, runtime::StopToken stop) {
+    bool has_waited = false;
     while (true) {
         co_await try_(store_.usable());
-        if (turn && fits(bytes)) break;
+        if ((has_waited || waiters_.empty()) && fits(bytes, entries)) break;
         if (disk_full())
             co_return fail(ErrorCode::kDiskFull, "no space left for the journal or the segments");
         store_.wake_maintenance();
-        co_await try_(co_await waiters_.wait({.stop = stop}));
-        turn = true;
+        Turn turn(*this, bytes, entries, stop);
+        co_await try_(co_await turn);
+        if (turn.is_admitted) co_return Result<void>{};
+        has_waited = true;
     }
-    admitted_ += charge(bytes, 1);
-    changed();
+    admitted_ += charge(bytes, entries);
     co_return Result<void>{};
+}
+
+void Admission::changed() {
+    while (!waiters_.empty() && fits(waiters_.front().bytes, waiters_.front().entries)) {
+        Turn& turn = waiters_.pop_front();
+        admitted_ += charge(turn.bytes, turn.entries);
+        turn.is_admitted = true;
+        turn.wake();
+    }
+}
+
+void Admission::all_changed() {
+    IntrusiveList<Turn> woken;
+    while (!waiters_.empty()) woken.push_back(waiters_.pop_front());
+    while (!woken.empty()) woken.pop_front().wake();
 }
 
 Result<void> Admission::admit_record() const {

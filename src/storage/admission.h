@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 
+#include "base/intrusive_list.h"
 #include "base/result.h"
 #include "runtime/stop_token.h"
 #include "runtime/task.h"
@@ -23,40 +24,66 @@ class Admission {
   public:
     explicit Admission(ShardStore& store) : store_(store) {}
 
-    // Waits until `bytes` more fit. kDiskFull instead of waiting while the disk is full.
-    runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop);
+    // Waits until so many entries of `bytes` together fit, in the order of the calls. kDiskFull
+    // instead of waiting while the disk is full; kCancelled by `stop`.
+    runtime::Task<Result<void>> admit(uint64_t bytes, uint64_t entries, runtime::StopToken stop);
     // A record of the log's own (a vote, a truncation): kDiskFull when the disk is full and the
     // journal has no place for it. Does not wait.
     Result<void> admit_record() const;
-    // What was admitted came, and waits for its commit.
-    void appended(uint64_t bytes) {
-        admitted_ -= admitted_ < charge(bytes, 1) ? admitted_ : charge(bytes, 1);
+    // An entry that was admitted, or could not wait for it, came, and waits for its commit.
+    void appended(uint64_t bytes, bool was_admitted) {
+        if (was_admitted) end_admitted(charge(bytes, 1));
         pending_ += charge(bytes, 1);
     }
     // What was admitted will not be appended.
-    void withdrawn(uint64_t bytes) {
-        admitted_ -= admitted_ < charge(bytes, 1) ? admitted_ : charge(bytes, 1);
+    void withdrawn(uint64_t bytes, uint64_t entries) {
+        end_admitted(charge(bytes, entries));
         changed();
     }
-    // It is in a durable block. What was admitted and never appended (a refused batch) must not
-    // count for ever: it ends with the next commit.
+    // It is in a durable block.
     void committed(uint64_t bytes, uint64_t entries) {
         pending_ -= charge(bytes, entries);
-        admitted_ = 0;
         changed();
     }
     void dropped(uint64_t bytes, uint64_t entries) { pending_ -= charge(bytes, entries); }
-    // Memory or journal space came free, the disk filled or emptied, the store failed or stops.
-    void changed() { waiters_.notify_one(); }
-    void all_changed() { waiters_.notify_all(); }
+    // Memory or journal space may have come free: those that wait longest are let in.
+    void changed();
+    // The disk filled or emptied, the store failed or stops: all that wait look again.
+    void all_changed();
 
     void set_disk_full(FullPart part, bool full);
     bool disk_full() const { return std::ranges::find(full_, true) != full_.end(); }
     uint64_t pending() const { return pending_; }
+    // Admitted, and neither appended nor withdrawn yet.
+    uint64_t admitted() const { return admitted_; }
     bool has_waiters() const { return !waiters_.empty(); }
 
   private:
-    bool fits(uint64_t bytes) const;
+    // In the queue, so that whoever waits longest is let in first, also a large one.
+    class Turn final : public runtime::ParkedWaiter, public ListHook {
+      public:
+        Turn(Admission& admission, uint64_t bytes, uint64_t entries, runtime::StopToken stop)
+            : ParkedWaiter({.stop = stop}), admission(admission), bytes(bytes), entries(entries) {}
+        ~Turn() = default;
+
+        Admission& admission;
+        const uint64_t bytes;
+        const uint64_t entries;
+        bool is_admitted = false;
+
+      private:
+        void enqueue() override { admission.waiters_.push_back(*this); }
+        void dequeue() override {
+            unlink();
+            admission.changed();
+        }
+    };
+
+    bool fits(uint64_t bytes, uint64_t entries) const;
+    void end_admitted(uint64_t charged) {
+        // Who appends without asking (tests do) ends what is others'.
+        admitted_ -= std::min(admitted_, charged);
+    }
     // What an append may take of the journal: at worst it is a block by itself, and a block ends in
     // a page that is partly empty.
     static uint64_t charge(uint64_t bytes, uint64_t entries) {
@@ -67,7 +94,7 @@ class Admission {
     uint64_t admitted_ = 0;
     uint64_t pending_ = 0;
     std::array<bool, static_cast<size_t>(FullPart::kCount)> full_{};
-    runtime::WaitQueue waiters_;
+    IntrusiveList<Turn> waiters_;
 };
 
 }  // namespace weir::storage

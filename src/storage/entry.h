@@ -50,6 +50,8 @@ struct Entry {
     // given back by recovery: for a Kafka batch its header (61 bytes), which is all that producer
     // state needs. At most kSummaryBytesMax.
     uint32_t summary_bytes = 0;
+    bool shares_block = true;  // entries of other logs may lie in the payload's block
+    bool admitted = true;      // Log::admit() counted it; not a control entry, which can't wait
 };
 inline constexpr uint32_t kSummaryBytesMax = 128;
 inline constexpr uint64_t kEntryBytesMax = 128u << 20;

@@ -44,8 +44,14 @@ void Handover::ask(PartitionLog& log) {
     store_.wake_maintenance();
 }
 
+void Handover::give_way() {
+    if (lingering_.empty() || disk_full_ || std::exchange(gives_way_, true)) return;
+    store_.wake_maintenance();
+}
+
 bool Handover::memory_is_short() const {
-    return store_.metrics().unflushed_bytes > store_.options().unflushed_bytes_max / 2;
+    return gives_way_ ||
+           store_.metrics().unflushed_bytes > store_.options().unflushed_bytes_max / 2;
 }
 
 void Handover::after_commit() {
@@ -73,6 +79,7 @@ Task<void> Handover::run(uint64_t old_block) {
         PartitionLog& log = *next(old_block);
         log.handover_hook.unlink();
         log.memory_hook.unlink();
+        gives_way_ = false;
         // Busy with a bypass or a truncation: it is considered again when that ends.
         if (log.moving() || log.held() || log.removing()) continue;
         auto inside = log.gate().try_enter();

@@ -35,6 +35,9 @@ class Handover {
     void after_commit();
     // Soon, whatever its size.
     void ask(PartitionLog& log);
+    // Another budget, which blocks of entries in memory may be charged to, runs short: moves the
+    // log whose entries wait longest. Again for the next one.
+    void give_way();
     // A bypass of `length` wants an open segment with room for it; there is `room`.
     void bypass_needs(PartitionLog& log, uint64_t room, uint64_t length);
 
@@ -90,6 +93,7 @@ class Handover {
     IntrusiveList<LogHook> lingering_;  // with any entry in memory; those that wait longest first
     runtime::Semaphore moves_{8_MiB};   // bytes of buffers: more would only wait for the device
     bool disk_full_ = false;
+    bool gives_way_ = false;  // asked, and no log was moved since
 };
 
 }  // namespace weir::storage

@@ -120,14 +120,16 @@ class Log {
     virtual std::optional<TermEnd> end_of_term(int32_t term) const = 0;
     virtual uint64_t size_bytes() const = 0;  // of what is held: segments and memory
 
-    // Waits until the store takes `bytes` more (memory not yet handed over, journal space);
-    // back-pressure, not failure. kDiskFull while the disk is full, kUnavailable when the store is
-    // stopping or failed. kCorrupt if the log is offline (damage()); append() too.
-    virtual runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop) = 0;
+    // Waits until the store has room for so many entries of `bytes` together (memory not yet handed
+    // over, journal space), in the order of the calls; back-pressure, not failure. Each of them is
+    // then appended, or withdrawn. kDiskFull while the disk is full, kUnavailable when the store is
+    // stopping or failed, kCancelled. kCorrupt if the log is offline (damage()); append() too.
+    virtual runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop,
+                                              uint64_t entries = 1) = 0;
     // What was admitted will not be appended after all: others need not wait for it.
-    virtual void withdraw(uint64_t bytes) = 0;
-    // Takes the entry, at once and in the order of calls; entry.info.first == end(). It joins the
-    // next group commit.
+    virtual void withdraw(uint64_t bytes, uint64_t entries = 1) = 0;
+    // Appends the entry, at once and in the order of calls; entry.info.first == end(). It joins the
+    // next group commit. After an error what was admitted for it is withdrawn.
     virtual Result<void> append(Entry entry) = 0;
     // Until durable_end() >= position. Fails with the error of the write or flush that failed: then
     // nothing more is promised of entries beyond durable_end(), and the store takes no more.

@@ -166,16 +166,19 @@ Task<Result<LogReader::Run>> LogReader::run_beyond(Position past, uint64_t bytes
         std::vector<RunPlace> runs = runs_in_one_read(
             index, place, reads_on ? kReadBytes : std::min(bytes_wanted, kReadBytes));
         runtime::MemoryBudget& budget = *store_.options().memory;
-        auto reservation = budget.reserve_now(runs.back().next() - runs.front().position);
+        // A run of one entry may be larger than the budget, and must be readable.
+        const auto charge = [&budget](uint64_t bytes) { return std::min(bytes, budget.total()); };
+        auto reservation = budget.reserve_now(charge(runs.back().next() - runs.front().position));
         if (!reservation && runs.size() > 1) {
             // While memory is short: what was asked for, and nothing besides.
             runs.erase(runs.begin() + 1, runs.end());
-            reservation = budget.reserve_now(runs.front().length);
+            reservation = budget.reserve_now(charge(runs.front().length));
         }
         if (!reservation && memory == Memory::kNow)
             co_return fail(ErrorCode::kResourceExhausted,
                            "no memory for a run of a segment just now");
-        if (!reservation) reservation = co_await try_(budget.reserve(runs.front().length, stop));
+        if (!reservation)
+            reservation = co_await try_(budget.reserve(charge(runs.front().length), stop));
         // Not before there is memory: nobody waits for a run whose reader waits for memory.
         const auto claims = on_the_way.claim(log_.id(), id, runs);
         co_return co_await load(id, std::move(runs), std::move(*reservation), Errors::kTold);
@@ -313,8 +316,10 @@ Task<Result<void>> LogReader::replay_from(Position from,
         const std::vector<RunPlace> index = *state.segments[s].index;
         for (const RunPlace& place : index) {
             if (place.end <= from) continue;
+            // At the start, before anything is served: nobody else holds memory for long.
+            runtime::MemoryBudget& budget = *store_.options().memory;
             runtime::Reservation reservation =
-                co_await try_(store_.options().memory->reserve(place.length));
+                co_await try_(budget.reserve(std::min<uint64_t>(place.length, budget.total())));
             const Run run = co_await try_(load(id, {place}, std::move(reservation), Errors::kTold));
             auto view = RunView::parse(run.bytes.bytes(), false);
             CHECK(view.has_value());

@@ -64,20 +64,24 @@ std::optional<Log::TermEnd> PartitionLog::end_of_term(int32_t term) const {
                    after == state_.terms.end() ? state_.end.offset : after->first.offset};
 }
 
-Task<Result<void>> PartitionLog::admit(uint64_t bytes, StopToken stop) {
+Task<Result<void>> PartitionLog::admit(uint64_t bytes, StopToken stop, uint64_t entries) {
     co_await try_(online());
-    co_await try_(store_.admission().admit(bytes, stop));
+    co_await try_(store_.admission().admit(bytes, entries, stop));
     if (Result<void> still = online(); !still) {
-        store_.admission().withdrawn(bytes);
+        withdraw(bytes, entries);
         co_return still;
     }
     if (store_.limits().fits_inline(bytes)) co_return Result<void>{};
-    co_return co_await store_.handover().admit_large(this, bytes);
+    auto ready = co_await store_.handover().admit_large(this, bytes);
+    if (!ready) withdraw(bytes, entries);
+    co_return ready;
 }
 
-void PartitionLog::withdraw(uint64_t bytes) { store_.admission().withdrawn(bytes); }
+void PartitionLog::withdraw(uint64_t bytes, uint64_t entries) {
+    store_.admission().withdrawn(bytes, entries);
+}
 
-Result<void> PartitionLog::append(Entry entry) {
+Result<void> PartitionLog::check_entry(const Entry& entry) const {
     TRY(store_.usable());
     if (removing_) return fail(ErrorCode::kUnavailable, "the log is being removed");
     TRY(online());
@@ -95,18 +99,31 @@ Result<void> PartitionLog::append(Entry entry) {
              : entry.info.next_offset != entry.info.first.offset) {
         return fail(ErrorCode::kInvalidArgument, "an entry of the wrong width");
     }
+    return {};
+}
+
+Result<void> PartitionLog::append(Entry entry) {
+    if (Result<void> checked = check_entry(entry); !checked) {
+        if (entry.admitted) withdraw(entry.payload.size(), 1);
+        return checked;
+    }
     const uint64_t size = entry.payload.size();
     used_ = true;
     if (state_.memory.empty()) unflushed_since_ms_ = runtime::Shard::current().wall_now().ms;
     if (wastes_its_block(entry.payload))
         entry.payload = runtime::SharedBytes::copy_of(entry.payload.bytes());
+    // The store counts it from here on. A block with entries of several logs may outlive this one,
+    // so it stays charged to where it came from, and the store gives way when that runs short
+    // (Handover::give_way()).
+    const bool is_its_own = !entry.shares_block || 2 * size >= entry.payload.block_size();
+    if (is_its_own && !store_.bugs().keep_foreign_charge) entry.payload.discharge();
     state_.append({.info = entry.info,
                    .payload = std::move(entry.payload),
                    .summary_bytes = entry.summary_bytes});
     ++pending_entries_;
     pending_bytes_ += size;
     store_.add_unflushed(static_cast<int64_t>(size));
-    store_.admission().appended(size);
+    store_.admission().appended(size, entry.admitted);
     ++store_.counters().appended_entries;
     store_.counters().appended_bytes += size;
     enqueue();

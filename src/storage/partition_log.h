@@ -45,8 +45,9 @@ class PartitionLog final : public Log {
     std::vector<TermStart> terms() const override { return state_.terms; }
     std::optional<TermEnd> end_of_term(int32_t term) const override;
     uint64_t size_bytes() const override { return state_.segment_bytes() + state_.memory_bytes; }
-    runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop) override;
-    void withdraw(uint64_t bytes) override;
+    runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop,
+                                      uint64_t entries) override;
+    void withdraw(uint64_t bytes, uint64_t entries) override;
     Result<void> append(Entry entry) override;
     runtime::Task<Result<void>> wait_durable(Position position) override;
     void on_durable(std::function<void()> listener) override { listener_ = std::move(listener); }
@@ -170,6 +171,8 @@ class PartitionLog final : public Log {
 
   private:
     friend class LogReader;
+    // Whether the entry can be appended now.
+    Result<void> check_entry(const Entry& entry) const;
     void enqueue();
     void drop_pending_beyond(Position end);
     void release_hold();

@@ -87,8 +87,11 @@ Task<Result<void>> ShardStore::open() {
     checkpointer_.start(recovered.header.journal_id);
     committer_.start(durable_block);
     opened_ = true;
-    options_.memory->set_reclaimer(Shard::current().id(),
-                                   [this](uint64_t bytes) { return cache_.reclaim(bytes); });
+    options_.memory->set_reclaimer(Shard::current().id(), [this](uint64_t bytes) {
+        const uint64_t freed = cache_.reclaim(bytes);
+        if (freed < bytes) handover_.give_way();
+        return freed;
+    });
     std::vector<LogId> rebuild;
     for (auto& [id, log] : recovered.logs) {
         auto replay = std::make_unique<RecoveredState>();

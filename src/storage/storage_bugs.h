@@ -16,6 +16,7 @@ struct StorageBugs {
     bool truncate_suffix_in_memory_only = false;
     bool forget_hard_state = false;     // a vote is not written
     bool stale_state_blob = false;      // a checkpoint's state covers less than it says
+    bool keep_foreign_charge = false;   // entries in memory fill the share of what brought them
     bool leave_stray_segments = false;  // segment files that no log knows stay for ever
 
     bool operator==(const StorageBugs&) const = default;

@@ -506,6 +506,137 @@ TEST_F(StoreTest, what_was_admitted_and_withdrawn_keeps_nobody_waiting) {
     });
 }
 
+Task<void> append_when_admitted(Log* log, size_t size, std::vector<size_t>* order) {
+    must(co_await log->admit(size, {}));
+    order->push_back(size);
+    must(log->append(make_entry(*log, size)));
+    must(co_await log->wait_durable(log->end()));
+}
+
+// A large entry is not passed by small ones for as long as they keep the memory full.
+TEST_F(StoreTest, entries_are_admitted_in_the_order_in_which_they_asked) {
+    options.unflushed_bytes_max = 256_KiB;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        must(co_await log->admit(60'000, {}));
+        must(co_await log->admit(120'000, {}));
+        std::vector<size_t> order;
+        runtime::Scope scope;
+        for (const size_t size : {100'000u, 1'000u, 90'000u, 2'000u, 3'000u})
+            scope.spawn(append_when_admitted(log, size, &order));
+        (void)co_await runtime::sleep_for(10ms);
+        EXPECT_TRUE(order.empty());
+        log->withdraw(60'000);
+        (void)co_await runtime::sleep_for(10ms);
+        log->withdraw(120'000);
+        co_await scope.join();
+        EXPECT_EQ(order, (std::vector<size_t>{100'000, 1'000, 90'000, 2'000, 3'000}));
+    });
+}
+
+TEST_F(StoreTest, whoever_gives_up_in_front_of_the_queue_lets_the_next_one_in) {
+    options.unflushed_bytes_max = 256_KiB;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        must(co_await log->admit(180'000, {}));
+        runtime::StopSource stop;
+        std::vector<size_t> order;
+        runtime::Scope scope;
+        scope.spawn([](Log* of, runtime::StopToken token) -> Task<void> {
+            EXPECT_FALSE(co_await of->admit(100'000, token));
+        }(log, stop.token()));
+        scope.spawn(append_when_admitted(log, 1'000, &order));
+        (void)co_await runtime::sleep_for(10ms);
+        EXPECT_TRUE(order.empty());
+        stop.request_stop();
+        (void)co_await runtime::sleep_for(100ms);
+        EXPECT_EQ(order.size(), 1u);
+        log->withdraw(180'000);
+        co_await scope.join();
+    });
+}
+
+// A commit ends the admissions of what it holds, and no others: else what waits in admit() for its
+// segment is forgotten, and more is let in than there is room for.
+TEST_F(StoreTest, a_commit_does_not_forget_what_others_were_admitted_for) {
+    options.unflushed_bytes_max = 256_KiB;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        must(co_await log->admit(180'000, {}));
+        for (int i = 0; i < 3; ++i) must(co_await append_durably(log, make_entry(*log, 1'000)));
+        bool admitted = false;
+        runtime::Scope scope;
+        scope.spawn([](Log* of, bool* done) -> Task<void> {
+            must(co_await of->admit(100'000, {}));
+            *done = true;
+        }(log, &admitted));
+        (void)co_await runtime::sleep_for(500ms);
+        EXPECT_FALSE(admitted);
+        log->withdraw(180'000);
+        co_await scope.join();
+    });
+}
+
+Entry entry_of(const Log& log, runtime::SharedBytes payload) {
+    Entry entry = make_entry(log, 24);
+    entry.payload = std::move(payload);
+    return entry;
+}
+
+runtime::SharedBytes block_of(runtime::MemoryBudget& budget, size_t size) {
+    runtime::IoBuffer buffer = runtime::IoBuffer::allocate(size, *budget.try_reserve(size), 16);
+    std::memset(buffer.data(), 7, size);
+    buffer.set_size(size);
+    return std::move(buffer).share();
+}
+
+// Who sends to this node pays for what is on its way alone: entries in memory are the store's.
+TEST_F(StoreTest, an_appended_entry_is_charged_to_the_store_and_no_more_to_where_it_came_from) {
+    runtime::MemoryBudget transport(1_MiB);
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        runtime::SharedBytes block = block_of(transport, 500'000);
+        for (size_t at = 0; at < 500'000; at += 100'000) {
+            Entry entry = entry_of(*log, block.slice(at, 100'000));
+            entry.shares_block = false;
+            must(log->append(std::move(entry)));
+        }
+        EXPECT_EQ(transport.used(), 0u);
+        must(log->append(entry_of(*log, block_of(transport, 100'000))));
+        EXPECT_EQ(transport.used(), 0u);
+        // Of a block that holds more than this log's entries, nobody knows when it goes.
+        runtime::SharedBytes mixed = block_of(transport, 500'000);
+        must(log->append(entry_of(*log, mixed.slice(0, 100'000))));
+        EXPECT_EQ(transport.used(), 500'000u);
+        EXPECT_EQ(store.metrics().unflushed_bytes, 700'000u);
+        block = mixed = {};
+        must(co_await log->wait_durable(log->end()));
+    });
+    EXPECT_EQ(transport.used(), 0u);
+}
+
+// 1. Slices of large requests wait in memory, each too little for a hand-over, and keep all of the
+// requests' memory.  2. A reader of a socket waits for that memory.  Nobody else frees any.
+TEST_F(StoreTest, the_store_gives_way_to_whoever_waits_for_memory_that_its_entries_keep) {
+    runtime::MemoryBudget little(4_MiB);
+    options.memory = &little;
+    with_store([&](Store& store) -> Task<void> {
+        std::vector<Log*> logs;
+        for (uint64_t id = 10; id < 18; ++id)
+            logs.push_back(must(co_await store.create_log({id}, {})));
+        for (Log* log : logs) {
+            const runtime::SharedBytes block = block_of(little, 500'000);
+            must(log->append(entry_of(*log, block.slice(0, 20'000))));
+            must(co_await log->wait_durable(log->end()));
+        }
+        EXPECT_GE(little.used(), 4'000'000u);
+        const Instant began = Shard::current().now();
+        const auto reserved = co_await little.reserve(3_MiB, {});
+        EXPECT_TRUE(reserved);
+        EXPECT_LT(Shard::current().now() - began, 5s);
+    });
+}
+
 TEST_F(StoreTest, timestamps_are_found_in_segments_and_in_memory) {
     with_store([&](Store& store) -> Task<void> {
         Log* log = must(co_await store.create_log({7}, {.segment_bytes = 256_KiB}));

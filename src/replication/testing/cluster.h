@@ -219,10 +219,7 @@ class TestCluster {
         entry.info.next_offset = 1;
         entry.payload = runtime::SharedBytes::copy_of(payload);
         const auto info = group->append(std::move(entry));
-        if (!info) {
-            group->withdraw(size);
-            co_return false;
-        }
+        if (!info) co_return false;
         // A leader's own state machine is its owner's to feed.
         for (auto& node : cluster->nodes_) {
             if (node->group == group) node->machine->on_append(*info, payload);

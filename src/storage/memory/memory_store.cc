@@ -51,12 +51,12 @@ class MemoryLog final : public Log {
         return size;
     }
 
-    Task<Result<void>> admit(uint64_t, runtime::StopToken) override {
+    Task<Result<void>> admit(uint64_t, runtime::StopToken, uint64_t) override {
         if (store_.failure_) co_return fail(*store_.failure_);
         if (offline()) co_return fail(ErrorCode::kCorrupt, damage_->reason);
         co_return Result<void>{};
     }
-    void withdraw(uint64_t) override {}
+    void withdraw(uint64_t, uint64_t) override {}
     Result<void> append(Entry entry) override {
         if (store_.failure_) return fail(*store_.failure_);
         if (offline()) return fail(ErrorCode::kCorrupt, damage_->reason);
