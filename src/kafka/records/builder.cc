@@ -182,7 +182,8 @@ Result<bool> Recompression::try_step() {
                                 limits_.records_bytes_max));
         TRY_ASSIGN(compressor_,
                    Compressor::start(codec_, level_, std::vector<uint8_t>(kBatchHeaderSize),
-                                     std::min(limits_.batch_bytes_max, kBatchSizeMax)));
+                                     std::min(limits_.batch_bytes_max, kBatchSizeMax),
+                                     limits_.records_bytes_max));
         return true;
     }
     if (left_.empty()) {

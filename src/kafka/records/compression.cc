@@ -122,23 +122,136 @@ class GzipInflater final : public Inflater {
     bool ended_ = false;
 };
 
+// One raw snappy block, turned into plain bytes piece by piece: the library does it all at once or
+// not at all. Format: google/snappy, format_description.txt. Encoders work in fragments of 64 KiB
+// and refer no further back (s2's: 4 MiB); what would look back beyond kWindow is refused.
+class SnappyBlockReader {
+  public:
+    static constexpr size_t kWindow = 4_MiB;
+    // What it holds of a block of that plain size.
+    static size_t memory_for(size_t plain) { return std::min(plain, 2 * kWindow); }
+
+    // `elements` is the block after its length.
+    void start(Bytes elements, size_t plain) {
+        in_ = elements;
+        plain_left_ = plain;
+        literal_left_ = copy_left_ = 0;
+        end_ = given_ = 0;
+        window_.resize(memory_for(plain));
+    }
+    // As much as there is room for; 0 at the end of the block.
+    Result<size_t> read(MutableBytes to) {
+        size_t filled = 0;
+        while (filled < to.size() && (plain_left_ > 0 || given_ < end_)) {
+            if (given_ == end_) {
+                make_room();
+                TRY(decode());
+            }
+            const size_t count = std::min(to.size() - filled, end_ - given_);
+            std::memcpy(to.data() + filled, window_.data() + given_, count);
+            given_ += count;
+            filled += count;
+        }
+        if (plain_left_ == 0 && given_ == end_ && !in_.empty())
+            return malformed("snappy: not a valid block");
+        return filled;
+    }
+
+  private:
+    static constexpr size_t kPiece = 64_KiB;
+
+    void make_room() {
+        if (end_ < window_.size() || end_ < kWindow) return;
+        std::memmove(window_.data(), window_.data() + end_ - kWindow, kWindow);
+        end_ = given_ = kWindow;
+    }
+
+    // Some bytes more, at most kPiece and what the window has room for.
+    Result<> decode() {
+        const size_t stop = end_ + std::min({kPiece, window_.size() - end_, plain_left_});
+        const size_t begin = end_;
+        while (end_ < stop) {
+            if (literal_left_ > 0) {
+                const size_t count = std::min({literal_left_, stop - end_, in_.size()});
+                if (count == 0) return bad();
+                std::memcpy(window_.data() + end_, in_.data(), count);
+                in_ = in_.subspan(count);
+                end_ += count;
+                literal_left_ -= count;
+            } else if (copy_left_ > 0) {
+                if (offset_ == 0 || offset_ > end_) return bad();
+                const size_t count = std::min(copy_left_, stop - end_);
+                uint8_t* const target = window_.data() + end_;
+                if (offset_ >= count) {
+                    std::memcpy(target, target - offset_, count);
+                } else {
+                    for (size_t k = 0; k < count; ++k) target[k] = (target - offset_)[k];
+                }
+                end_ += count;
+                copy_left_ -= count;
+            } else {
+                TRY(next_element());
+            }
+        }
+        plain_left_ -= end_ - begin;
+        if (plain_left_ == 0 && (literal_left_ > 0 || copy_left_ > 0)) return bad();
+        return {};
+    }
+
+    Result<> next_element() {
+        if (in_.empty()) return bad();
+        const uint8_t tag = in_[0];
+        const size_t kind = tag & 3u;
+        const size_t high = tag >> 2u;
+        const size_t extra = kind == 0 ? (high < 60 ? 0 : high - 59) : kind == 3 ? 4 : kind;
+        if (in_.size() < 1 + extra) return bad();
+        size_t value = 0;
+        for (size_t k = 0; k < extra; ++k) value |= size_t{in_[1 + k]} << (8 * k);
+        in_ = in_.subspan(1 + extra);
+        if (kind == 0) {
+            literal_left_ = (extra == 0 ? high : value) + 1;
+            return {};
+        }
+        copy_left_ = kind == 1 ? 4 + (high & 7u) : high + 1;
+        offset_ = kind == 1 ? (size_t{tag} >> 5u) << 8u | value : value;
+        return {};
+    }
+
+    static std::unexpected<Error> bad() { return malformed("snappy: not a valid block"); }
+
+    Bytes in_;
+    size_t plain_left_ = 0;  // not decoded yet
+    size_t literal_left_ = 0;
+    size_t copy_left_ = 0;
+    size_t offset_ = 0;
+    // Decoded up to end_, given out up to given_; as far back as the format may refer.
+    std::vector<uint8_t> window_;
+    size_t end_ = 0;
+    size_t given_ = 0;
+};
+
 class SnappyInflater final : public Inflater {
   public:
     Result<> start(Bytes packed, size_t size_max, size_t) override {
-        rest_ = packed;
+        blocks_ = packed;
         allowance_ = size_max;
         pending_ = {};
+        in_block_ = false;
         if (packed.empty()) return malformed("snappy: no bytes");
-        framed_ =
-            packed.size() >= kXerialHeader.size() &&
-            std::equal(packed.begin(), packed.begin() + kXerialMagicSize, kXerialHeader.begin());
-        if (framed_) rest_ = rest_.subspan(kXerialHeader.size());
+        framed_ = is_framed(packed);
+        if (framed_) blocks_ = blocks_.subspan(kXerialHeader.size());
         return {};
     }
 
     Result<size_t> read(MutableBytes to) override {
         size_t filled = 0;
         while (filled < to.size()) {
+            if (in_block_) {
+                TRY_ASSIGN(const size_t count, large_.read(to.subspan(filled)));
+                in_block_ = count > 0;
+                filled += count;
+                continue;
+            }
             if (!pending_.empty()) {
                 const size_t count = std::min(pending_.size(), to.size() - filled);
                 std::memcpy(to.data() + filled, pending_.data(), count);
@@ -146,11 +259,20 @@ class SnappyInflater final : public Inflater {
                 filled += count;
                 continue;
             }
-            if (rest_.empty()) break;
-            TRY_ASSIGN(const Bytes block, take_block());
+            if (blocks_.empty()) break;
+            TRY_ASSIGN(const Bytes block, take_block(framed_, blocks_));
             TRY_ASSIGN(const size_t size, plain_size(block));
+            if (size > allowance_) return too_large();
+            allowance_ -= size;
             MutableBytes target = to.subspan(filled);
             const bool direct = size <= target.size();
+            if (!direct && size > kAtOnceMax) {
+                size_t length_bytes = 1;
+                while ((block[length_bytes - 1] & 0x80) != 0) ++length_bytes;
+                large_.start(block.subspan(length_bytes), size);
+                in_block_ = true;
+                continue;
+            }
             if (!direct) {
                 block_.resize(size);
                 target = block_;
@@ -159,7 +281,6 @@ class SnappyInflater final : public Inflater {
                                        reinterpret_cast<char*>(target.data()))) {
                 return malformed("snappy: not a valid block");
             }
-            allowance_ -= size;
             if (direct) {
                 filled += size;
             } else {
@@ -169,19 +290,40 @@ class SnappyInflater final : public Inflater {
         return filled;
     }
 
+    static size_t memory_for(Bytes packed) {
+        const bool framed = is_framed(packed);
+        Bytes blocks = framed ? packed.subspan(kXerialHeader.size()) : packed;
+        size_t most = 0;
+        while (!blocks.empty()) {
+            const auto block = take_block(framed, blocks);
+            const auto size = block ? plain_size(*block) : Result<size_t>(0);
+            if (!size) break;  // read() ends there too
+            most = std::max(most, SnappyBlockReader::memory_for(*size));
+        }
+        return most + kAtOnceMax;
+    }
+
   private:
-    Result<Bytes> take_block() {
-        if (!framed_) return std::exchange(rest_, {});
-        if (rest_.size() < 4) return malformed("snappy: the stream ends too early");
-        const uint32_t size = load_be<uint32_t>(rest_.data());
-        if (size > rest_.size() - 4) return malformed("snappy: a block is longer than the stream");
-        const Bytes block = rest_.subspan(4, size);
-        rest_ = rest_.subspan(4 + size);
+    // Blocks up to this size are the library's: it is faster.
+    static constexpr size_t kAtOnceMax = 128_KiB;
+
+    static bool is_framed(Bytes packed) {
+        return packed.size() >= kXerialHeader.size() &&
+               std::equal(packed.begin(), packed.begin() + kXerialMagicSize, kXerialHeader.begin());
+    }
+
+    static Result<Bytes> take_block(bool framed, Bytes& rest) {
+        if (!framed) return std::exchange(rest, {});
+        if (rest.size() < 4) return malformed("snappy: the stream ends too early");
+        const uint32_t size = load_be<uint32_t>(rest.data());
+        if (size > rest.size() - 4) return malformed("snappy: a block is longer than the stream");
+        const Bytes block = rest.subspan(4, size);
+        rest = rest.subspan(4 + size);
         return block;
     }
 
-    // What the block says it unpacks to, when that can be true and is allowed.
-    Result<size_t> plain_size(Bytes block) const {
+    // What the block says it unpacks to, when that can be true.
+    static Result<size_t> plain_size(Bytes block) {
         size_t size = 0;
         if (!snappy::GetUncompressedLength(reinterpret_cast<const char*>(block.data()),
                                            block.size(), &size)) {
@@ -189,15 +331,16 @@ class SnappyInflater final : public Inflater {
         }
         if (size / kSnappyRatioMax > block.size())
             return malformed("snappy: a block claims too much");
-        if (size > allowance_) return too_large();
         return size;
     }
 
-    Bytes rest_;
+    Bytes blocks_;
     size_t allowance_ = 0;
     bool framed_ = false;
     std::vector<uint8_t> block_;  // a block that was larger than the caller's room
     Bytes pending_;               // its part that was not read yet
+    SnappyBlockReader large_;
+    bool in_block_ = false;  // of large_
 };
 
 // XXH32 with seed 0 of fewer than 16 bytes: what the header checksum of an LZ4 frame is made of
@@ -224,6 +367,15 @@ class Lz4Inflater final : public Inflater {
     ~Lz4Inflater() override { LZ4F_freeDecompressionContext(context_); }
 
     void set_header_check(Lz4Header check) { header_check_ = check; }
+
+    // Two blocks of the size that the frame's header names, and what linked blocks look back at.
+    static size_t memory_for(Bytes packed) {
+        constexpr std::array<size_t, 8> kBlocks = {4_MiB,  4_MiB,   4_MiB, 4_MiB,
+                                                   64_KiB, 256_KiB, 1_MiB, 4_MiB};
+        return packed.size() < LZ4F_HEADER_SIZE_MIN
+                   ? 0
+                   : 2 * kBlocks[(size_t{packed[5]} >> 4u) & 7u] + 256_KiB;
+    }
 
     Result<> start(Bytes packed, size_t, size_t) override {
         if (context_ == nullptr) {
@@ -330,6 +482,17 @@ class ZstdInflater final : public Inflater {
             }
         }
         return output.pos;
+    }
+
+    // Of one frame, the window that it names. Of several, any may name a larger one.
+    static size_t memory_for(Bytes packed, size_t held_max) {
+        constexpr size_t kOwn = 512_KiB;
+        ZSTD_frameHeader frame{};
+        if (ZSTD_getFrameHeader(&frame, packed.data(), packed.size()) != 0) return kOwn;
+        const bool alone =
+            packed.size() <= 1_MiB &&
+            ZSTD_findFrameCompressedSize(packed.data(), packed.size()) == packed.size();
+        return kOwn + (alone ? std::min<size_t>(frame.windowSize, held_max) : held_max);
     }
 
   private:
@@ -497,14 +660,33 @@ class Lz4Deflater : public Deflater {
     LZ4F_cctx* context_ = nullptr;
 };
 
+// The tables of the high levels are sized by what is packed, and look back no further than 2 MiB:
+// level 22 would hold 700 MiB otherwise. A batch is seldom larger, and consumers need the window
+// too.
+ZSTD_compressionParameters zstd_parameters(int level, size_t plain_max) {
+    constexpr unsigned kWindowLogMax = 21;
+    const unsigned long long size = plain_max == SIZE_MAX ? ZSTD_CONTENTSIZE_UNKNOWN : plain_max;
+    ZSTD_compressionParameters parameters = ZSTD_getCParams(level, size, 0);
+    parameters.windowLog = std::min(parameters.windowLog, kWindowLogMax);
+    parameters.hashLog = std::min(parameters.hashLog, kWindowLogMax);
+    parameters.chainLog = std::min(parameters.chainLog, kWindowLogMax);
+    return parameters;
+}
+
 class ZstdDeflater : public Deflater {
   public:
-    explicit ZstdDeflater(int level) : level_(level) {}
+    ZstdDeflater(int level, size_t plain_max) : level_(level), plain_max_(plain_max) {}
     ~ZstdDeflater() override { ZSTD_freeCCtx(context_); }
     Result<> start(std::vector<uint8_t>&) override {
         context_ = ZSTD_createCCtx();
         if (context_ == nullptr) return no_memory();
-        if (ZSTD_isError(ZSTD_CCtx_setParameter(context_, ZSTD_c_compressionLevel, level_)))
+        const ZSTD_compressionParameters parameters = zstd_parameters(level_, plain_max_);
+        const auto set = [this](ZSTD_cParameter name, unsigned value) {
+            return !ZSTD_isError(ZSTD_CCtx_setParameter(context_, name, static_cast<int>(value)));
+        };
+        if (ZSTD_isError(ZSTD_CCtx_setParameter(context_, ZSTD_c_compressionLevel, level_)) ||
+            !set(ZSTD_c_windowLog, parameters.windowLog) ||
+            !set(ZSTD_c_hashLog, parameters.hashLog) || !set(ZSTD_c_chainLog, parameters.chainLog))
             return no_memory();
         return {};
     }
@@ -529,10 +711,11 @@ class ZstdDeflater : public Deflater {
     }
 
     const int level_;
+    const size_t plain_max_;
     ZSTD_CCtx* context_ = nullptr;
 };
 
-std::unique_ptr<Deflater> make_deflater(Compression codec, int level) {
+std::unique_ptr<Deflater> make_deflater(Compression codec, int level, size_t plain_max) {
     const bool by_default = level == kCompressionLevelDefault;
     switch (codec) {
         case Compression::kNone:
@@ -544,7 +727,8 @@ std::unique_ptr<Deflater> make_deflater(Compression codec, int level) {
         case Compression::kLz4:
             return std::make_unique<Lz4Deflater>(by_default ? 0 : level);
         case Compression::kZstd:
-            return std::make_unique<ZstdDeflater>(by_default ? ZSTD_CLEVEL_DEFAULT : level);
+            return std::make_unique<ZstdDeflater>(by_default ? ZSTD_CLEVEL_DEFAULT : level,
+                                                  plain_max);
     }
     return nullptr;
 }
@@ -661,13 +845,29 @@ Compressor::Compressor(Compressor&&) noexcept = default;
 Compressor& Compressor::operator=(Compressor&&) noexcept = default;
 
 Result<Compressor> Compressor::start(Compression codec, int level, std::vector<uint8_t> out,
-                                     size_t out_max) {
+                                     size_t out_max, size_t plain_max) {
     if (!is_compression_level(codec, level))
         return fail(ErrorCode::kInvalidArgument, "the codec has no such level");
-    std::unique_ptr<Deflater> deflater = make_deflater(codec, level);
+    std::unique_ptr<Deflater> deflater = make_deflater(codec, level, plain_max);
     if (deflater == nullptr) return fail(ErrorCode::kUnsupported, "no such codec");
     TRY(deflater->start(out));
     return Compressor(std::move(deflater), std::move(out), out_max);
+}
+
+size_t Compressor::memory_for(Compression codec, int level, size_t plain_max) {
+    switch (codec) {
+        case Compression::kNone:
+        case Compression::kSnappy:
+            return 256_KiB;
+        case Compression::kGzip:
+        case Compression::kLz4:
+            return 512_KiB;
+        case Compression::kZstd: {
+            const int zstd_level = level == kCompressionLevelDefault ? ZSTD_CLEVEL_DEFAULT : level;
+            return ZSTD_estimateCStreamSize_usingCParams(zstd_parameters(zstd_level, plain_max));
+        }
+    }
+    return 0;
 }
 
 Result<> Compressor::check_size() const {
@@ -685,6 +885,22 @@ Result<std::vector<uint8_t>> Compressor::finish() && {
     TRY(deflater_->finish(out_));
     TRY(check_size());
     return std::move(out_);
+}
+
+size_t Decompressor::memory_for(Compression codec, Bytes packed, size_t size_max) {
+    switch (codec) {
+        case Compression::kNone:
+            return 0;
+        case Compression::kGzip:
+            return kChunkSize + 48_KiB;
+        case Compression::kSnappy:
+            return kChunkSize + SnappyInflater::memory_for(packed);
+        case Compression::kLz4:
+            return kChunkSize + Lz4Inflater::memory_for(packed);
+        case Compression::kZstd:
+            return kChunkSize + ZstdInflater::memory_for(packed, std::min(size_max, kWindowMax));
+    }
+    return 0;
 }
 
 Decompressor::Decompressor() = default;

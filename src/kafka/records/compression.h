@@ -45,9 +45,11 @@ class Deflater;
 class Compressor {
   public:
     // kInvalidArgument for a level that the codec does not have. What is packed goes behind what is
-    // in `out`.
+    // in `out`. At most `plain_max` bytes will be fed: codecs size their tables by it.
     static Result<Compressor> start(Compression codec, int level, std::vector<uint8_t> out,
-                                    size_t out_max);
+                                    size_t out_max, size_t plain_max = SIZE_MAX);
+    // What the codec itself holds, beside what came out.
+    static size_t memory_for(Compression codec, int level, size_t plain_max);
     ~Compressor();
     Compressor(Compressor&&) noexcept;
     Compressor& operator=(Compressor&&) noexcept;
@@ -79,13 +81,17 @@ class Inflater;
 
 // Reads one compressed run chunk by chunk. Holds a chunk and what the codec looks back at: under 9
 // MiB, but up to kWindowMax for a zstd frame with a window over 8 MiB (levels 20 and up; it may not
-// unpack to more), and for one raw snappy block its whole output, 22 times its input at most. Can
-// be started again and then reuses its memory, which saves tens of microseconds, so keep one where
-// batches are validated all the time. Belongs to one user at a time.
+// unpack to more). memory_for() says how much for one run. Can be started again and then reuses its
+// memory, which saves tens of microseconds, so keep one where batches are validated all the time.
+// Belongs to one user at a time.
 class Decompressor {
   public:
     static constexpr size_t kChunkSize = size_t{64} << 10;
     static constexpr size_t kWindowMax = size_t{16} << 20;
+
+    // An upper bound of what a Decompressor holds for this run, chunk included, by what the run's
+    // headers say.
+    static size_t memory_for(Compression codec, Bytes packed, size_t size_max);
 
     Decompressor();
     ~Decompressor();

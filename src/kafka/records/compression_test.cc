@@ -135,6 +135,81 @@ TEST(Compression, raw_snappy_is_read_too) {
               ErrorCode::kResourceExhausted);
 }
 
+std::vector<uint8_t> raw_snappy(const std::vector<uint8_t>& plain) {
+    std::string packed;
+    snappy::Compress(reinterpret_cast<const char*>(plain.data()), plain.size(), &packed);
+    return {packed.begin(), packed.end()};
+}
+
+// The library unpacks a block at once or not at all: a megabyte would hold 22.
+TEST(Compression, a_large_raw_snappy_block_is_read_in_pieces_and_is_what_the_library_reads) {
+    Prng prng(7);
+    Decompressor reused;
+    for (const size_t size : {130'000u, 131'073u, 1'000'000u, 9'000'000u, 20'000'000u}) {
+        std::vector<uint8_t> plain = make_text(prng, size / 2);
+        // Long runs, literals and copies from far back.
+        plain.resize(size * 3 / 4, 7);
+        const std::vector<uint8_t> noise = make_noise(prng, size - plain.size());
+        plain.insert(plain.end(), noise.begin(), noise.end());
+        const std::vector<uint8_t> packed = raw_snappy(plain);
+        const auto streamed = drain(reused, Compression::kSnappy, packed, size);
+        ASSERT_TRUE(streamed) << size << streamed.error().to_string();
+        EXPECT_TRUE(*streamed == plain) << size;
+        EXPECT_FALSE(drain(reused, Compression::kSnappy, packed, size - 1));
+    }
+}
+
+TEST(Compression, a_large_snappy_block_with_changed_bytes_is_refused_or_read_as_the_library_does) {
+    Prng prng(9);
+    Decompressor reused;
+    const std::vector<uint8_t> packed = raw_snappy(make_text(prng, 200'000));
+    for (int i = 0; i < 2000; ++i) {
+        std::vector<uint8_t> changed = packed;
+        for (uint64_t k = prng.between(1, 3); k > 0; --k)
+            changed[3 + prng.below(changed.size() - 3)] = static_cast<uint8_t>(prng.next());
+        if (prng.chance(0.2)) changed.resize(3 + prng.below(changed.size() - 3));
+        std::string plain;
+        const bool good = snappy::Uncompress(reinterpret_cast<const char*>(changed.data()),
+                                             changed.size(), &plain);
+        const auto streamed = drain(reused, Compression::kSnappy, changed, 1'000'000);
+        ASSERT_EQ(streamed.has_value(), good) << i;
+        if (good) EXPECT_TRUE(as_text(*streamed) == plain);
+    }
+}
+
+TEST(Compression, what_a_run_will_hold_is_known_from_its_headers) {
+    const std::vector<uint8_t> zeros(20_MiB, 0);
+    const auto needed = [](Compression codec, const std::vector<uint8_t>& packed) {
+        return Decompressor::memory_for(codec, packed, 128_MiB);
+    };
+    EXPECT_EQ(needed(Compression::kNone, zeros), 0u);
+    EXPECT_LE(needed(Compression::kGzip, *compress(Compression::kGzip, zeros)), 256_KiB);
+    EXPECT_LE(needed(Compression::kSnappy, *compress(Compression::kSnappy, zeros)), 512_KiB);
+    const size_t raw = needed(Compression::kSnappy, raw_snappy(zeros));
+    EXPECT_GE(raw, 8_MiB);  // twice what it may look back
+    EXPECT_LE(raw, 9_MiB);
+    EXPECT_LE(needed(Compression::kLz4, *compress(Compression::kLz4, zeros)), 9_MiB);
+    const size_t small =
+        needed(Compression::kZstd, *compress(Compression::kZstd, std::vector<uint8_t>(100'000, 0)));
+    EXPECT_LE(small, 1_MiB);
+    const auto one = *compress(Compression::kZstd, zeros, 3);
+    EXPECT_GE(needed(Compression::kZstd, one), 2_MiB);
+    std::vector<uint8_t> two = one;
+    two.insert(two.end(), one.begin(), one.end());
+    EXPECT_GE(needed(Compression::kZstd, two), 16_MiB);  // the second may name any window
+    EXPECT_GE(needed(Compression::kZstd, {1, 2, 3}), 1u);
+}
+
+// The second look's F2: level 22 took 640 MiB for a batch of a megabyte.
+TEST(Compression, the_highest_level_of_zstd_holds_little_whatever_it_packs) {
+    for (const size_t plain : {10'000u, 1'000'000u, 100'000'000u}) {
+        EXPECT_LE(Compressor::memory_for(Compression::kZstd, 22, plain), 64_MiB) << plain;
+        EXPECT_LE(Compressor::memory_for(Compression::kZstd, kCompressionLevelDefault, plain),
+                  16_MiB);
+    }
+    EXPECT_LE(Compressor::memory_for(Compression::kZstd, 22, 10'000), 4_MiB);
+}
+
 TEST(Compression, a_snappy_block_that_claims_gigabytes_costs_nothing) {
     // A varint of 2^32 - 1, then one literal byte.
     const uint8_t raw[] = {0xff, 0xff, 0xff, 0xff, 0x0f, 0x00, 'x'};
