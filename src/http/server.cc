@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+
+#include "runtime/deadline_stop.h"
 
 namespace weir::http {
 
@@ -13,6 +16,11 @@ using runtime::Task;
 using runtime::try_;
 
 namespace {
+
+// Answers up to this size are not counted: connections_max bounds them. Large ones are of a few
+// paths.
+constexpr size_t kSmallAnswerBytes = size_t{16} << 10;
+constexpr size_t kPathsMax = 64;
 
 std::string serialize(const Response& response, bool keep_alive, bool with_body) {
     const std::string_view reason =
@@ -122,11 +130,31 @@ Task<Result<void>> Server::serve_requests(runtime::TcpStream* stream) {
         }
         const Request request = to_request(parser.get());
         keep_alive = parser.get().keep_alive() && !scope_.stop_requested();
-        const Response response = co_await answer(&request);
-        const std::string text = serialize(response, keep_alive, request.method != "HEAD");
+        runtime::Reservation memory = co_await try_(reserve_answer(&request.path));
+        std::string text;
+        {
+            const Response response = co_await answer(&request);
+            text = serialize(response, keep_alive, request.method != "HEAD");
+        }
+        memory = {};
+        if (options_.answers_memory != nullptr && text.size() > kSmallAnswerBytes) {
+            if (answer_bytes_.size() < kPathsMax || answer_bytes_.contains(request.path))
+                answer_bytes_[request.path] = text.size();
+            memory = options_.answers_memory->charge(text.size());
+        }
         co_await try_(stream->write_all({as_bytes(text)}, scope_.stop_token()));
     }
     co_return Result<void>{};
+}
+
+Task<Result<runtime::Reservation>> Server::reserve_answer(const std::string* path) {
+    const auto usual = answer_bytes_.find(*path);
+    if (options_.answers_memory == nullptr || usual == answer_bytes_.end())
+        co_return runtime::Reservation();
+    runtime::MemoryBudget& memory = *options_.answers_memory;
+    runtime::DeadlineStop limit(runtime::Shard::current().now() + options_.request_timeout,
+                                scope_.stop_token());
+    co_return co_await memory.reserve(std::min(usual->second, memory.total() / 2), limit.token());
 }
 
 Task<Response> Server::answer(const Request* request) {

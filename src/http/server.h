@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "runtime/memory.h"
 #include "runtime/scope.h"
 #include "runtime/socket.h"
 
@@ -34,6 +35,9 @@ class Server {
         uint32_t connections_max = 256;  // further ones are closed at once
         uint32_t header_bytes_max = 8 << 10;
         uint64_t body_bytes_max = 1 << 20;
+        // Bounds the answers that are being made or wait to be sent, those of others too, if it is
+        // there. Outlives the server.
+        runtime::MemoryBudget* answers_memory = nullptr;
         Duration request_timeout =
             std::chrono::seconds(30);  // to receive one request, idle time between two included
     };
@@ -59,9 +63,12 @@ class Server {
     runtime::Task<void> serve(std::unique_ptr<runtime::TcpStream> stream);
     runtime::Task<Result<void>> serve_requests(runtime::TcpStream* stream);
     runtime::Task<Response> answer(const Request* request);
+    // How large an answer to that path was of late: nobody knows before it is made.
+    runtime::Task<Result<runtime::Reservation>> reserve_answer(const std::string* path);
 
     Options options_;
     std::map<std::string, std::map<std::string, Handler>> handlers_;  // path, method
+    std::map<std::string, uint64_t> answer_bytes_;                    // of large ones, by path
     std::string prefix_;
     Handler under_prefix_;
     runtime::TcpListener listener_;

@@ -41,8 +41,9 @@ struct ServerMetrics {
     uint64_t produce_errors = 0;  // partitions answered with an error
     uint64_t fetched_bytes = 0;
     uint64_t fetch_waits = 0;
-    std::array<uint64_t, kApis> requests{};  // by API key
-    LatencyCounts produce_latency;           // from the request's last byte to the answer's first
+    std::array<uint64_t, kApis> requests{};      // by API key
+    std::array<uint64_t, kApis> answer_bytes{};  // about as much as the largest of late had
+    LatencyCounts produce_latency;  // from the request's last byte to the answer's first
     LatencyCounts fetch_latency;
     LatencyCounts other_latency;
 };

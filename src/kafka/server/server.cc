@@ -21,8 +21,14 @@ constexpr int64_t kProducerIdsPerBlock = 1000;
 constexpr Duration kHurry = 10s;
 constexpr Duration kHurryInterval = 1s;
 
-uint64_t fetch_bytes_of(const runtime::MemoryBudget& memory) {
-    return std::max<uint64_t>(memory.total() / 4 / Shard::current().count(), 1_MiB);
+// How long a request waits for clients that do not read: longer than those have when it is asked
+// for (kHurry), so that it is they who go.
+constexpr Duration kAnswerWaitMax = 15s;
+constexpr Duration kAnswerPause = 5ms;
+
+uint64_t fetch_bytes_of(const Server::Options& options) {
+    if (options.fetch_bytes_max > 0) return options.fetch_bytes_max;
+    return std::max<uint64_t>(options.memory->total() / 4 / Shard::current().count(), 1_MiB);
 }
 
 }  // namespace
@@ -30,13 +36,15 @@ uint64_t fetch_bytes_of(const runtime::MemoryBudget& memory) {
 Server::Server(Options options)
     : options_(std::move(options)),
       mailbox_(Shard::current().id(), mailboxes_, background_),
+      unpacking_(options_.unpacking_memory != nullptr ? *options_.unpacking_memory
+                                                      : *options_.memory),
       partitions_(*options_.store, *options_.metadata, *options_.replicator, mailbox_,
-                  options_.bugs),
+                  options_.bugs, unpacking_, options_.producers_max),
       fetch_sessions_(static_cast<size_t>(options_.metadata->broker().fetch_sessions_max) /
                           Shard::current().count() +
                       1),
       groups_(std::make_unique<GroupShard>(*this)),
-      fetch_bytes_(fetch_bytes_of(*options_.memory)) {}
+      fetch_bytes_(fetch_bytes_of(options_)) {}
 
 Server::~Server() = default;
 
@@ -111,6 +119,19 @@ void Server::hurry_slow_clients() {
     if (hurried_ && now < *hurried_ + kHurryInterval) return;
     hurried_ = now;
     sending_.for_each([](Sending& sending) { sending.connection.expect_progress(kHurry); });
+}
+
+Task<Result<runtime::Reservation>> Server::reserve_answer(uint64_t bytes, runtime::StopToken stop) {
+    const Instant deadline = Shard::current().now() + kAnswerWaitMax;
+    const uint64_t charge = std::min(bytes, answers_memory().total() / 2);
+    while (true) {
+        if (auto reservation = answers_memory().try_reserve(charge))
+            co_return std::move(*reservation);
+        hurry_slow_clients();
+        if (Shard::current().now() >= deadline)
+            co_return fail(ErrorCode::kTimedOut, "too many answers wait for their clients");
+        co_await runtime::try_(runtime::sleep_for(kAnswerPause, stop));
+    }
 }
 
 uint64_t Server::next_connection_id() {

@@ -46,7 +46,12 @@ class Server {
   public:
     struct Options {
         NodeInfo node;
-        runtime::MemoryBudget* memory = nullptr;
+        runtime::MemoryBudget* memory = nullptr;  // of requests
+        // The other shares of the node's memory (broker/budget.h). None: of `memory`.
+        runtime::MemoryBudget* unpacking_memory = nullptr;
+        runtime::MemoryBudget* answers_memory = nullptr;
+        uint64_t fetch_bytes_max = 0;     // of this shard; 0: a quarter of its part of `memory`
+        size_t producers_max = SIZE_MAX;  // that this shard's partitions remember
         storage::Store* store = nullptr;
         cluster::MetadataShard* metadata = nullptr;
         replication::Replicator* replicator = nullptr;
@@ -82,6 +87,14 @@ class Server {
     const NodeInfo& node() const { return options_.node; }
     void set_advertised(std::string host, int32_t port);
     runtime::MemoryBudget& memory() { return *options_.memory; }
+    // Asked before anything is unpacked or packed.
+    Unpacking& unpacking() { return unpacking_; }
+    // Waits until an answer of about `bytes` may be made: what clients have not read yet leaves
+    // room for it. kTimedOut after a while, kCancelled by `stop`.
+    runtime::Task<Result<runtime::Reservation>> reserve_answer(uint64_t bytes,
+                                                               runtime::StopToken stop);
+    // Of one that was made.
+    runtime::Reservation charge_answer(uint64_t bytes) { return answers_memory().charge(bytes); }
     storage::Store& store() { return *options_.store; }
     replication::Replicator& replicator() { return *options_.replicator; }
     cluster::MetadataShard& metadata() { return *options_.metadata; }
@@ -128,6 +141,9 @@ class Server {
     runtime::Task<Result<int64_t>> next_producer_id();
 
   private:
+    runtime::MemoryBudget& answers_memory() {
+        return *(options_.answers_memory != nullptr ? options_.answers_memory : options_.memory);
+    }
     runtime::Task<void> serve_one(std::unique_ptr<runtime::ByteStream> stream,
                                   std::function<void()> closed);
     runtime::Task<void> expire_producers();
@@ -138,6 +154,7 @@ class Server {
     std::vector<Mailbox*> mailboxes_;
     runtime::Scope background_;
     Mailbox mailbox_;
+    Unpacking unpacking_;
     PartitionTable partitions_;
     AppendTurns append_turns_;
     uint64_t connections_made_ = 0;

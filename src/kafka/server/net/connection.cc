@@ -20,6 +20,9 @@ using runtime::Task;
 constexpr size_t kSendBytes = 256_KiB;
 // Answers that are ready are sent together, up to so many bytes.
 constexpr size_t kGatherBytes = 64_KiB;
+// Answers up to this size are not counted: how many there are is bounded by max.connections and
+// requests in flight.
+constexpr size_t kSmallAnswerBytes = 4_KiB;
 
 std::string host_of(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
 
@@ -231,10 +234,29 @@ void Connection::start_eligible() {
     }
 }
 
-Task<void> Connection::work(Request* request) {
-    begin_response(*request);
+Task<Result<void>> Connection::run(Request* request) {
+    // How large an answer is nobody knows before it is made; the last one of this API says.
+    const auto key = static_cast<size_t>(request->handler->key);
+    uint64_t& usual = server_.metrics().answer_bytes[std::min(key, ServerMetrics::kApis - 1)];
+    // What waits for other clients, or for data, must not keep memory meanwhile.
+    const bool waits = request->handler->overlap == Overlap::kFetch ||
+                       request->handler->key == ApiKey::kJoinGroup ||
+                       request->handler->key == ApiKey::kSyncGroup;
+    if (usual > kSmallAnswerBytes && !waits) {
+        request->out_memory = co_await runtime::try_(server_.reserve_answer(usual, stop_.token()));
+    }
     const auto result = request->handler->at_controller ? co_await run_at_controller(*request)
                                                         : co_await request->handler->run(*request);
+    const uint64_t size = request->out.inline_bytes().size();
+    usual = std::max(size, usual - usual / 8);
+    request->out_memory = {};
+    if (size > kSmallAnswerBytes) request->out_memory = server_.charge_answer(size);
+    co_return result;
+}
+
+Task<void> Connection::work(Request* request) {
+    begin_response(*request);
+    const auto result = co_await run(request);
     request->turn.done();
     if (!result) {
         // A request that was cut short by the connection's own end is nobody's fault.

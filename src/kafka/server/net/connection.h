@@ -58,6 +58,8 @@ class Connection {
     runtime::Task<void> write_responses();
     runtime::Task<void> watch();
     runtime::Task<void> work(Request* request);
+    // The handler, when there is memory for its answer.
+    runtime::Task<Result<void>> run(Request* request);
     // Frees what other shards keep for this connection.
     runtime::Task<void> leave_owners();
     runtime::Task<Result<void>> send(std::vector<Bytes> parts);

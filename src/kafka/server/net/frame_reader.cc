@@ -12,6 +12,14 @@ namespace {
 // Key, version and correlation id: every request has them.
 constexpr int32_t kFrameSizeMin = 8;
 
+// While its buffer grows, a frame holds the old one beside the new.
+uint64_t bytes_while_growing(size_t size) {
+    size_t before = 0;
+    for (size_t capacity = kFrameChunk; capacity < size; capacity *= kFrameGrowth)
+        before = capacity;
+    return before + size;
+}
+
 }  // namespace
 
 void FrameReader::consume(size_t size) {
@@ -88,12 +96,11 @@ Task<Result<runtime::SharedBytes>> FrameReader::read_next(const FrameLimits& lim
         co_return fail(ErrorCode::kMalformed, "a request of " + std::to_string(claimed) + " bytes");
     }
     const auto size = static_cast<size_t>(claimed);
-    // While its buffer grows the old one is held beside the new: a larger frame would wait for
-    // memory that it holds itself, until its time is up.
-    if (size > memory_.total() / 2) {
-        co_return fail(
-            ErrorCode::kResourceExhausted,
-            "a request of " + std::to_string(size) + " bytes, more than half of the node's memory");
+    // A larger frame would wait for memory that it holds itself, until its time is up.
+    if (bytes_while_growing(size) > memory_.total()) {
+        co_return fail(ErrorCode::kResourceExhausted,
+                       "a request of " + std::to_string(size) +
+                           " bytes, more than the node's memory has room for");
     }
 
     // A client that is ahead of us by more than the small buffer: the next frames come in pieces.

@@ -38,7 +38,7 @@ class FrameReader {
         : stream_(stream), memory_(memory) {}
 
     // kMalformed: the size is negative, too small for a header, or above size_max.
-    // kResourceExhausted: larger than half of the budget. kEndOfStream, kIo, kCancelled.
+    // kResourceExhausted: larger than the budget has room for. kEndOfStream, kIo, kCancelled.
     // After an error nothing more can be read, and no memory is held.
     runtime::Task<Result<runtime::SharedBytes>> next(const FrameLimits& limits,
                                                      runtime::StopToken stop);

@@ -155,7 +155,11 @@ TEST_F(FrameReaderTest, a_frame_that_the_node_could_never_hold_is_refused) {
 }
 
 TEST_F(FrameReaderTest, the_largest_frame_comes_and_a_larger_one_is_refused_at_once) {
-    const auto bytes = random_bytes(memory.total() / 2);
+    // The buffer grows by eights: the last one is held beside the whole frame.
+    size_t before = kFrameChunk;
+    while (before * kFrameGrowth < memory.total()) before *= kFrameGrowth;
+    const size_t largest = memory.total() - before;
+    const auto bytes = random_bytes(largest);
     feed_size(static_cast<int32_t>(bytes.size()));
     feed(bytes);
     {
@@ -163,7 +167,7 @@ TEST_F(FrameReaderTest, the_largest_frame_comes_and_a_larger_one_is_refused_at_o
         ASSERT_TRUE(frame);
         EXPECT_TRUE(std::ranges::equal(frame->bytes(), bytes));
     }
-    feed_size(static_cast<int32_t>(memory.total() / 2 + 1));
+    feed_size(static_cast<int32_t>(largest + 1));
     EXPECT_EQ(read().error().code, ErrorCode::kResourceExhausted);
     EXPECT_EQ(memory.used(), 0u);
 }

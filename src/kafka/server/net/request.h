@@ -41,9 +41,10 @@ struct Request {
     // kept alive by `keep`.
     ByteWriter out;
     std::vector<runtime::SharedBytes> keep;
-    runtime::Units units;      // of what bounds the bytes in answers
-    bool no_response = false;  // acks=0
-    bool close_after = false;  // acks=0, and it failed
+    runtime::Units units;             // of what bounds the bytes in answers to fetches
+    runtime::Reservation out_memory;  // of `out`, until it was sent
+    bool no_response = false;         // acks=0
+    bool close_after = false;         // acks=0, and it failed
 
     bool done = false;
 

@@ -56,7 +56,7 @@ Partition::Partition(PartitionEvents& events, storage::Log& log, Uuid topic_id, 
       topic_id_(topic_id),
       topic_(std::move(topic)),
       index_(index),
-      producers_(producers_max) {}
+      producers_(producers_max, &events.producer_share()) {}
 
 Partition::~Partition() = default;
 
@@ -71,8 +71,8 @@ void Partition::set_group(replication::Group& group) {
 Result<void> Partition::recover(Bytes state, storage::Position state_end,
                                 std::vector<storage::RecoveredState::Replayed> entries) {
     if (events_.bugs().lose_producer_state) state = {};
-    TRY_ASSIGN(producers_,
-               ProducerStates::decode(state, producers_.producers_max(), state_end.offset));
+    TRY_ASSIGN(producers_, ProducerStates::decode(state, producers_.producers_max(),
+                                                  state_end.offset, &events_.producer_share()));
     const WallTime now = runtime::Shard::current().wall_now();
     for (const auto& entry : entries) {
         if (entry.info.kind != storage::EntryKind::kData || entry.summary.size() < kBatchHeaderSize)
@@ -491,6 +491,16 @@ Task<OffsetOutcome> Partition::find_by_time(int64_t timestamp_ms, int64_t end_of
             if (batch->header.max_timestamp.ms < timestamp_ms ||
                 batch->header.next_offset() <= log_start_offset())
                 continue;
+            Result<Unpacking::Permit> room{};
+            if (batch->header.is_compression_known() &&
+                batch->header.compression() != Compression::kNone) {
+                // All that the batch unpacks to is held at once.
+                room = co_await events_.unpacking().begin(kRecordsBytesMax, {});
+            }
+            if (!room) {
+                outcome.error = KafkaError::kRequestTimedOut;
+                co_return outcome;
+            }
             const auto open = OpenBatch::open(batch->bytes, kRecordsBytesMax);
             if (!open) {
                 outcome.error = KafkaError::kCorruptMessage;

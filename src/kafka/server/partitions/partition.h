@@ -23,6 +23,7 @@
 #include "kafka/server/partitions/mailbox.h"
 #include "kafka/server/partitions/producer_state.h"
 #include "kafka/server/partitions/server_bugs.h"
+#include "kafka/server/partitions/unpacking.h"
 #include "replication/group.h"
 #include "runtime/buffer.h"
 #include "runtime/scope.h"
@@ -123,6 +124,10 @@ class PartitionEvents {
     // its group not called, in here.
     virtual void on_role(Partition& partition) = 0;
     virtual const ServerBugs& bugs() const = 0;
+    // Asked before a batch is unpacked.
+    virtual Unpacking& unpacking() = 0;
+    // Of the partitions of this shard.
+    virtual ProducerShare& producer_share() = 0;
 };
 
 class Partition final : public replication::StateMachine {

@@ -14,10 +14,12 @@ using storage::LogId;
 
 PartitionTable::PartitionTable(storage::Store& store, cluster::MetadataShard& metadata,
                                replication::Replicator& replicator, Mailbox& mailbox,
-                               const ServerBugs& bugs)
+                               const ServerBugs& bugs, Unpacking& unpacking, size_t producers_max)
     : metadata_(metadata),
       replicator_(replicator),
       bugs_(bugs),
+      unpacking_(unpacking),
+      producer_share_{.used = 0, .limit = producers_max},
       replicas_(store, metadata, replicator, *this, scope_,
                 [this](Partition& partition) { lead_listeners_.notify(partition); }),
       announcements_(metadata, replicator.options().self),

@@ -24,7 +24,8 @@ namespace weir::kafka {
 class PartitionTable final : private PartitionEvents {
   public:
     PartitionTable(storage::Store& store, cluster::MetadataShard& metadata,
-                   replication::Replicator& replicator, Mailbox& mailbox, const ServerBugs& bugs);
+                   replication::Replicator& replicator, Mailbox& mailbox, const ServerBugs& bugs,
+                   Unpacking& unpacking, size_t producers_max = SIZE_MAX);
     ~PartitionTable() override;
 
     // Brings replicas in line with the image: what has no log gets one, a log that no topic names
@@ -62,6 +63,8 @@ class PartitionTable final : private PartitionEvents {
         uint64_t elections_by_all = 0;  // won here since the start
     };
     Tally tally() const;
+    // Idempotent producers that the partitions here remember, and how many they may.
+    const ProducerShare& producers() const { return producer_share_; }
     runtime::Task<void> expire_producers(WallTime now, int64_t age_ms);
 
     // The fetches that wait for data of these partitions.
@@ -74,10 +77,14 @@ class PartitionTable final : private PartitionEvents {
     void fire(FetchWatch& watch) override { watches_.fire(watch); }
     void on_role(Partition& partition) override;
     const ServerBugs& bugs() const override { return bugs_; }
+    Unpacking& unpacking() override { return unpacking_; }
+    ProducerShare& producer_share() override { return producer_share_; }
 
     cluster::MetadataShard& metadata_;
     replication::Replicator& replicator_;
     const ServerBugs& bugs_;
+    Unpacking& unpacking_;
+    ProducerShare producer_share_;  // outlives the replicas
     LeadListeners lead_listeners_;
     ReplicaSet replicas_;
     LeaderAnnouncements announcements_;

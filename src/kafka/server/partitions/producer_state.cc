@@ -71,7 +71,7 @@ void ProducerStates::take(Uncommitted added) {
     auto found = producers_.find(added.id);
     if (found == producers_.end()) {
         added.before = std::make_unique<Before>();
-        if (producers_.size() >= producers_max_) added.before->forgotten = forget_one();
+        if (is_full()) added.before->forgotten = forget_one();
         found = producers_.emplace(added.id, State{.epoch = added.epoch}).first;
     } else if (found->second.epoch != added.epoch) {
         added.before = std::make_unique<Before>(Before{.state = found->second, .forgotten = {}});
@@ -85,6 +85,12 @@ void ProducerStates::take(Uncommitted added) {
     state.written_ms = added.written_ms;
     state.push(added.batch);
     uncommitted_.push_back(std::move(added));
+    counted_.set(producers_.size());
+}
+
+bool ProducerStates::is_full() const {
+    return producers_.size() >= producers_max_ ||
+           (producers_.size() >= kProducersMin && counted_.share_is_used_up());
 }
 
 void ProducerStates::take_back(States& states, const Uncommitted& batch) {
@@ -121,6 +127,7 @@ void ProducerStates::truncate(int64_t end) {
         take_back(producers_, uncommitted_.back());
         uncommitted_.pop_back();
     }
+    counted_.set(producers_.size());
 }
 
 std::optional<std::pair<int64_t, ProducerStates::State>> ProducerStates::forget_one() {
@@ -145,6 +152,7 @@ void ProducerStates::expire(WallTime now, int64_t age_ms) {
         return now.ms - entry.second.written_ms >= age_ms &&
                entry.second.last().base_offset < committed;
     });
+    counted_.set(producers_.size());
 }
 
 std::vector<ProducerStates::Producer> ProducerStates::list() const {
@@ -200,9 +208,9 @@ std::vector<uint8_t> ProducerStates::encode() const {
     return out.flatten();
 }
 
-Result<ProducerStates> ProducerStates::decode(Bytes bytes, size_t producers_max,
-                                              int64_t state_end) {
-    ProducerStates states(producers_max);
+Result<ProducerStates> ProducerStates::decode(Bytes bytes, size_t producers_max, int64_t state_end,
+                                              ProducerShare* share) {
+    ProducerStates states(producers_max, share);
     if (bytes.empty()) return states;
     ByteReader in(bytes);
     const uint8_t format = in.read_u8();
@@ -249,6 +257,7 @@ Result<ProducerStates> ProducerStates::decode(Bytes bytes, size_t producers_max,
     }
     if (!in.ok() || in.remaining() != 0)
         return fail(ErrorCode::kMalformed, "producer state does not parse");
+    states.counted_.set(states.producers_.size());
     return states;
 }
 

@@ -24,11 +24,25 @@ namespace weir::kafka {
 
 struct BatchHeader;
 
+// How many producers the partitions of a shard remember together, and how many they may: the
+// node's share of memory for them. Owned by the PartitionTable; outlives the states.
+struct ProducerShare {
+    size_t used = 0;
+    size_t limit = SIZE_MAX;
+};
+
 class ProducerStates {
   public:
     static constexpr size_t kBatchesKept = 5;
+    // What one takes in memory, about.
+    static constexpr size_t kProducerBytes = 256;
+    // So many a partition remembers also when the shard's share is used up.
+    static constexpr size_t kProducersMin = 100;
 
-    explicit ProducerStates(size_t producers_max) : producers_max_(producers_max) {}
+    // Beyond `producers_max`, or when `share` is used up, the producer whose last batch lies
+    // furthest back in the log is forgotten for a new one.
+    explicit ProducerStates(size_t producers_max, ProducerShare* share = nullptr)
+        : producers_max_(producers_max), counted_(share) {}
 
     enum class Verdict : uint8_t {
         kAppend,
@@ -72,7 +86,8 @@ class ProducerStates {
     // Nothing at all if there is no producer.
     std::vector<uint8_t> encode() const;
     // Less what the bytes tell of batches at and after `state_end`.
-    static Result<ProducerStates> decode(Bytes bytes, size_t producers_max, int64_t state_end);
+    static Result<ProducerStates> decode(Bytes bytes, size_t producers_max, int64_t state_end,
+                                         ProducerShare* share = nullptr);
 
   private:
     struct Batch {
@@ -108,11 +123,36 @@ class ProducerStates {
         Batch evicted;  // the oldest of five, which gave way
         std::unique_ptr<Before> before;
     };
+    // What of the share is counted for these states.
+    class Counted {
+      public:
+        explicit Counted(ProducerShare* share) : share_(share) {}
+        Counted(Counted&& other) noexcept
+            : share_(other.share_), count_(std::exchange(other.count_, 0)) {}
+        Counted& operator=(Counted&& other) noexcept {
+            std::swap(share_, other.share_);
+            std::swap(count_, other.count_);
+            return *this;
+        }
+        ~Counted() { set(0); }
+        void set(size_t count) {
+            if (share_ != nullptr) share_->used += count - count_;
+            count_ = count;
+        }
+        bool share_is_used_up() const { return share_ != nullptr && share_->used >= share_->limit; }
+
+      private:
+        ProducerShare* share_;
+        size_t count_ = 0;
+    };
+
     void take(Uncommitted batch);
+    bool is_full() const;
     std::optional<std::pair<int64_t, State>> forget_one();
     static void take_back(States& states, const Uncommitted& batch);
 
     size_t producers_max_;
+    Counted counted_;
     int64_t floor_ = 0;
     States producers_;
     // By offset. As long as the log's uncommitted tail; after a start, as what recovery read.

@@ -347,5 +347,33 @@ TEST(ProducerStates, the_format_is_the_one_in_the_docs) {
     EXPECT_EQ(states.encode(), expected);
 }
 
+// The second look: 100,000 producers a partition were outside of the memory budget.
+TEST(ProducerStates, a_partition_forgets_its_oldest_when_the_shards_share_is_used_up) {
+    ProducerShare share{.used = 0, .limit = 300};
+    {
+        ProducerStates busy(1000, &share);
+        ProducerStates other(1000, &share);
+        for (int64_t id = 0; id < 280; ++id) busy.append(batch(id, 0, 0, 1, id), {});
+        for (int64_t id = 0; id < 140; ++id) other.append(batch(id, 0, 0, 1, id), {});
+        EXPECT_EQ(share.used, busy.size() + other.size());
+        EXPECT_EQ(busy.size(), 280u);
+        EXPECT_EQ(other.size(), ProducerStates::kProducersMin);
+        busy.append(batch(500, 0, 0, 1, 500), {});
+        EXPECT_EQ(busy.size(), 280u);
+        EXPECT_EQ(busy.check(batch(0, 0, 7, 1)).verdict, Verdict::kAppend);  // forgotten
+        EXPECT_EQ(busy.check(batch(1, 0, 7, 1)).verdict, Verdict::kOutOfOrder);
+        // Taken back, all is as it was.
+        busy.truncate(500);
+        EXPECT_EQ(busy.size(), 280u);
+        EXPECT_EQ(share.used, busy.size() + other.size());
+        ProducerStates moved = std::move(busy);
+        EXPECT_EQ(share.used, moved.size() + other.size());
+        moved.commit(1000);
+        moved.expire({1'000'000}, 1);
+        EXPECT_EQ(share.used, other.size());
+    }
+    EXPECT_EQ(share.used, 0u);
+}
+
 }  // namespace
 }  // namespace weir::kafka

@@ -162,7 +162,9 @@ class Replicas : public testing::Test {
         Mailbox mailbox(0, boxes, scope);
         boxes.push_back(&mailbox);
         const ServerBugs no_bugs;
-        PartitionTable table(set->local(), metadata, replicator, mailbox, no_bugs);
+        runtime::MemoryBudget unpacking_memory(64 << 20);
+        Unpacking unpacking(unpacking_memory);
+        PartitionTable table(set->local(), metadata, replicator, mailbox, no_bugs, unpacking);
         if (const auto done = co_await table.open(); !done) {
             ADD_FAILURE() << done.error().to_string();
             co_return;

@@ -29,7 +29,8 @@ using runtime::Task;
 
 // What a compressed batch may unpack to.
 constexpr size_t kRecordsBytesMax = 128_MiB;
-constexpr Duration kRoomWaitMax = 5s;
+// What a compressed message set of an old format may unpack to; its clients send no larger ones.
+constexpr size_t kConvertedBytesMax = 16_MiB;
 // Since then an answer can say who leads, and where that is (KIP-951).
 constexpr int16_t kEndpointsVersion = 10;
 
@@ -108,26 +109,32 @@ int level_of(const cluster::TopicSettings& settings, Compression codec) {
                : kCompressionLevelDefault;
 }
 
-// Of the node's memory, or nothing and an error in the answer. It waits for a while and no longer:
-// while it does it holds its request's bytes, and others that wait as well may hold the rest.
-Task<std::optional<runtime::Reservation>> reserve(Request& request, uint64_t bytes,
-                                                  ProduceResponse::Partition& answer) {
-    runtime::DeadlineStop stop(Shard::current().now() + kRoomWaitMax, request.stop);
-    auto reservation = co_await request.server.memory().reserve(bytes, stop.token());
-    if (reservation) co_return std::move(*reservation);
-    refuse(answer, KafkaError::kRequestTimedOut, "There was no memory to pack the batch anew.");
+// Leave to hold so much while the batch is unpacked or packed, or nothing and an error in the
+// answer.
+Task<std::optional<Unpacking::Permit>> permit(Request& request, uint64_t bytes,
+                                              ProduceResponse::Partition& answer) {
+    auto permit = co_await request.server.unpacking().begin(bytes, request.stop);
+    if (permit) co_return std::move(*permit);
+    refuse(answer, KafkaError::kRequestTimedOut, "There was no memory to unpack the batch.");
     co_return std::nullopt;
 }
 
-Task<std::optional<SharedBytes>> keep(Request& request, Bytes batch,
-                                      ProduceResponse::Partition& answer) {
-    auto reservation = co_await reserve(request, batch.size(), answer);
-    if (!reservation) co_return std::nullopt;
-    runtime::IoBuffer buffer =
-        runtime::IoBuffer::allocate(batch.size(), std::move(*reservation), 16);
+// What was packed anew, as the permit counted it.
+SharedBytes keep(Request& request, Bytes batch) {
+    runtime::IoBuffer buffer = runtime::IoBuffer::allocate(
+        batch.size(), request.server.unpacking().charge(batch.size()), 16);
     std::memcpy(buffer.data(), batch.data(), batch.size());
     buffer.set_size(batch.size());
-    co_return std::move(buffer).share();
+    return std::move(buffer).share();
+}
+
+// What checking the batch may hold.
+uint64_t unpack_bytes(Bytes records) {
+    if (records.size() < kBatchHeaderSize) return 0;
+    const BatchHeader header = load_batch_header(records);
+    if (!header.is_compression_known()) return 0;
+    return Decompressor::memory_for(header.compression(), records.subspan(kBatchHeaderSize),
+                                    kRecordsBytesMax);
 }
 
 // The batch as it will be stored, or nothing and an error in the answer. `settings` by value: the
@@ -144,36 +151,52 @@ Task<std::optional<CheckedBatch>> check(Request& request, Bytes records,
         // The conversion holds its messages twice.
         BatchLimits bounded = limits;
         bounded.records_bytes_max =
-            std::min<uint64_t>(limits.records_bytes_max, request.server.memory().total() / 8);
+            std::min<uint64_t>(limits.records_bytes_max, kConvertedBytesMax);
         const uint64_t plain = message_set_compression(records) == Compression::kNone
                                    ? records.size()
                                    : bounded.records_bytes_max;
-        const auto room = co_await reserve(request, 2 * plain, answer);
+        const auto room = co_await permit(request, 2 * plain, answer);
         if (!room) co_return std::nullopt;
         UpConversion converted = up_convert(records, bounded, packed, level_of(settings, packed));
         if (!converted.verdict.ok()) {
             refuse(answer, converted.verdict);
             co_return std::nullopt;
         }
-        auto kept = co_await keep(request, converted.batch, answer);
-        if (!kept) co_return std::nullopt;
-        batch.bytes = std::move(*kept);
+        batch.bytes = keep(request, converted.batch);
         batch.max_timestamp = converted.verdict.max_timestamp;
     } else {
-        BatchValidation validation(records, limits);
-        while (validation.step()) {
-            if (Shard::current().need_preempt()) co_await runtime::yield();
+        BatchVerdict verdict;
+        {
+            const uint64_t needed = unpack_bytes(records);
+            std::optional<Unpacking::Permit> room;
+            if (needed > 0) {
+                room = co_await permit(request, needed, answer);
+                if (!room) co_return std::nullopt;
+            }
+            BatchValidation validation(records, limits);
+            while (validation.step()) {
+                if (Shard::current().need_preempt()) co_await runtime::yield();
+            }
+            verdict = std::move(validation.verdict());
         }
-        const BatchVerdict& verdict = validation.verdict();
         if (!verdict.ok()) {
             refuse(answer, verdict);
             co_return std::nullopt;
         }
         batch.max_timestamp = verdict.max_timestamp;
         if (codec && *codec != verdict.header.compression()) {
+            const int level = level_of(settings, *codec);
+            const size_t plain = verdict.plain_records_size;
+            // What comes out grows by doubling, and is copied once.
+            const uint64_t out_max = std::min<uint64_t>(plain + plain / 8, limits.batch_bytes_max);
+            const auto room = co_await permit(
+                request,
+                unpack_bytes(records) + Compressor::memory_for(*codec, level, plain) + 3 * out_max,
+                answer);
+            if (!room) co_return std::nullopt;
             Recompression recompression(
-                records, *codec, level_of(settings, *codec),
-                {.records_bytes_max = kRecordsBytesMax, .batch_bytes_max = limits.batch_bytes_max});
+                records, *codec, level,
+                {.records_bytes_max = plain, .batch_bytes_max = limits.batch_bytes_max});
             while (recompression.step()) {
                 if (Shard::current().need_preempt()) co_await runtime::yield();
             }
@@ -187,9 +210,7 @@ Task<std::optional<CheckedBatch>> check(Request& request, Bytes records,
                 refuse(answer, KafkaError::kCorruptMessage, packed.error().message);
                 co_return std::nullopt;
             }
-            auto kept = co_await keep(request, *packed, answer);
-            if (!kept) co_return std::nullopt;
-            batch.bytes = std::move(*kept);
+            batch.bytes = keep(request, *packed);
         } else {
             batch.bytes = request.frame.slice(records);
         }
