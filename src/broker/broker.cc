@@ -22,12 +22,6 @@ using runtime::try_;
 namespace {
 
 constexpr Duration kDrainGrace = std::chrono::seconds(1);
-// Of the memory budget: data that is not in segments yet, all shards together. The rest is for
-// requests and the cache.
-constexpr uint64_t kUnflushedShare = 4;
-// Likewise, beside it: messages of other nodes that are being received.
-constexpr uint64_t kRpcShare = 8;
-constexpr uint64_t kRpcMemoryMin = 32_MiB;
 
 storage::LogConfig metadata_log_config() {
     storage::LogConfig config;
@@ -43,8 +37,12 @@ Broker::Broker(BrokerOptions options, BuildInfo build, std::function<void(const 
     : options_(std::move(options)),
       build_(std::move(build)),
       on_fatal_(std::move(on_fatal)),
-      memory_(options_.memory),
-      rpc_memory_(std::max(options_.memory / kRpcShare, kRpcMemoryMin)),
+      budget_(divide(options_.memory, Shard::current().count())),
+      requests_memory_(budget_.requests),
+      received_memory_(budget_.received),
+      sending_memory_(budget_.sending),
+      unpacking_memory_(budget_.unpacking),
+      answers_memory_(budget_.answers),
       membership_({.data = options_.data,
                    .rpc = options_.rpc,
                    .seeds = options_.seeds,
@@ -58,16 +56,13 @@ Broker::~Broker() {
 }
 
 storage::StoreOptions Broker::store_options() {
-    const uint64_t shards = Shard::current().count();
     storage::StoreOptions options;
     options.directory = options_.data;
-    options.memory = &memory_;
+    options.memory = &requests_memory_;
     options.journal_file_bytes = options_.journal_file_bytes;
     options.journal_bytes_max = options_.journal_bytes;
-    options.unflushed_bytes_max =
-        std::clamp(options_.memory / kUnflushedShare / shards, 4_MiB, 256_MiB);
-    options.cache_bytes_max =
-        std::min(options_.cache_bytes, options_.memory / kUnflushedShare / shards);
+    options.unflushed_bytes_max = budget_.unflushed_per_shard;
+    options.cache_bytes_max = std::min(options_.cache_bytes, budget_.cache_per_shard_max);
     options.retention_check_ms = options_.retention_check_ms;
     options.on_fatal = [this](const Error& error) { fail_node(error); };
     if (options_.adjust_store) options_.adjust_store(options);
@@ -141,9 +136,8 @@ Task<void> Broker::make_endpoints() {
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {
             rpc::EndpointOptions options;
-            options.memory = &rpc_memory_;
-            options.message_bytes_max =
-                std::min<size_t>(rpc::kMessageBytesMax, rpc_memory_.total());
+            options.memory = &received_memory_;
+            options.send_memory = &sending_memory_;
             parts_[i].endpoint =
                 std::make_unique<rpc::Endpoint>(membership_.transport_identity(), options);
             co_return;
@@ -327,7 +321,12 @@ Task<Result<void>> Broker::start_servers() {
                          .rack = options_.rack,
                          .data_directory = options_.data,
                          .version = build_.version},
-                .memory = &memory_,
+                .memory = &requests_memory_,
+                .unpacking_memory = &unpacking_memory_,
+                .answers_memory = &answers_memory_,
+                .fetch_bytes_max = budget_.fetch_answers_per_shard,
+                .producers_max =
+                    budget_.producers_per_shard / kafka::ProducerStates::kProducerBytes,
                 .store = &stores_->local(),
                 .metadata = parts_[i].metadata.get(),
                 .replicator = parts_[i].replicator.get(),
@@ -429,6 +428,25 @@ void Broker::add_admin_pages() {
     admin_.handle("GET", "/metrics", [this](const http::Request&) { return metrics_page(); });
 }
 
+std::vector<MemoryShare> Broker::memory_metrics(const std::vector<ShardMetrics>& shards) const {
+    uint64_t unflushed = 0;
+    uint64_t fetch_answers = 0;
+    uint64_t producers = 0;
+    for (const ShardMetrics& shard : shards) {
+        unflushed += shard.store.unflushed_bytes;
+        fetch_answers += shard.fetch_answer_bytes;
+        producers += shard.producers * kafka::ProducerStates::kProducerBytes;
+    }
+    return {{"requests", requests_memory_.used(), budget_.requests},
+            {"unflushed", unflushed, budget_.unflushed},
+            {"received", received_memory_.used(), budget_.received},
+            {"sending", sending_memory_.used(), budget_.sending},
+            {"unpacking", unpacking_memory_.used(), budget_.unpacking},
+            {"fetch_answers", fetch_answers, budget_.fetch_answers},
+            {"answers", answers_memory_.used(), budget_.answers},
+            {"producers", producers, budget_.producers}};
+}
+
 Task<http::Response> Broker::metrics_page() {
     std::vector<ShardMetrics> shards;
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
@@ -437,7 +455,7 @@ Task<http::Response> Broker::metrics_page() {
         }));
     }
     co_return http::Response{.content_type = std::string(http::PrometheusPage::kContentType),
-                             .body = render_metrics(shards, memory_, build_)};
+                             .body = render_metrics(shards, memory_metrics(shards), build_)};
 }
 
 Task<void> Broker::stop() {

@@ -17,6 +17,7 @@
 
 #include "base/result.h"
 #include "broker/admin_api.h"
+#include "broker/budget.h"
 #include "broker/controller_loops.h"
 #include "broker/link/cluster_link.h"
 #include "broker/membership.h"
@@ -33,6 +34,9 @@
 #include "storage/store.h"
 
 namespace weir::broker {
+
+struct MemoryShare;
+struct ShardMetrics;
 
 struct BuildInfo {
     std::string version;
@@ -92,12 +96,17 @@ class Broker {
     void fail_node(const Error& error);
     runtime::Task<void> tell_fatal(Error error);
     runtime::Task<http::Response> metrics_page();
+    std::vector<MemoryShare> memory_metrics(const std::vector<ShardMetrics>& shards) const;
 
     BrokerOptions options_;
     const BuildInfo build_;
     std::function<void(const Error&)> on_fatal_;
-    runtime::MemoryBudget memory_;
-    runtime::MemoryBudget rpc_memory_;  // of what other nodes send
+    const Budget budget_;
+    runtime::MemoryBudget requests_memory_;
+    runtime::MemoryBudget received_memory_;
+    runtime::MemoryBudget sending_memory_;
+    runtime::MemoryBudget unpacking_memory_;
+    runtime::MemoryBudget answers_memory_;
     std::unique_ptr<storage::StoreSet> stores_;
     Membership membership_;
     std::vector<Parts> parts_;  // by shard
@@ -111,7 +120,7 @@ class Broker {
     std::optional<HostPort> advertised_;  // known when the port is
     kafka::Listener listener_;
     bool listener_open_ = false;
-    http::Server admin_;
+    http::Server admin_{http::Server::Options{.answers_memory = &answers_memory_}};
     bool admin_started_ = false;
     bool ready_ = false;
     std::optional<Error> storage_error_;

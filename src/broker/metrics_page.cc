@@ -45,20 +45,32 @@ ShardMetrics gather_metrics(kafka::Server& server, storage::Store& store) {
             .partitions = server.partitions().size(),
             .tally = server.partitions().tally(),
             .groups = server.groups().group_count(),
-            .fetches_waiting = server.partitions().watches().size()};
+            .fetches_waiting = server.partitions().watches().size(),
+            .fetch_answer_bytes = server.fetch_bytes().total() -
+                                  static_cast<uint64_t>(server.fetch_bytes().available()),
+            .producers = server.partitions().producers().used};
 }
 
 std::string render_metrics(const std::vector<ShardMetrics>& shards,
-                           const runtime::MemoryBudget& memory, const BuildInfo& build) {
+                           const std::vector<MemoryShare>& memory, const BuildInfo& build) {
     PrometheusPage page;
     page.begin("weir_build_info", MetricType::kGauge, "Always 1; the labels say what runs.");
     page.add(1, {{"version", build.version}, {"driver", build.driver}});
     page.gauge("weir_shards", "Threads that do the work.", static_cast<double>(shards.size()));
-    page.gauge("weir_memory_budget_bytes", "The memory budget.",
-               static_cast<double>(memory.total()));
-    page.gauge("weir_memory_used_bytes",
-               "What is taken of the memory budget: requests, data not yet in segments, caches.",
-               static_cast<double>(memory.used()));
+    uint64_t budget = 0, used = 0;
+    for (const MemoryShare& share : memory) budget += share.limit, used += share.used;
+    page.gauge("weir_memory_budget_bytes", "The memory budget: all shares.",
+               static_cast<double>(budget));
+    page.gauge("weir_memory_used_bytes", "What is used of the memory budget.",
+               static_cast<double>(used));
+    page.begin("weir_memory_share_limit_bytes", MetricType::kGauge,
+               "The shares of the memory budget.");
+    for (const MemoryShare& share : memory)
+        page.add(static_cast<double>(share.limit), {{"share", std::string(share.name)}});
+    page.begin("weir_memory_share_used_bytes", MetricType::kGauge,
+               "What is used of each share; for a moment it may be more than the limit.");
+    for (const MemoryShare& share : memory)
+        page.add(static_cast<double>(share.used), {{"share", std::string(share.name)}});
 
     page.gauge("weir_connections", "Open client connections.",
                sum_of(shards, [](const auto& s) { return s.connections; }));

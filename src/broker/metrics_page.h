@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kafka/server/metrics.h"
@@ -26,12 +27,21 @@ struct ShardMetrics {
     kafka::PartitionTable::Tally tally = {};
     uint64_t groups = 0;
     uint64_t fetches_waiting = 0;
+    uint64_t fetch_answer_bytes = 0;
+    uint64_t producers = 0;  // idempotent ones that partitions remember
+};
+
+// One share of --memory (broker/budget.h).
+struct MemoryShare {
+    std::string_view name;
+    uint64_t used = 0;
+    uint64_t limit = 0;
 };
 
 // On the shard of both.
 ShardMetrics gather_metrics(kafka::Server& server, storage::Store& store);
 
 std::string render_metrics(const std::vector<ShardMetrics>& shards,
-                           const runtime::MemoryBudget& memory, const BuildInfo& build);
+                           const std::vector<MemoryShare>& memory, const BuildInfo& build);
 
 }  // namespace weir::broker

@@ -9,7 +9,6 @@
 #include <sstream>
 
 #include "broker/broker.h"
-#include "runtime/memory.h"
 
 namespace weir::broker {
 namespace {
@@ -72,7 +71,7 @@ std::string as_markdown(const std::string& page) {
 TEST(MetricsPage, the_reference_is_what_the_page_says) {
     ShardMetrics shard;
     shard.server.requests.fill(1);
-    const runtime::MemoryBudget memory(1);
+    const std::vector<MemoryShare> memory{{.name = "requests", .used = 1, .limit = 2}};
     const std::string wanted =
         as_markdown(render_metrics({shard, shard}, memory, {.version = "1", .driver = "uring"}));
     const std::string path = WEIR_SOURCE_DIR "/docs/reference/metrics.md";

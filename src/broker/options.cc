@@ -290,7 +290,10 @@ Result<BrokerOptions> make_options(ConfigMap file, ConfigMap flags, uint64_t mac
                         fmt::format("memory: '{}' is no size of at least 32MiB", *memory));
         options.memory = *bytes;
     } else {
-        options.memory = std::clamp(machine_memory_bytes / 4, kMemoryDefaultMin, kMemoryDefaultMax);
+        // On a small machine more than a quarter, but the kernel and the process itself need
+        // theirs.
+        const uint64_t least = std::clamp(machine_memory_bytes / 2, kMemoryMin, kMemoryDefaultMin);
+        options.memory = std::clamp(machine_memory_bytes / 4, least, kMemoryDefaultMax);
     }
     for (const auto* address : {&options.kafka, &options.admin}) TRY(parse_host_port(*address));
     if (options.advertised) {

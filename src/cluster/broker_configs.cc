@@ -51,8 +51,10 @@ constexpr ConfigKey kKeys[] = {
      .metavar = "N"},
     {.name = "memory",
      .default_value = std::nullopt,
-     .doc = "The budget for request bytes, data not yet in segments, and caches. Without it, a "
-            "quarter of the machine's memory, at least 256MiB and at most 8GiB.",
+     .doc = "The budget for all that grows: requests, data not yet in segments, messages of other "
+            "nodes, answers, caches. Without it, a "
+            "quarter of the machine's memory, at most 8GiB, and at least 256MiB where that is no more "
+            "than half of it.",
      .update = kStart,
      .flag = "memory",
      .metavar = "SIZE"},
