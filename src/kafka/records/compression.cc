@@ -296,8 +296,9 @@ class SnappyInflater final : public Inflater {
         size_t most = 0;
         while (!blocks.empty()) {
             const auto block = take_block(framed, blocks);
-            const auto size = block ? plain_size(*block) : Result<size_t>(0);
-            if (!size) break;  // read() ends there too
+            if (!block) break;  // read() ends there too
+            const auto size = plain_size(*block);
+            if (!size) break;
             most = std::max(most, SnappyBlockReader::memory_for(*size));
         }
         return most + kAtOnceMax;

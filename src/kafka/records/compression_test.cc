@@ -198,6 +198,18 @@ TEST(Compression, what_a_run_will_hold_is_known_from_its_headers) {
     two.insert(two.end(), one.begin(), one.end());
     EXPECT_GE(needed(Compression::kZstd, two), 16_MiB);  // the second may name any window
     EXPECT_GE(needed(Compression::kZstd, {1, 2, 3}), 1u);
+    // Cut and changed at will, it ends, whatever it says.
+    Prng prng(3);
+    for (const Compression codec : kCodecs) {
+        const std::vector<uint8_t> packed = *compress(codec, make_text(prng, 100'000));
+        for (int i = 0; i < 300; ++i) {
+            std::vector<uint8_t> changed = packed;
+            changed[prng.below(std::min<size_t>(changed.size(), 64))] =
+                static_cast<uint8_t>(prng.next());
+            changed.resize(prng.below(changed.size() + 1));
+            EXPECT_LE(needed(codec, changed), 20_MiB);
+        }
+    }
 }
 
 // The second look's F2: level 22 took 640 MiB for a batch of a megabyte.
