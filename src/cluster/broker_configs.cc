@@ -5,8 +5,6 @@ namespace weir::cluster {
 namespace {
 
 constexpr ConfigUpdate kStart = ConfigUpdate::kStart;
-constexpr std::string_view kOneListener = "a node has one listener, PLAINTEXT.";
-constexpr std::string_view kOneDirectory = "a node has one data directory.";
 constexpr std::string_view kCompaction = "compaction is not built yet.";
 constexpr std::string_view kTiering = "tiered storage is not built yet.";
 constexpr std::string_view kDurable = "every acknowledged record is on stable storage anyway.";
@@ -145,27 +143,25 @@ constexpr ConfigKey kKeys[] = {
      .type = ConfigType::kList,
      .default_value = "PLAINTEXT://:9092",
      .doc = "Kafka's name for kafka: PLAINTEXT://HOST:PORT. Shown as the node listens; read-only "
-            "here, where Kafka takes changes.",
-     .update = kStart,
-     .reason = kOneListener},
+            "here, where Kafka takes changes. A node has one listener, PLAINTEXT.",
+     .update = kStart},
     {.name = "advertised.listeners",
      .type = ConfigType::kList,
      .default_value = std::nullopt,
-     .doc = "Kafka's name for advertised: PLAINTEXT://HOST:PORT. Shown as clients are told.",
-     .update = kStart,
-     .reason = kOneListener},
+     .doc = "Kafka's name for advertised: PLAINTEXT://HOST:PORT. Shown as clients are told. A node "
+            "has one listener, PLAINTEXT.",
+     .update = kStart},
     {.name = "log.dirs",
      .type = ConfigType::kList,
      .default_value = std::nullopt,
-     .doc = "Kafka's name for data. Shown as an absolute path.",
-     .update = kStart,
-     .reason = kOneDirectory},
+     .doc = "Kafka's name for data. Shown as an absolute path. A node has one data directory.",
+     .update = kStart},
     {.name = "log.dir",
      .type = ConfigType::kList,
      .default_value = "/tmp/kafka-logs",
-     .doc = "Kafka's older name for data. Shown as an absolute path.",
-     .update = kStart,
-     .reason = kOneDirectory},
+     .doc = "Kafka's older name for data. Shown as an absolute path. A node has one data "
+            "directory.",
+     .update = kStart},
 
     // Connections.
     {.name = "socket.request.max.bytes",
