@@ -8,12 +8,20 @@
 #include "raft/leading.h"
 
 namespace weir::raft {
+namespace {
+
+// An impaired replica lets so many halves of the spread of election timeouts pass before others.
+constexpr int kImpairedSteps = 6;
+
+}  // namespace
 
 Core::Core(const Options& options, CoreStart start)
     : options_(&options),
       self_(start.self),
       joins_(start.joins),
       recovering_(start.recovering && !options.bugs.rejoin_by_plain_raft),
+      fitness_(start.fitness),
+      asking_terms_(start.terms_lost && recovering_),
       hard_(start.hard_state),
       saved_(start.hard_state),
       start_(start.start),
@@ -25,6 +33,7 @@ Core::Core(const Options& options, CoreStart start)
       draws_(start.seed),
       recovery_id_(mix64(start.seed ^ 0x7ec04e51ull)) {
     CHECK(self_.v >= 0);
+    if (start.terms_lost) CHECK(start.recovering);
     CHECK(options.election_timeout_min > 0ns);
     CHECK(options.election_timeout_max > options.election_timeout_min);
     CHECK(options.heartbeat_interval > 0ns);
@@ -53,8 +62,14 @@ void Core::start(Instant now, Effects& out) {
     heard_ = now;
     const Configuration& now_in_force = configuration();
     if (now_in_force.is_voter(self_) && all_voters(vote_bit(self_))) {
-        campaign(false);
+        // There is nobody who could know better.
+        asking_terms_ = false;
+        if (fitness_ != Fitness::kUnable) return campaign(false);
+        arm_election();
+    } else if (asking_terms_ && !now_in_force.members.empty()) {
+        ask_terms();
     } else {
+        asking_terms_ = false;  // it never knew of a group that could have counted on it
         arm_election();
     }
 }
@@ -63,6 +78,7 @@ void Core::tick(Instant now, Effects& out) {
     const Turn turn(*this, now, out);
     if (now < deadline_) return;
     if (role_ == Role::kLeader) return tick_leader();
+    if (asking_terms_) return ask_terms();
     pre_campaign();
 }
 
@@ -74,6 +90,10 @@ Verdict Core::step(NodeId from, const Message& message, Instant now, Effects& ou
     return std::visit(
         [&](const auto& body) {
             if (body.term < 0 || body.term > kTermMax) return Verdict::kInvalid;
+            using Body = std::decay_t<decltype(body)>;
+            constexpr bool is_vote =
+                std::is_same_v<Body, VoteRequest> || std::is_same_v<Body, VoteReply>;
+            if (asking_terms_ && !is_vote) return Verdict::kStale;
             return on(from, body);
         },
         message);
@@ -83,6 +103,7 @@ Verdict Core::step(NodeId from, InstallSnapshot snapshot, Instant now, Effects& 
     const Turn turn(*this, now, out);
     if (from.v < 0 || from == self_) return Verdict::kInvalid;
     if (snapshot.term < 0 || snapshot.term > kTermMax) return Verdict::kInvalid;
+    if (asking_terms_) return Verdict::kStale;
     return install(from, std::move(snapshot));
 }
 
@@ -103,6 +124,9 @@ Verdict Core::recognize(NodeId from, Term term) {
 
 void Core::hear(NodeId leader, Term term) {
     if (term > hard_.term || role_ != Role::kFollower || leader_ != leader) follow(term, leader);
+    // Who follows a leader has no vote left for another one of its term, also if it gave none to
+    // it.
+    if (hard_.voted_for == -1) hard_.voted_for = leader.v;
     heard_ = now_;
     loyal_ = true;
     quiet_ = false;
@@ -137,6 +161,12 @@ void Core::follow(Term term, NodeId leader) {
 
 uint64_t Core::draw(uint64_t bound) { return mix64(draws_++) % bound; }
 
+void Core::set_fitness(Fitness fitness, Instant now, Effects& out) {
+    const Turn turn(*this, now, out);
+    if (std::exchange(fitness_, fitness) == fitness) return;
+    if (role_ == Role::kFollower && deadline_ != Instant::never() && !asking_terms_) arm_election();
+}
+
 // A node of a lower priority than others waits longer, so that they come first.
 Duration Core::handicap() const {
     const Member* self = configuration().find(self_);
@@ -145,12 +175,14 @@ Duration Core::handicap() const {
         if (member.voter) highest = std::max(highest, int{member.priority});
     }
     const int behind = self == nullptr ? 0 : std::clamp(highest - int{self->priority}, 0, 4);
-    // Those that lost nothing come first.
-    const int steps = behind + (recovering_ ? 2 : 0);
+    // Those that lost nothing, and can read what they have, come first.
+    const int steps =
+        behind + (recovering_ ? 2 : 0) + (fitness_ == Fitness::kWhole ? 0 : kImpairedSteps);
     return steps * (options_->election_timeout_max - options_->election_timeout_min) / 2;
 }
 
 void Core::arm_election() {
+    if (asking_terms_) return;  // ask_terms() has its own
     if (!may_campaign()) {
         deadline_ = Instant::never();
         return;

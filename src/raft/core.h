@@ -13,8 +13,10 @@
 //   - effects: as effects.h says. Save and truncate are durable when on_saved(), on_truncated() are
 //     called; until then the core holds back what relies on them.
 //   - commit().offset is the high watermark.
-// `now` never goes back. Calls with wrong arguments of the driver's own are CHECKed; what peers
-// send is believed only as far as it can be true, and answered by a Verdict.
+// `now` never goes back. It may leave out time in which this node did not run: whoever did not run
+// did not listen, and holds the silence of that time against nobody. Calls with wrong arguments of
+// the driver's own are CHECKed; what peers send is believed only as far as it can be true, and
+// answered by a Verdict.
 #pragma once
 
 #include <memory>
@@ -46,7 +48,7 @@ struct PeerStatus {
     NodeId node;
     Position match;  // durable there
     PeerState state = PeerState::kProbe;
-    Instant heard;           // last
+    Instant heard;           // last, by the driver's clock
     bool caught_up = false;  // within a heartbeat of the leader's end
     bool is_near = false;    // all that it lacks is on its way
     bool down = false;       // as the driver told
@@ -115,6 +117,8 @@ class Core {
     void on_connection_lost(NodeId node, Instant now, Effects& out);
     // Ends hibernation.
     void wake(Instant now, Effects& out);
+    // kWhole at first. A leader goes on leading whatever it is told: the driver hands over.
+    void set_fitness(Fitness fitness, Instant now, Effects& out);
 
     NodeId self() const { return self_; }
     Role role() const { return role_; }
@@ -130,6 +134,9 @@ class Core {
     // towards a majority. They count where all voters say yes: what is left is the best there is
     // then. Takes part in all else: terms and votes are never lost.
     bool recovering() const { return recovering_; }
+    // It lost its term, and takes part in nothing but elections by all before it has asked others
+    // for theirs (recovery.cc).
+    bool asking_terms() const { return asking_terms_; }
     // It is to be added, and no leader has told it of the group yet: see CoreStart::joins.
     bool gives_no_vote() const { return joins_ && configuration().members.empty(); }
     // A leader that has committed an entry of its term: what it has committed is all there is.
@@ -186,6 +193,9 @@ class Core {
     Verdict on(NodeId from, const TimeoutNow& request);
 
     // recovery.cc
+    void ask_terms();
+    bool heard_terms() const;
+    void note_term(NodeId from, const VoteReply& reply);
     void ask_recovery(bool again);
     void check_recovered();
     Verdict on(NodeId from, const RecoveryRequest& request);
@@ -254,6 +264,10 @@ class Core {
     uint16_t votes_recovering_ = 0;  // of those for it
     const bool joins_;
     bool recovering_ = false;
+    Fitness fitness_ = Fitness::kWhole;
+    bool asking_terms_ = false;
+    uint16_t terms_heard_ = 0;      // of those that did not lose theirs, by the members' places
+    uint16_t terms_heard_any_ = 0;  // of all
     HardState hard_;
     HardState saved_;  // what of it is durable
     NodeId vote_to_;   // a granted vote that waits for its save

@@ -52,7 +52,8 @@ void Core::pre_campaign() {
     // waited for.
     const bool busy = truncating_ || install_ != nullptr;
     const bool voting = role_ == Role::kCandidate && saved_ != hard_;
-    if (!may_campaign() || hard_.term >= kTermMax || busy || voting) {
+    if (!may_campaign() || fitness_ == Fitness::kUnable || hard_.term >= kTermMax || busy ||
+        voting) {
         return arm_election();
     }
     follow(hard_.term, kNoNode);
@@ -103,7 +104,8 @@ Verdict Core::on(NodeId from, const VoteRequest& request) {
     // Somebody does not know that the group sleeps: the leader will tell.
     if (quiet_) wake_up();
     const auto refuse = [&] {
-        if (!term_saved()) return;
+        // Who asks for a term must not take one that may be too old for an answer.
+        if (!term_saved() || asking_terms_) return;
         send(from, VoteReply{.term = hard_.term, .pre_vote = request.pre_vote});
     };
     if (request.term < hard_.term) {
@@ -151,6 +153,10 @@ Verdict Core::on(NodeId from, const VoteRequest& request) {
 }
 
 Verdict Core::on(NodeId from, const VoteReply& reply) {
+    if (asking_terms_) {
+        note_term(from, reply);
+        return Verdict::kTaken;
+    }
     const bool mine = role_ == (reply.pre_vote ? Role::kPreCandidate : Role::kCandidate);
     const Term asked_for = reply.pre_vote ? hard_.term + 1 : hard_.term;
     const bool answer =
@@ -200,7 +206,7 @@ void Core::become_leader() {
 Verdict Core::on(NodeId from, const TimeoutNow& request) {
     if (request.term < hard_.term) return Verdict::kStale;
     const bool able = may_campaign() && hard_.term < kTermMax && !truncating_ &&
-                      install_ == nullptr && !recovering_;
+                      install_ == nullptr && !recovering_ && fitness_ == Fitness::kWhole;
     if (request.term > hard_.term || role_ != Role::kFollower || leader_ != from || !able) {
         return Verdict::kStale;
     }

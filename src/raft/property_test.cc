@@ -35,11 +35,12 @@ TEST(RaftProperty, WhatIsCommittedStaysAndTheGroupRecovers) {
         "{} seeds, {} events, {:.1f} virtual hours: {} elections, {} entries committed, {} reads "
         "({} at once), {} crashes, {} truncations, {} snapshots, {} changes, {} transfers, {} "
         "sleeps; relaxed: {} entries committed, {} recoveries, {} elections by all, {} of them "
-        "with a loss\n",
+        "with a loss, {} disks rolled back, {} logs discarded\n",
         count, stats.events, static_cast<double>(stats.virtual_ns) / 3.6e12, stats.elections,
         stats.committed, stats.reads, stats.lease_reads, stats.crashes, stats.truncations,
         stats.installs, stats.changes, stats.transfers, stats.sleeps, stats.relaxed_committed,
-        stats.recoveries, stats.elections_by_all, stats.losses);
+        stats.recoveries, stats.elections_by_all, stats.losses, stats.disks_rolled_back,
+        stats.logs_discarded);
 }
 
 struct Bug {

@@ -1,6 +1,6 @@
 // Each file of transcripts/ is a test of its name: the conversation in it must go as it is written
-// (testing/transcript.h explains the words). With WEIR_TRANSCRIPTS_UPDATE=1 in the environment, the files
-// take over what the code does now: read the difference.
+// (testing/transcript.h explains the words). With WEIR_TRANSCRIPTS_UPDATE=1 in the environment, the
+// files take over what the code does now: read the difference.
 #include "raft/testing/transcript.h"
 
 #include <gtest/gtest.h>

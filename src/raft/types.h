@@ -29,6 +29,10 @@ inline constexpr size_t kMembersMax = 16;       // of one configuration, old and
 inline constexpr size_t kTermRowsMax = 16'384;  // a core forgets the oldest terms beyond
 inline constexpr size_t kEntriesPerAppendMax = 4'096;
 
+// Whether this replica could do a leader's work, as its driver knows. Impaired: some of its log
+// can't be read; it leads only where nobody better stands for election. Unable: it can't append.
+enum class Fitness : uint8_t { kWhole, kImpaired, kUnable };
+
 enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };
 
 // One member of a group. In a joint configuration it may belong to the old voters, the new ones or
@@ -99,6 +103,10 @@ struct CoreStart {
     // Its log may lack entries that it acknowledged: they were in memory alone, and it stopped
     // without flushing them. See Core::recovering().
     bool recovering = false;
+    // Its disk lost what was flushed, too: `hard_state` may be an older one than that it saved
+    // last. `recovering` as well. See recovery.cc.
+    bool terms_lost = false;
+    Fitness fitness = Fitness::kWhole;
 };
 
 }  // namespace weir::raft

@@ -42,6 +42,7 @@ struct Plan {
     Duration faults_for = 8s;
     bool relaxed = false;
     bool may_lose = false;  // relaxed: majorities may crash
+    bool damage = false;    // relaxed: disks lose what was flushed, and replicas discard their logs
 };
 
 Plan draw_plan(uint64_t seed) {
@@ -105,6 +106,18 @@ Plan draw_plan(uint64_t seed) {
         plan.crash_every = Duration(prng.between(100'000'000, 1'000'000'000));
         // What a learner knows to be committed, and the voters lost, it can't take back.
         if (plan.may_lose) plan.change_every = 0ns;
+        plan.damage = !plan.may_lose && prng.chance(0.6);
+        if (plan.damage && prng.chance(0.5)) {
+            // An old leader believes long that it leads, and finds somebody who has forgotten.
+            options.election_timeout_max = options.election_timeout_min + 3s;
+            options.lease_reads = false;
+            options.quiet_after = 0ns;
+            plan.partition_every = 400ms;
+            plan.crash_every = 300ms;
+            plan.propose_every = 10ms;
+            plan.flush_mean = 5ms;
+            plan.delay_mean = 1ms;
+        }
     }
     return plan;
 }
@@ -165,12 +178,14 @@ struct Node {
     uint64_t life = 0;  // counts starts; 0 before the first
     double clock_rate = 1;
     int64_t clock_offset = 0;
-    int64_t tick_at = INT64_MAX;  // of the event that waits
-    Term acknowledged_term = 0;   // the last that it told a leader it has for good, ...
-    Position acknowledged;        // ... and up to where
-    Configuration members;        // in force before the call under way
-    Position walked;              // the oracle has seen what is committed below it
-    bool recovering = false;      // kept on its disk
+    int64_t tick_at = INT64_MAX;     // of the event that waits
+    Term acknowledged_term = 0;      // the last that it told a leader it has for good, ...
+    Position acknowledged;           // ... and up to where
+    Configuration members;           // in force before the call under way
+    Position walked;                 // the oracle has seen what is committed below it
+    bool recovering = false;         // kept on its disk
+    bool terms_lost = false;         // kept on its disk
+    std::optional<ModelDisk> older;  // what its disk held at some time
     bool reachable[kNodesMax] = {};
     uint64_t life_seen[kNodesMax] = {};
     std::vector<Packet> held;  // came while paused
@@ -334,6 +349,7 @@ class Cluster {
         at.configurations = node.log.configurations();
         at.seed = prng_.next();
         at.recovering = node.recovering;
+        at.terms_lost = node.terms_lost;
         node.core.emplace(plan_.options, std::move(at));
         node.members = node.core->configuration();
         node.walked = node.log.start;
@@ -357,9 +373,31 @@ class Cluster {
             node.recovering = true;
             node.acknowledged = {};
         }
+        if (plan_.damage) damage(node);
         halt(node);
         note("{} crashes; keeps {}..{}", node.id.v, text(node.disk.log.start),
              text(node.disk.log.end()));
+    }
+
+    // 1. A journal loses its end: log, term and vote are older ones. What it forgets of its group's
+    // members is beyond what a group can bear, so that stays.  2. A log that can't be read is
+    // discarded; its members, all committed, are kept.
+    void damage(Node& node) {
+        const ModelLog& log = node.disk.log;
+        if (prng_.chance(0.3) && node.older && node.older->log.start == log.start &&
+            node.older->log.configuration() == log.configuration()) {
+            ++stats_.disks_rolled_back;
+            node.disk = *node.older;
+            node.terms_lost = true;
+            note("{} loses the end of its journal", node.id.v);
+        } else if (prng_.chance(0.3) && node.core->configuration_settled() &&
+                   node.core->configuration() == log.configuration() &&
+                   !log.configuration().members.empty()) {
+            ++stats_.logs_discarded;
+            node.disk.log.base_configuration = Configuration(log.configuration());
+            node.disk.log.entries.clear();
+            note("{} discards its log", node.id.v);
+        }
     }
 
     void stop_in_good_order(Node& node) {
@@ -556,7 +594,7 @@ class Cluster {
         if (core.end() != node.log.end() && !installing(node)) return fail("two ends of a log");
         if (out.configuration_changed || out.truncate_to) check_configuration(node);
         if (out.recovered) {
-            node.recovering = false;
+            node.recovering = node.terms_lost = false;
             ++stats_.recoveries;
             note("{} is recovered", node.id.v);
         }
@@ -823,7 +861,17 @@ class Cluster {
         }
     }
 
+    void remember_disks() {
+        for (Node& node : nodes_) {
+            if (!plan_.damage || !prng_.chance(0.3)) continue;
+            node.older.emplace();
+            node.older->log = node.disk.log;
+            node.older->hard_state = node.disk.hard_state;
+        }
+    }
+
     void partition() {
+        remember_disks();
         const bool one_way = prng_.chance(0.3);
         uint64_t side = prng_.next();
         if (prng_.chance(0.4)) side = 1ull << prng_.below(nodes_.size());  // isolates one
@@ -1250,6 +1298,8 @@ void ClusterStats::add(const ClusterStats& other) {
     transfers += other.transfers;
     sleeps += other.sleeps;
     invalid += other.invalid;
+    disks_rolled_back += other.disks_rolled_back;
+    logs_discarded += other.logs_discarded;
     relaxed_committed += other.relaxed_committed;
     recoveries += other.recoveries;
     elections_by_all += other.elections_by_all;

@@ -32,6 +32,8 @@ struct ClusterStats {
     uint64_t relaxed_committed = 0;  // entries, from memory
     uint64_t recoveries = 0;
     uint64_t elections_by_all = 0;
+    uint64_t disks_rolled_back = 0;  // to an older log, term and vote
+    uint64_t logs_discarded = 0;
     uint64_t losses = 0;  // of what was committed, by such an election
 
     void add(const ClusterStats& other);
