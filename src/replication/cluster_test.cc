@@ -178,6 +178,77 @@ TEST(Replication, a_change_of_members_ends_with_its_deadline_and_its_stop) {
     });
 }
 
+struct Unrest {
+    uint64_t elections = 0;
+    uint64_t connections_lost = 0;
+};
+
+// What three nodes with many idle groups did because all of them, or one follower, stood still.
+Unrest stand_still(Duration time, bool all, bool bug = false) {
+    TestCluster cluster(calm(44), 3);
+    cluster.count_time_asleep = bug;
+    cluster.raft_options.quiet_after = 0ns;  // else most of them sleep anyway
+    cluster.extra_groups = 30;
+    cluster.start_all();
+    cluster.append(20);
+    cluster.run_for(10s);
+    const auto count = [&] {
+        Unrest sum;
+        for (size_t i = 0; i < 3; ++i) {
+            sum.elections += cluster.node(i).replicator->metrics().elections_won;
+            sum.connections_lost += cluster.node(i).endpoint->metrics().connections_lost;
+        }
+        return sum;
+    };
+    const Unrest before = count();
+    std::vector<size_t> paused{0, 1, 2};
+    if (!all) paused = {cluster.wait_leader() == 0 ? 1u : 0u};
+    for (const size_t i : paused) cluster.world().pause(*cluster.node(i).node);
+    cluster.world().schedule(time, [] {});  // time goes on with nobody in it
+    cluster.run_for(time);
+    for (const size_t i : paused) cluster.world().resume(*cluster.node(i).node);
+    cluster.run_for(5s);
+    const Unrest after = count();
+    cluster.append(20);
+    cluster.check_all();
+    return {after.elections - before.elections, after.connections_lost - before.connections_lost};
+}
+
+TEST(Replication, nodes_that_all_stood_still_hold_no_election) {
+    for (const Duration time : {300ms, 2500ms, 3500ms, 4000ms, 30'000ms}) {
+        const Unrest unrest = stand_still(time, true);
+        EXPECT_EQ(unrest.elections, 0u) << time / 1ms << " ms";
+        EXPECT_EQ(unrest.connections_lost, 0u) << time / 1ms << " ms";
+    }
+    // And these would be seen.
+    EXPECT_GT(stand_still(3500ms, true, true).elections, 0u);
+}
+
+// Its peers ran: they have another leader by then, and it is told so before it serves anybody.
+TEST(Replication, a_leader_that_stood_still_alone_leads_no_more) {
+    TestCluster cluster(calm(45), 3);
+    cluster.start_all();
+    cluster.append(20);
+    const auto old = static_cast<size_t>(cluster.wait_leader());
+    cluster.world().pause(*cluster.node(old).node);
+    ASSERT_TRUE(cluster.run_until(
+        [&] {
+            for (size_t i = 0; i < 3; ++i) {
+                if (i != old && cluster.node(i).group->leads()) return true;
+            }
+            return false;
+        },
+        10s));
+    cluster.world().resume(*cluster.node(old).node);
+    cluster.run_on(old, [&](Group& group) -> Task<void> {
+        // It may still believe that it leads, but can't confirm it.
+        EXPECT_FALSE(co_await group.read_barrier({.deadline = Shard::current().now() + 2s}));
+    });
+    EXPECT_FALSE(cluster.node(old).group->leads());
+    cluster.append(20);
+    cluster.check_all();
+}
+
 TEST(Replication, a_node_that_goes_is_told_to_a_few_groups_a_step) {
     TestCluster cluster(calm(43), 3);
     cluster.extra_groups = 200;

@@ -47,7 +47,7 @@ auto Group::call_core(Call call, std::vector<storage::Entry>* entries) {
     raft::Effects& effects = replicator_.effects_;
     effects.clear();
     using R = std::invoke_result_t<Call&, raft::Core&, Instant, raft::Effects&>;
-    const Instant now = runtime::Shard::current().now();
+    const Instant now = replicator_.core_now();
     if constexpr (std::is_void_v<R>) {
         call(*core_, now, effects);
         carry_out(effects, entries);

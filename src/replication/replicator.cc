@@ -21,7 +21,10 @@ constexpr size_t kGroupsPerStep = 64;
 
 }  // namespace
 
-Replicator::Replicator(ReplicatorOptions options) : options_(std::move(options)) {}
+Replicator::Replicator(ReplicatorOptions options) : options_(std::move(options)) {
+    // A lease runs by a clock that goes on while this node sleeps; core_now() does not.
+    CHECK(!options_.raft.lease_reads);
+}
 Replicator::~Replicator() = default;
 
 void Replicator::start(rpc::Endpoint* to) {
@@ -95,6 +98,15 @@ Task<void> Replicator::close() {
 
 // -------------------------------------------------------------------- time
 
+Instant Replicator::core_now() const {
+    Shard& shard = Shard::current();
+    return options_.count_time_asleep ? shard.now() : shard.awake_now();
+}
+
+Instant Replicator::wake_at(Instant due) const {
+    return options_.count_time_asleep ? due : Shard::current().when_awake(due);
+}
+
 void Replicator::schedule(Group& group) {
     const Instant due = group.closing_ ? Instant::never() : group.core_->next_deadline();
     if (due == group.scheduled_) return;
@@ -108,9 +120,10 @@ void Replicator::schedule(Group& group) {
 Task<void> Replicator::run_clock() {
     while (!closing_) {
         const Instant next = due_.empty() ? Instant::never() : due_.begin()->first;
-        const Instant now = Shard::current().now();
+        const Instant now = core_now();
         if (now < next) {
-            (void)co_await due_changed_.wait({.deadline = next, .stop = scope_.stop_token()});
+            (void)co_await due_changed_.wait(
+                {.deadline = wake_at(next), .stop = scope_.stop_token()});
             continue;
         }
         Group* group = find(due_.begin()->second);

@@ -21,6 +21,8 @@ struct ReplicatorOptions {
     storage::Store* store = nullptr;       // of this shard; outlives the replicator
     uint64_t inbox_bytes_max = 16u << 20;  // of one group: appends that wait for room in its log
     Duration snapshot_timeout = std::chrono::seconds(30);
+    // A bug to switch on: time in which this node stood still counts as others' silence.
+    bool count_time_asleep = false;
 };
 
 struct ReplicatorMetrics {
@@ -76,6 +78,10 @@ class Replicator {
     friend class Group;
 
     // --- for groups
+    // The time that cores are given, without that in which this node was asleep, and when a timer
+    // of theirs is due.
+    Instant core_now() const;
+    Instant wake_at(Instant due) const;
     void schedule(Group& group);
     void send(raft::NodeId to, GroupMessage message);
     bool send_append(raft::NodeId to, storage::LogId log, rpc::Message message);

@@ -113,9 +113,10 @@ Task<void> Connection::write() {
 
 Task<void> Connection::watch() {
     while (!ended()) {
-        const Instant now = Shard::current().now();
+        Shard& shard = Shard::current();
+        const Instant now = shard.now();
         const Instant patience_end = reader_.heard() + options_.silence_max;
-        if (now >= patience_end) {
+        if (shard.awake_now() >= patience_end) {
             end_with({.code = ErrorCode::kTimedOut, .message = "the peer is silent"});
             break;
         }
@@ -128,8 +129,8 @@ Task<void> Connection::watch() {
             spoke_ = now;
         }
         const Instant next = writing_ ? now + options_.keep_alive : spoke_ + options_.keep_alive;
-        (void)co_await runtime::sleep_until(std::min(patience_end, std::max(next, now + 1ms)),
-                                            stop_.token());
+        (void)co_await runtime::sleep_until(
+            std::min(shard.when_awake(patience_end), std::max(next, now + 1ms)), stop_.token());
     }
 }
 

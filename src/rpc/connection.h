@@ -47,7 +47,7 @@ class Connection {
 
     runtime::StopToken stop_token() { return stop_.token(); }
     Instant since() const { return since_; }
-    Instant heard() const { return reader_.heard(); }
+    Instant heard() const { return reader_.heard(); }  // by Shard::awake_now()
 
   private:
     struct Forward : runtime::StopCallback {

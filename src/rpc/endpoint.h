@@ -51,7 +51,8 @@ struct EndpointOptions {
 
     Duration connect_timeout = 3s;
     Duration hello_timeout = 3s;
-    // Each side says something at least so often; a peer that is silent for silence_max is dead.
+    // Each side says something at least so often; a peer that is silent for silence_max, by
+    // Shard::awake_now(), is dead.
     Duration keep_alive = 500ms;
     Duration silence_max = 3s;
     // How long the reader of a connection waits for the memory of a message of the data lane before
@@ -87,8 +88,8 @@ struct PeerStatus {
     // Of the connections from this shard: how many there are, and the oldest one's beginning.
     uint32_t connections = 0;
     Instant connected_since = Instant::never();
-    // When this shard last heard of it, over any connection in either direction. Nothing: not since
-    // the address was set.
+    // When this shard last heard of it, by Shard::awake_now(), over any connection in either
+    // direction. Nothing: not since the address was set.
     std::optional<Instant> last_heard;
     uint32_t shards = 0;     // of the peer, as it last said; 0: not known yet
     std::string last_error;  // of the last attempt to connect, if that failed

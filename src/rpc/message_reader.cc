@@ -35,7 +35,7 @@ MessageReader::MessageReader(runtime::ByteStream& stream, runtime::MemoryBudget&
       message_bytes_max_(message_bytes_max),
       patience_(patience),
       buffer_(kBufferBytes),
-      heard_(Shard::current().now()) {}
+      heard_(Shard::current().awake_now()) {}
 
 void MessageReader::consume(size_t size) {
     begin_ += size;
@@ -44,7 +44,7 @@ void MessageReader::consume(size_t size) {
 
 Task<Result<void>> MessageReader::receive(MutableBytes into, size_t* got, StopToken stop) {
     *got = co_await runtime::try_(stream_.read_some(into, stop));
-    heard_ = Shard::current().now();
+    heard_ = Shard::current().awake_now();
     bytes_read_ += *got;
     co_return Result<void>{};
 }
@@ -74,7 +74,7 @@ Task<Result<std::optional<IoBuffer>>> MessageReader::allocate(size_t size, Lane 
     if (!reservation && !short_of_memory_) {
         runtime::DeadlineStop limit(Shard::current().now() + patience_, stop);
         auto waited = co_await memory_.reserve(charge, limit.token());
-        heard_ = Shard::current().now();
+        heard_ = Shard::current().awake_now();
         if (waited) reservation = std::move(*waited);
         if (!waited && stop.stop_requested()) co_return fail(std::move(waited).error());
     }

@@ -1,5 +1,7 @@
 #include "runtime/shard.h"
 
+#include <algorithm>
+
 #include "runtime/scope.h"
 
 namespace weir::runtime {
@@ -13,6 +15,10 @@ constexpr Duration kSlice = 100us;
 // A class keeps the shard for one step at least; the clock is read every few steps.
 constexpr int kStepsPerClockRead = 8;
 constexpr int kMessagesPerTurn = 512;
+// A shard that runs later than it was to by more than this has slept. Below the time in which anybody is taken for dead, above what a
+// busy machine does to everybody.
+constexpr Duration kSleepMin = 50ms;
+constexpr Duration kSleepLogged = 1s;
 
 }  // namespace
 
@@ -128,8 +134,27 @@ bool Shard::prepare_to_park() {
     return !overflowing_;
 }
 
+// All of the time since the last look counts as slept: when in it the shard was stopped nobody knows, and what was not due then is not
+// due now.
+void Shard::observe(Instant now) {
+    if (due_ != Instant::never() && now - due_ > kSleepMin) {
+        const Duration slept = now - observed_;
+        asleep_ += slept;
+        ++sleeps_;
+        if (slept >= kSleepLogged) log_.warn("runtime", "this shard did not run for a while", "ms={}", slept / 1ms);
+    }
+    observed_ = due_ = now;
+}
+
+Instant Shard::awake_now() {
+    const Instant now = driver_.now();
+    observe(now);
+    return now - asleep_;
+}
+
 bool Shard::turn() {
     Instant now = driver_.now();
+    observe(now);
     slice_end_ = now + kSlice;
     preempt_ = false;
     if (overflowing_) flush_overflow();
@@ -146,12 +171,15 @@ bool Shard::turn() {
         in_step_.store(false, std::memory_order_relaxed);
         if (++steps % kStepsPerClockRead == 0 || preempt_) {
             const Instant then = driver_.now();
+            observe(then);
             scheduler_.charge(charged, then - now);
             now = then;
             if (now >= slice_end_) break;
         }
     }
-    return more || overflowing_ || !scheduler_.empty();
+    more |= overflowing_ || !scheduler_.empty();
+    if (!more) due_ = std::max(observed_, timers_.next());
+    return more;
 }
 
 }  // namespace weir::runtime

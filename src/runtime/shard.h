@@ -61,6 +61,16 @@ class Shard {
     Instant now() const { return driver_.now(); }
     WallTime wall_now() const { return driver_.wall_now(); }
 
+    // now(), less the time in which this shard did not run although it was due: the process was stopped, the machine stood still, a step
+    // took long. Never goes back. The silence of others is measured by it: who did not run did not listen, and finds in its sockets what
+    // came meanwhile. Not for leases, which others count by their own clocks.
+    Instant awake_now();
+    // When awake_now() reaches `awake`, as long as the shard runs: what to arm a timer for. never() stays never().
+    Instant when_awake(Instant awake) const { return awake == Instant::never() ? awake : awake + asleep_; }
+    // The time that awake_now() leaves out, and how often the shard was found to have slept.
+    Duration asleep() const { return asleep_; }
+    uint64_t sleeps() const { return sleeps_; }
+
     TimerQueue& timers() { return timers_; }
 
     // Puts a waiter on the run queue under its class.
@@ -111,6 +121,7 @@ class Shard {
     bool receive();
     void flush_overflow();
     void wake(ShardId to);
+    void observe(Instant now);
 
     ShardId id_;
     Driver& driver_;
@@ -123,6 +134,10 @@ class Shard {
     Instant slice_end_;
     mutable uint32_t preempt_asks_ = 0;
     mutable bool preempt_ = false;
+    Instant observed_ = Instant::never();  // the clock when this shard last looked at it; never: no turn yet
+    Instant due_ = Instant::never();       // when it was to run again at the latest
+    Duration asleep_{0};
+    uint64_t sleeps_ = 0;
 
     std::vector<std::unique_ptr<MessageRing>> inbox_;      // from shard i
     std::vector<IntrusiveList<Message>> overflow_;         // to shard i

@@ -27,7 +27,7 @@ bool Liveness::answers(int32_t node) {
         on_reconnected_(node);
     }
     const bool is_gone = status->connections == 0 && !status->last_error.empty();
-    return !is_gone && Shard::current().now() - *status->last_heard < kSilenceMax;
+    return !is_gone && Shard::current().awake_now() - *status->last_heard < kSilenceMax;
 }
 
 Task<void> Liveness::sync(const std::vector<int32_t>& nodes) {

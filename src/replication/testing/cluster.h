@@ -134,6 +134,7 @@ class TestCluster {
         Group* group = nullptr;
         Replicator* replicator = nullptr;
         ChainMachine* machine = nullptr;
+        const rpc::Endpoint* endpoint = nullptr;
         bool stop = false;
         std::optional<std::function<Task<void>(Group&)>> job;
     };
@@ -147,8 +148,9 @@ class TestCluster {
     void set_founders(std::vector<int32_t> founders) { members_ = std::move(founders); }
     storage::StoreOptions store_options;
     raft::Options raft_options;
-    bool relaxed = false;     // of all groups; may change while they run
-    size_t extra_groups = 0;  // that each node opens beside the one of its log, idle
+    bool relaxed = false;            // of all groups; may change while they run
+    bool count_time_asleep = false;  // ReplicatorOptions::count_time_asleep
+    size_t extra_groups = 0;         // that each node opens beside the one of its log, idle
 
     static std::string name(size_t node) { return "n" + std::to_string(node); }
 
@@ -167,6 +169,7 @@ class TestCluster {
         node.group = nullptr;
         node.replicator = nullptr;
         node.machine = nullptr;
+        node.endpoint = nullptr;
         node.job.reset();
         world_.kill(*node.node, how);
     }
@@ -361,8 +364,10 @@ class TestCluster {
         ChainMachine machine;
         raft::Options raft_options = cluster->raft_options;
         raft_options.bugs = cluster->bugs_;
-        Replicator replicator(
-            {.self = {static_cast<int32_t>(index)}, .raft = raft_options, .store = &store});
+        Replicator replicator({.self = {static_cast<int32_t>(index)},
+                               .raft = raft_options,
+                               .store = &store,
+                               .count_time_asleep = cluster->count_time_asleep});
         replicator.start(&endpoint);
         rpc::Listener listener({&endpoint}, {});
         while (!co_await listener.open(name(index) + ":7000"))
@@ -386,6 +391,7 @@ class TestCluster {
         if (group) {
             node.group = *group;
             node.machine = &machine;
+            node.endpoint = &endpoint;
             node.replicator = &replicator;
             bool relaxed = false;
             while (!node.stop && !store.failed()) {
@@ -404,6 +410,7 @@ class TestCluster {
         node.machine = nullptr;
         node.replicator = nullptr;
         node.job.reset();
+        node.endpoint = nullptr;
         co_await listener.close();
         co_await replicator.close();
         co_await endpoint.close();

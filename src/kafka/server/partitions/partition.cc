@@ -157,11 +157,12 @@ std::vector<int32_t> Partition::in_sync() const {
     if (group_ == nullptr || !is_leader()) return nodes;
     const raft::Core& core = group_->core();
     const Instant now = runtime::Shard::current().now();
+    const Instant awake = runtime::Shard::current().awake_now();
     const bool is_new = now < leader_since_ + kSilenceMax;
     if (core.configuration().is_voter(core.self())) nodes.push_back(core.self().v);
     for (const raft::PeerStatus& peer : core.peers()) {
         if (!core.configuration().is_voter(peer.node) || peer.down) continue;
-        const bool is_near = peer.is_near && now < peer.heard + kSilenceMax;
+        const bool is_near = peer.is_near && awake < peer.heard + kSilenceMax;
         if (core.quiet() || is_near || is_new) nodes.push_back(peer.node.v);
     }
     std::ranges::sort(nodes);

@@ -35,7 +35,7 @@ Task<std::optional<Response>> describe_group(Server* server) {
     cluster::Controller& controller = server->controller();
     if (!controller.leads()) co_return std::nullopt;
     const replication::Group& group = *controller.group();
-    const Instant now = Shard::current().now();
+    const Instant now = Shard::current().awake_now();  // as PeerStatus::heard
     const int64_t wall_ms = Shard::current().wall_now().ms;
     std::map<int32_t, raft::PeerStatus> peers;
     for (const raft::PeerStatus& peer : group.core().peers()) peers[peer.node.v] = peer;
