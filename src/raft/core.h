@@ -221,6 +221,7 @@ class Core {
     bool could_sleep() const;
     bool all_sleep() const;
     void touch();
+    bool is_overdue(const Peer& peer) const;
     void watch(Peer& peer);
     void send_to(Peer& peer);
     void send_to_all();

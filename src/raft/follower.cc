@@ -171,6 +171,12 @@ Verdict Core::on(NodeId from, const Heartbeat& beat) {
     ask_recovery(true);
     if (beat.quiet && all_here && !recovering_) fall_asleep();
     if (steady) acknowledged_ = std::max(acknowledged_, match());
+    // What waits for the disk here needs not be sent again.
+    if (steady && received_ > match()) {
+        send(from,
+             AppendReply{
+                 .term = hard_.term, .accepted = true, .match = match(), .received = received_});
+    }
     send(from, HeartbeatReply{.term = hard_.term,
                               .quiet = quiet_,
                               .context = beat.context,

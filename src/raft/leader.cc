@@ -8,6 +8,11 @@
 #include "raft/leading.h"
 
 namespace weir::raft {
+namespace {
+
+constexpr int kResendSlow = 10;
+
+}  // namespace
 
 Peer* Core::peer_of(NodeId node) const {
     for (Peer& peer : leading_->peers) {
@@ -57,6 +62,17 @@ void Core::beat(bool quiet) {
     deadline_ = {(now_.ns / interval + 1) * interval};
 }
 
+// Whether what is in flight must have been lost. A connection that stands loses nothing, so the
+// peer dropped it, and has been running since: while it says nothing, it may be about to receive
+// it. What it has received waits for its disk; only if it began anew, which a heartbeat's reply
+// mostly shows, has it lost that.
+bool Core::is_overdue(const Peer& peer) const {
+    if (peer.inflight.empty()) return false;
+    const Duration limit =
+        options_->resend_timeout * (peer.received >= peer.next ? kResendSlow : 1);
+    return peer.heard - peer.progressed >= limit;
+}
+
 // Repairs what a lost message left behind.
 void Core::watch(Peer& peer) {
     if (peer.down) return;
@@ -65,9 +81,7 @@ void Core::watch(Peer& peer) {
             if (peer.probed && !peer.sending) return send_probe(peer);
             return send_to(peer);
         case PeerState::kReplicate:
-            if (!peer.inflight.empty() && now_ - peer.progressed >= options_->resend_timeout) {
-                peer.become(PeerState::kProbe, peer.match);
-            }
+            if (is_overdue(peer)) peer.become(PeerState::kProbe, peer.match);
             return send_to(peer);
         case PeerState::kSnapshot:
             if (now_ - peer.progressed >= options_->snapshot_retry) send_to(peer);
@@ -269,6 +283,10 @@ Verdict Core::on(NodeId from, const AppendReply& reply) {
     const bool snapshot = peer->state == PeerState::kSnapshot;
     if (peer->state == PeerState::kProbe || (snapshot && reply.received >= snapshot_start_min())) {
         peer->become(PeerState::kReplicate, std::max(peer->match, reply.received));
+        peer->progressed = now_;
+    }
+    if (reply.received > peer->received) {
+        peer->received = reply.received;
         peer->progressed = now_;
     }
     take_match(*peer, reply.match);

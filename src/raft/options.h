@@ -16,7 +16,8 @@ struct Options {
     Duration election_timeout_max = 700ms;
     // Beats fall on multiples of it, so that those of many groups leave together.
     Duration heartbeat_interval = 100ms;
-    // Entries in flight without any progress for so long are sent again.
+    // Entries in flight to a peer that answers heartbeats are sent again when for so long it has
+    // received none of them; and after kResendSlow times as long where it has received all.
     Duration resend_timeout = 500ms;
     // A leader whose group is replicated and idle for so long asks it to go quiet. 0: never.
     Duration quiet_after = 2s;

@@ -34,6 +34,7 @@ void Inflight::clear() {
 void Peer::become(PeerState to, Position from) {
     state = to;
     next = from;
+    received = {};
     probed = false;
     carrying = false;
     inflight.clear();

@@ -45,9 +45,10 @@ struct Peer {
     bool down = false;      // as the driver told
     bool quiet = false;     // agreed to sleep at this log's end
     Position match;         // durable there
+    Position received;      // it has all below, durable or not
     Position next;          // the first position not sent yet
     Instant heard{};        // any message of this term
-    Instant progressed{};   // match moved, or something was sent into an empty pipe
+    Instant progressed{};   // match or received moved, or something was sent into an empty pipe
     // The latest heartbeat that it answered; below 0: the first whose answer counts, negated.
     int64_t context = 0;
     Inflight inflight;
