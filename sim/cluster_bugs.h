@@ -66,6 +66,8 @@ inline constexpr std::array kClusterBugs{
                     .storage = &storage::StorageBugs::forget_journal_tail},
     NamedClusterBug{.name = "truncate_suffix_in_memory_only",
                     .storage = &storage::StorageBugs::truncate_suffix_in_memory_only},
+    NamedClusterBug{.name = "keep_foreign_charge",
+                    .storage = &storage::StorageBugs::keep_foreign_charge},
     NamedClusterBug{.name = "forget_hard_state",
                     .storage = &storage::StorageBugs::forget_hard_state},
     NamedClusterBug{.name = "stale_state_blob", .storage = &storage::StorageBugs::stale_state_blob},
