@@ -120,7 +120,7 @@ Task<Result<void>> Group::open(Beginning beginning) {
     start.seed = Shard::current().prng().next();
     start.recovering = memory_history_ != 0 && memory_history_ != store_history();
     core_.emplace(replicator_.options().raft, std::move(start));
-    log_.keep_from(core_->commit().offset);
+    uncommitted_ = log_.hold_from(core_->commit().offset);
     log_.set_state_provider([this] { return capture(); });
     log_.on_durable([this] { on_durable(); });
     co_return Result<void>{};
@@ -269,7 +269,7 @@ void Group::on_durable() {
 
 void Group::on_commit_moved() {
     const Position commit = core_->commit();
-    log_.keep_from(commit.offset);
+    uncommitted_.move_to(commit.offset);
     // The last committed configuration stays, and those that may still go.
     size_t committed = 0;
     while (committed + 1 < configurations_.size() && configurations_[committed + 1].at < commit)

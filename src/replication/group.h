@@ -187,6 +187,7 @@ class Group {
 
     Replicator& replicator_;
     storage::Log& log_;
+    storage::RetentionHold uncommitted_;  // what is not committed is kept, however old
     StateMachine& machine_;
     std::optional<raft::Core> core_;
     bool closing_ = false;

@@ -55,7 +55,7 @@ Task<Result<void>> Group::take_snapshot(raft::NodeId from, Snapshot snapshot) {
     installing_ = false;
     call_core(
         [](raft::Core& core, Instant now, raft::Effects& out) { core.on_installed(now, out); });
-    log_.keep_from(core_->commit().offset);
+    uncommitted_.move_to(core_->commit().offset);
     co_return Result<void>{};
 }
 

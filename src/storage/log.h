@@ -16,6 +16,7 @@
 #include "runtime/stop_token.h"
 #include "runtime/task.h"
 #include "storage/entry.h"
+#include "storage/retention_hold.h"
 
 namespace weir::storage {
 
@@ -161,9 +162,9 @@ class Log {
     // Moves start_offset() up; durable before it returns. Whole segments below go back to the pool
     // in the background.
     virtual runtime::Task<Result<void>> truncate_prefix(int64_t start_offset) = 0;
-    // Retention by time and size does not move the start beyond this offset (a replica's high
-    // watermark). No bound at first; not kept over a restart.
-    virtual void keep_from(int64_t offset) = 0;
+    // While the hold lives, retention by time and size does not move the start beyond this offset.
+    // Several may have one each (a replica up to its high watermark, an upload); the lowest counts.
+    [[nodiscard]] virtual RetentionHold hold_from(int64_t offset) = 0;
     virtual runtime::Task<Result<void>> save_hard_state(HardState state) = 0;
     // Forgets all entries: the log is empty and starts at `start_offset` >= start_offset(), after
     // an entry of the term `term_below` (0: unknown, or none) that it does not hold. Durable, as a

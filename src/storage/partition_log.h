@@ -62,8 +62,8 @@ class PartitionLog final : public Log {
         int64_t end_offset) override;
     runtime::Task<Result<void>> truncate_suffix(Position end) override;
     runtime::Task<Result<void>> truncate_prefix(int64_t start_offset) override;
-    void keep_from(int64_t offset) override { keep_from_ = offset; }
-    int64_t keep_from() const { return keep_from_; }
+    RetentionHold hold_from(int64_t offset) override { return holds_.add(offset); }
+    int64_t held_from() const { return holds_.lowest(); }
     runtime::Task<Result<void>> save_hard_state(HardState state) override;
     runtime::Task<Result<void>> start_anew(int64_t start_offset, int32_t term_below) override;
     runtime::Task<Result<void>> save_group_config(std::vector<uint8_t> config) override;
@@ -200,7 +200,7 @@ class PartitionLog final : public Log {
     bool bypassing_ = false;
     uint32_t hold_ = 0;
     int64_t unflushed_since_ms_ = 0;
-    int64_t keep_from_ = INT64_MAX;
+    RetentionHolds holds_;
     runtime::WaitQueue quiet_;
     runtime::Milestones<Position> durable_waiters_;
     runtime::Milestones<uint64_t> record_waiters_;

@@ -64,7 +64,7 @@ int64_t Retention::new_start(const PartitionLog& log, int64_t now_ms) const {
         const bool surplus =
             config.retention_bytes >= 0 &&
             size - segment.payload_bytes >= static_cast<uint64_t>(config.retention_bytes);
-        if ((!old && !surplus) || segment.end.offset > log.keep_from()) break;
+        if ((!old && !surplus) || segment.end.offset > log.held_from()) break;
         size -= segment.payload_bytes;
         start = segment.end.offset;
     }

@@ -480,14 +480,25 @@ TEST_F(StoreTest, retention_keeps_what_the_owner_asks_to_keep) {
     with_store([&](Store& store) -> Task<void> {
         Log* log =
             must(co_await store.create_log({7}, {.segment_bytes = 64_KiB, .retention_bytes = 1}));
-        log->keep_from(0);
+        RetentionHold commit = log->hold_from(0);
+        RetentionHold upload = log->hold_from(INT64_MAX);
         co_await append_many(log, 2000, 300);
         (void)co_await runtime::sleep_for(5s);
         EXPECT_EQ(log->start_offset(), 0);
-        log->keep_from(1000);
+        // The lowest of all counts ...
+        commit.move_to(1000);
+        upload.move_to(0);
+        (void)co_await runtime::sleep_for(5s);
+        EXPECT_EQ(log->start_offset(), 0);
+        upload.move_to(2000);
         (void)co_await runtime::sleep_for(5s);
         EXPECT_GT(log->start_offset(), 0);
         EXPECT_LE(log->start_offset(), 1000);
+        // ... and one that is gone does not.
+        const int64_t before = log->start_offset();
+        commit.release();
+        (void)co_await runtime::sleep_for(5s);
+        EXPECT_GT(log->start_offset(), before);
     });
 }
 

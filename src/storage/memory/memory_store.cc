@@ -150,7 +150,7 @@ class MemoryLog final : public Log {
         }
         co_return Result<void>{};
     }
-    void keep_from(int64_t) override {}
+    RetentionHold hold_from(int64_t offset) override { return holds_.add(offset); }
     Task<Result<void>> save_hard_state(HardState state) override {
         hard_state_ = state;
         co_return Result<void>{};
@@ -226,6 +226,7 @@ class MemoryLog final : public Log {
     }
 
   private:
+    RetentionHolds holds_;  // there is no retention here
     void cut_state() {
         if (state_end_ <= end_) return;
         if (state_floor_ >= 0 && state_floor_ <= end_.offset) {
