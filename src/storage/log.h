@@ -17,6 +17,7 @@
 #include "runtime/task.h"
 #include "storage/entry.h"
 #include "storage/retention_hold.h"
+#include "storage/segment_pin.h"
 
 namespace weir::storage {
 
@@ -165,6 +166,12 @@ class Log {
     // While the hold lives, retention by time and size does not move the start beyond this offset.
     // Several may have one each (a replica up to its high watermark, an upload); the lowest counts.
     [[nodiscard]] virtual RetentionHold hold_from(int64_t offset) = 0;
+    // The segments that have entries, in order of offsets; what is in memory alone is in none. At
+    // most one is not closed, the last.
+    virtual std::vector<SegmentInfo> segments() const = 0;
+    // Opens a closed segment's file. kNotFound: there is none with that id (any more);
+    // kInvalidArgument: it is not closed; or the disk's error.
+    virtual runtime::Task<Result<SegmentPin>> pin(uint32_t segment) = 0;
     virtual runtime::Task<Result<void>> save_hard_state(HardState state) = 0;
     // Forgets all entries: the log is empty and starts at `start_offset` >= start_offset(), after
     // an entry of the term `term_below` (0: unknown, or none) that it does not hold. Durable, as a

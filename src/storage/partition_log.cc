@@ -302,6 +302,45 @@ Task<Result<void>> PartitionLog::truncate_prefix(int64_t start_offset) {
     co_return co_await wait_records(record);
 }
 
+namespace {
+
+SegmentInfo info_of(const Segment& segment) {
+    return {.id = segment.id,
+            .base = segment.base,
+            .end = segment.end,
+            .max_timestamp_ms = segment.max_timestamp_ms,
+            .bytes = segment.file_bytes(),
+            .closed = segment.full};
+}
+
+}  // namespace
+
+std::vector<SegmentInfo> PartitionLog::segments() const {
+    std::vector<SegmentInfo> infos;
+    for (const Segment& segment : state_.segments)
+        if (segment.base < segment.end) infos.push_back(info_of(segment));
+    return infos;
+}
+
+Task<Result<SegmentPin>> PartitionLog::pin(uint32_t id) {
+    auto inside = gate_.try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    const Segment* segment = state_.find_segment(id);
+    if (segment == nullptr) co_return fail(ErrorCode::kNotFound, "the log has no such segment");
+    if (!segment->full)
+        co_return fail(ErrorCode::kInvalidArgument, "the segment still takes entries");
+    const SegmentInfo info = info_of(*segment);
+    auto file = co_await runtime::File::open(
+        segment_path(store_.options().directory, this->id(), info.base.offset, id),
+        {.flags = runtime::kOpenRead});
+    // It may have been removed meanwhile, before or after it was opened.
+    segment = state_.find_segment(id);
+    if (segment != nullptr && file) co_return SegmentPin(info, std::move(*file));
+    if (file) (void)co_await file->close();
+    if (segment == nullptr) co_return fail(ErrorCode::kNotFound, "the log has no such segment");
+    co_return fail(std::move(file).error());
+}
+
 void PartitionLog::remove_segments(std::vector<Segment> segments, uint64_t after_records) {
     if (!segments.empty()) store_.remove_segments(*this, std::move(segments), after_records);
 }

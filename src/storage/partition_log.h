@@ -64,6 +64,8 @@ class PartitionLog final : public Log {
     runtime::Task<Result<void>> truncate_prefix(int64_t start_offset) override;
     RetentionHold hold_from(int64_t offset) override { return holds_.add(offset); }
     int64_t held_from() const { return holds_.lowest(); }
+    std::vector<SegmentInfo> segments() const override;
+    runtime::Task<Result<SegmentPin>> pin(uint32_t segment) override;
     runtime::Task<Result<void>> save_hard_state(HardState state) override;
     runtime::Task<Result<void>> start_anew(int64_t start_offset, int32_t term_below) override;
     runtime::Task<Result<void>> save_group_config(std::vector<uint8_t> config) override;

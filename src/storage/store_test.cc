@@ -502,6 +502,48 @@ TEST_F(StoreTest, retention_keeps_what_the_owner_asks_to_keep) {
     });
 }
 
+// 1. An upload pins a closed segment.  2. The log's start moves beyond it, and its name goes.
+// 3. The upload still reads the file, whole.
+TEST_F(StoreTest, a_closed_segment_is_visible_and_a_pin_keeps_its_bytes_when_it_is_removed) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log =
+            must(co_await store.create_log({7}, {.segment_bytes = 64_KiB, .retention_ms = -1}));
+        EXPECT_TRUE(log->segments().empty());
+        for (int round = 0; round < 50 && log->segments().size() < 4; ++round) {
+            co_await append_many(log, 500, 300);
+            (void)co_await runtime::sleep_for(1s);
+        }
+        const std::vector<SegmentInfo> segments = log->segments();
+        CHECK(segments.size() >= 4);
+        EXPECT_EQ(segments.front().base, (Position{0, 0}));
+        for (size_t i = 0; i + 1 < segments.size(); ++i) {
+            EXPECT_TRUE(segments[i].closed);
+            EXPECT_LT(segments[i].base, segments[i].end);
+            EXPECT_EQ(segments[i].end, segments[i + 1].base);
+        }
+        EXPECT_LE(segments.back().end, log->end());
+        EXPECT_EQ((co_await log->pin(4711)).error().code, ErrorCode::kNotFound);
+
+        SegmentPin pin = must(co_await log->pin(segments[0].id));
+        EXPECT_EQ(pin.info().end, segments[0].end);
+        const auto read_all = [&](std::vector<uint8_t>* to) -> Task<void> {
+            runtime::IoBuffer buffer = runtime::IoBuffer::allocate(256_KiB);
+            const size_t size = must(co_await pin.read(0, buffer.all()));
+            to->assign(buffer.data(), buffer.data() + std::min<size_t>(size, pin.info().bytes));
+        };
+        std::vector<uint8_t> before, after;
+        co_await read_all(&before);
+        EXPECT_EQ(before.size(), pin.info().bytes);
+        must(co_await log->truncate_prefix(segments[1].end.offset));
+        (void)co_await runtime::sleep_for(2s);  // the file's name goes
+        EXPECT_EQ((co_await log->pin(segments[0].id)).error().code, ErrorCode::kNotFound);
+        EXPECT_EQ(log->segments().front().id, segments[2].id);
+        co_await read_all(&after);
+        EXPECT_EQ(before, after);
+        must(co_await pin.close());
+    });
+}
+
 // 1. What is admitted is found to be a duplicate, again and again.  2. Nothing is committed
 // meanwhile.
 // 3. The next append must not wait for ever.

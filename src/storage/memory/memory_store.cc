@@ -151,6 +151,10 @@ class MemoryLog final : public Log {
         co_return Result<void>{};
     }
     RetentionHold hold_from(int64_t offset) override { return holds_.add(offset); }
+    std::vector<SegmentInfo> segments() const override { return {}; }
+    Task<Result<SegmentPin>> pin(uint32_t) override {
+        co_return fail(ErrorCode::kNotFound, "a log in memory has no segments");
+    }
     Task<Result<void>> save_hard_state(HardState state) override {
         hard_state_ = state;
         co_return Result<void>{};
