@@ -56,7 +56,9 @@ Partition::Partition(PartitionEvents& events, storage::Log& log, Uuid topic_id, 
       topic_id_(topic_id),
       topic_(std::move(topic)),
       index_(index),
-      producers_(producers_max, &events.producer_share()) {}
+      producers_(producers_max, &events.producer_share()) {
+    folds_.add(producers_);
+}
 
 Partition::~Partition() = default;
 
@@ -71,21 +73,19 @@ void Partition::set_group(replication::Group& group) {
 Result<void> Partition::recover(Bytes state, storage::Position state_end,
                                 std::vector<storage::RecoveredState::Replayed> entries) {
     if (events_.bugs().lose_producer_state) state = {};
-    TRY_ASSIGN(producers_, ProducerStates::decode(state, producers_.producers_max(),
-                                                  state_end.offset, &events_.producer_share()));
+    TRY(folds_.restore(state, state_end.offset));
     const WallTime now = runtime::Shard::current().wall_now();
     for (const auto& entry : entries) {
         if (entry.info.kind != storage::EntryKind::kData || entry.summary.size() < kBatchHeaderSize)
             continue;
-        const BatchHeader header = load_batch_header(entry.summary);
-        if (header.has_producer_id() && !header.is_control()) producers_.append(header, now);
+        folds_.append(load_batch_header(entry.summary), now);
     }
     pending_.clear();
     committed_bytes_ = appended_bytes_;
     return {};
 }
 
-storage::CapturedState Partition::capture() { return {producers_.encode(), producers_.floor()}; }
+storage::CapturedState Partition::capture() { return folds_.capture(); }
 
 void Partition::on_append(const storage::EntryInfo&, Bytes summary) {
     if (summary.size() < kBatchHeaderSize) return;
@@ -93,13 +93,13 @@ void Partition::on_append(const storage::EntryInfo&, Bytes summary) {
 }
 
 void Partition::note_appended(const BatchHeader& header, WallTime now) {
-    if (header.has_producer_id() && !header.is_control()) producers_.append(header, now);
+    folds_.append(header, now);
     appended_bytes_ += header.size();
     pending_.push_back({header.next_offset(), appended_bytes_});
 }
 
 void Partition::on_truncate(storage::Position end) {
-    if (!events_.bugs().keep_truncated_producers) producers_.truncate(end.offset);
+    if (!events_.bugs().keep_truncated_producers) folds_.truncate(end.offset);
     while (!pending_.empty() && pending_.back().next_offset > end.offset) pending_.pop_back();
     appended_bytes_ = pending_.empty() ? committed_bytes_ : pending_.back().bytes;
     fate_changed_.notify_all();
@@ -112,7 +112,7 @@ void Partition::on_commit() {
     const int64_t high = group_->high_watermark();
     if (high == high_watermark_) return;
     high_watermark_ = high;
-    producers_.commit(high);
+    folds_.commit(high);
     const uint64_t before = committed_bytes_;
     while (!pending_.empty() && pending_.front().next_offset <= high) {
         committed_bytes_ = pending_.front().bytes;
@@ -232,7 +232,7 @@ Task<AppendOutcome> Partition::append(CheckedBatch batch, AppendOptions options,
     if (header.has_producer_id()) {
         // The states cover this log to its end, and a leader's log has all that is committed. A
         // batch that is known but not committed is answered when it is.
-        const ProducerStates::Answer answer = producers_.check(header);
+        const ProducerStates::Answer answer = producers_.states().check(header);
         if (answer.verdict != ProducerStates::Verdict::kAppend) log_.withdraw(size);
         switch (answer.verdict) {
             case ProducerStates::Verdict::kAppend:

@@ -20,8 +20,9 @@
 #include "cluster/config_view.h"
 #include "kafka/protocol/kafka_error.h"
 #include "kafka/records/batch.h"
+#include "kafka/server/partitions/folds.h"
 #include "kafka/server/partitions/mailbox.h"
-#include "kafka/server/partitions/producer_state.h"
+#include "kafka/server/partitions/producer_fold.h"
 #include "kafka/server/partitions/server_bugs.h"
 #include "kafka/server/partitions/unpacking.h"
 #include "replication/group.h"
@@ -189,8 +190,8 @@ class Partition final : public replication::StateMachine {
     // kNone when this replica was the leader at some moment of this call.
     runtime::Task<KafkaError> confirm_leader();
 
-    std::vector<ProducerStates::Producer> producers() const { return producers_.list(); }
-    void expire_producers(WallTime now, int64_t age_ms) { producers_.expire(now, age_ms); }
+    std::vector<ProducerStates::Producer> producers() const { return producers_.states().list(); }
+    void expire_producers(WallTime now, int64_t age_ms) { producers_.states().expire(now, age_ms); }
 
     // Tells the waiting fetch when something changes.
     void watch(WatchHook& hook) { watches_.push_back(hook); }
@@ -207,7 +208,7 @@ class Partition final : public replication::StateMachine {
 
     uint64_t bytes_in() const { return appended_bytes_; }
 
-    // --- replication::StateMachine: producer states
+    // --- replication::StateMachine: the folds of the log
     uint32_t summary_bytes() const override { return kBatchHeaderSize; }
     Result<void> recover(Bytes state, storage::Position state_end,
                          std::vector<storage::RecoveredState::Replayed> entries) override;
@@ -242,7 +243,8 @@ class Partition final : public replication::StateMachine {
     Instant leader_until_{};  // of the last time that it led
     runtime::WaitQueue role_changed_;
     runtime::WaitQueue fate_changed_;  // of what was appended here: committed, or cut off
-    ProducerStates producers_;
+    ProducerFold producers_;
+    LogFolds folds_;
     // Appends that are not committed yet: where each ends, and how many bytes there were by then.
     struct Pending {
         int64_t next_offset;
