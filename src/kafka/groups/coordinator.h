@@ -77,12 +77,6 @@ namespace weir::kafka {
 
 struct GroupOutput;
 
-// Names one append; never used twice by one coordinator.
-struct AppendToken {
-    uint64_t v = 0;
-    auto operator<=>(const AppendToken&) const = default;
-};
-
 struct GroupAppend {
     AppendToken token;
     std::vector<LogRecord> records;

@@ -10,22 +10,10 @@
 #include <vector>
 
 #include "base/time.h"
+#include "kafka/coordination/machine/machine.h"
 #include "kafka/protocol/kafka_error.h"
 
 namespace weir::kafka {
-
-// Names one waiting request; the driver chooses it, and never uses one twice while it waits for the
-// reply.
-struct RequestId {
-    uint64_t v = 0;
-    auto operator<=>(const RequestId&) const = default;
-};
-
-// Both clocks at one moment: the monotonic one for timeouts, the wall clock for what is stored.
-struct Moment {
-    Instant instant;
-    WallTime wall;
-};
 
 // ---- Join (API 11)
 

@@ -17,24 +17,12 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "kafka/coordination/machine/machine.h"
 
 namespace weir::kafka {
 
 // The longest string that the written versions can hold (a signed 16-bit length).
 inline constexpr size_t kRecordStringBytesMax = 32767;
-
-// What a record takes in a batch beside its key and value: varints of its lengths and deltas.
-inline constexpr size_t kRecordOverheadBytesMax = 32;
-
-struct LogRecord {
-    std::vector<uint8_t> key;
-    std::optional<std::vector<uint8_t>> value;  // nullopt: a tombstone
-    // No less than it takes in a batch.
-    size_t bytes() const {
-        return kRecordOverheadBytesMax + key.size() + (value ? value->size() : 0);
-    }
-    bool operator==(const LogRecord&) const = default;
-};
 
 struct CommittedOffset {
     int64_t offset = -1;

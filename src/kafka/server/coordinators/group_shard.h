@@ -1,55 +1,42 @@
 // GroupShard: the group coordinators of one shard: one for each partition of __consumer_offsets
-// that a replica on the shard leads. They come and go with the leadership; followers have none.
+// that a replica on the shard leads, driven by kafka/coordination. Used on that shard alone.
 #pragma once
 
-#include <map>
+#include <functional>
 #include <memory>
-#include <set>
-#include <string>
-#include <vector>
 
 #include "cluster/metadata_shard.h"
-#include "kafka/server/coordinators/group_partition.h"
-#include "kafka/server/partitions/lead_listeners.h"
-#include "runtime/scope.h"
+#include "kafka/coordination/coordinator_log.h"
+#include "kafka/coordination/coordinator_shard.h"
+#include "kafka/groups/coordinator.h"
 
 namespace weir::kafka {
 
 class Server;
+
+using GroupPartition = CoordinatorLog<GroupCoordinator>;
 
 class GroupShard {
   public:
     explicit GroupShard(Server& server);
     ~GroupShard();
 
-    void start();
+    void start() { shard_.start(); }
     void follow(const cluster::MetadataChange& change);
-    // Answers who waits; requests that come later are told that this is not their coordinator.
-    runtime::Task<void> close();
-    runtime::Task<void> stop();
+    // See CoordinatorShard.
+    runtime::Task<void> close() { return shard_.close(); }
+    runtime::Task<void> stop() { return shard_.stop(); }
 
     // nullptr: not the coordinator.
-    std::shared_ptr<GroupPartition> find(int32_t partition);
-    void for_each(const std::function<void(GroupPartition&)>& visit);
+    std::shared_ptr<GroupPartition> find(int32_t partition) { return shard_.find(partition); }
+    void for_each(const std::function<void(GroupPartition&)>& visit) { shard_.for_each(visit); }
     size_t group_count() const;
 
   private:
-    // A replica of some partition began to lead and is ready, or does so no more.
-    void on_leads(Partition& partition);
-    void open_partitions();
-    bool can_load(const Partition& partition) const;
-    runtime::Task<void> open_soon();
-    void close_one(int32_t index);
-    runtime::Task<void> close_and_open(std::shared_ptr<GroupPartition> partition);
+    std::shared_ptr<GroupPartition> make(Partition& partition, runtime::Gate::Holder use);
 
     Server& server_;
-    bool started_ = false;
-    bool closed_ = false;
-    bool opening_ = false;
-    std::set<int32_t> closing_;  // those that still have work under way
-    std::map<int32_t, std::shared_ptr<GroupPartition>> partitions_;
-    LeadListeners::Registration leads_;
-    runtime::Scope scope_;
+    CoordinatorShard<GroupPartition> shard_;
 };
 
 }  // namespace weir::kafka

@@ -24,7 +24,7 @@ Task<DescribeGroupReply> describe_at_coordinator(Server& server, std::string gro
          refused]() -> Task<DescribeGroupReply> {
             const auto driver = peer->groups().find(partition);
             if (driver == nullptr) co_return refused;
-            co_return driver->coordinator().describe_group(group);
+            co_return driver->machine().describe_group(group);
         });
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "kafka/groups/coordinator.h"
-#include "kafka/server/coordinators/group_partition.h"
+#include "kafka/server/coordinators/group_shard.h"
 #include "kafka/server/net/request.h"
 #include "kafka/server/server.h"
 

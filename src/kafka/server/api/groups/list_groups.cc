@@ -18,7 +18,7 @@ Task<ListGroupsReply> list_here(Server& server, std::vector<std::string> states,
                                 std::vector<std::string> types) {
     ListGroupsReply all;
     server.groups().for_each([&](GroupPartition& partition) {
-        ListGroupsReply some = partition.coordinator().list_groups(states, types);
+        ListGroupsReply some = partition.machine().list_groups(states, types);
         if (some.error != KafkaError::kNone) all.error = some.error;
         std::ranges::move(some.groups, std::back_inserter(all.groups));
     });

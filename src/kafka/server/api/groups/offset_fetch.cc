@@ -25,7 +25,7 @@ Task<OffsetFetchReply> fetch_at_coordinator(Server& server, std::string group,
          topics = std::move(topics), refused]() -> Task<OffsetFetchReply> {
             const auto driver = peer->groups().find(partition);
             if (driver == nullptr) co_return refused;
-            co_return driver->coordinator().fetch_offsets(group, topics);
+            co_return driver->machine().fetch_offsets(group, topics);
         });
 }
 
