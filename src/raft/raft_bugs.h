@@ -1,28 +1,29 @@
-// Bugs that can be switched on, so that the tests show that they would find them. All off in a real
-// node; nothing but tests and sim/ set them.
+// Bugs that can be switched on; see base/bugs.h.
 #pragma once
+
+#include "base/bugs.h"
 
 namespace weir::raft {
 
 struct RaftBugs {
-    bool commit_old_term_by_count = false;    // Raft §5.4.2, figure 8
-    bool forget_vote = false;                 // the vote is not in the hard state
-    bool reply_before_save = false;           // messages don't wait for the hard state
-    bool acknowledge_before_durable = false;  // a follower tells what it has, not what is durable
-    bool acknowledge_unverified = false;      // ... its own end, whether the leader has it or not
-    bool leader_counts_unwritten = false;     // the leader's own match is its end
-    bool joint_needs_new_majority_only = false;
-    bool accept_stale_leader = false;  // an append of an older term is taken
-    bool high_watermark_off_by_one = false;
-    bool vote_without_log_check = false;
-    bool skip_prev_check = false;
-    bool truncate_always = false;  // an append cuts what follows it, conflict or not
-    bool keep_configuration_on_truncation = false;
-    bool learner_counts_as_voter = false;
-    bool lease_ignores_drift = false;
-    bool lease_survives_transfer = false;
-    bool read_without_term_commit = false;  // a new leader reads before its term start is in
-    bool rejoin_by_plain_raft = false;      // a replica that lost entries counts as if it had not
+    WEIR_BUG(commit_old_term_by_count);    // Raft §5.4.2, figure 8
+    WEIR_BUG(forget_vote);                 // the vote is not in the hard state
+    WEIR_BUG(reply_before_save);           // messages don't wait for the hard state
+    WEIR_BUG(acknowledge_before_durable);  // a follower tells what it has, not what is durable
+    WEIR_BUG(acknowledge_unverified);      // ... its own end, whether the leader has it or not
+    WEIR_BUG(leader_counts_unwritten);     // the leader's own match is its end
+    WEIR_BUG(joint_needs_new_majority_only);
+    WEIR_BUG(accept_stale_leader);  // an append of an older term is taken
+    WEIR_BUG(high_watermark_off_by_one);
+    WEIR_BUG(vote_without_log_check);
+    WEIR_BUG(skip_prev_check);
+    WEIR_BUG(truncate_always);  // an append cuts what follows it, conflict or not
+    WEIR_BUG(keep_configuration_on_truncation);
+    WEIR_BUG(learner_counts_as_voter);
+    WEIR_BUG(lease_ignores_drift);
+    WEIR_BUG(lease_survives_transfer);
+    WEIR_BUG(read_without_term_commit);  // a new leader reads before its term start is in
+    WEIR_BUG(rejoin_by_plain_raft);      // a replica that lost entries counts as if it had not
 
     bool operator==(const RaftBugs&) const = default;
 };

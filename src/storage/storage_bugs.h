@@ -1,23 +1,24 @@
-// Bugs that can be switched on, so that the simulator shows that it would find them. All off in a
-// real node; nothing but sim/ sets them.
+// Bugs that can be switched on; see base/bugs.h.
 #pragma once
+
+#include "base/bugs.h"
 
 namespace weir::storage {
 
 struct StorageBugs {
-    bool acknowledge_before_flush = false;  // durable_end() advances when the write is submitted
-    bool skip_block_checksum = false;  // recovery and reads trust blocks without their checksums
-    bool recycle_too_early =
-        false;  // a journal file is reused before what it holds is in a durable checkpoint
-    bool forget_journal_tail = false;  // recovery drops the last whole commit
-    bool lose_run_record = false;      // a hand-over or bypass is not noted in the journal
-    bool skip_directory_sync = false;  // new segment and checkpoint names are not synced
-    bool acknowledge_bypass_before_segment_flush = false;
-    bool truncate_suffix_in_memory_only = false;
-    bool forget_hard_state = false;     // a vote is not written
-    bool stale_state_blob = false;      // a checkpoint's state covers less than it says
-    bool keep_foreign_charge = false;   // entries in memory fill the share of what brought them
-    bool leave_stray_segments = false;  // segment files that no log knows stay for ever
+    WEIR_BUG(acknowledge_before_flush);  // durable_end() advances when the write is submitted
+    WEIR_BUG(skip_block_checksum);       // recovery and reads trust blocks without their checksums
+    WEIR_BUG(recycle_too_early);    // a journal file is reused before what it holds is in a durable
+                                    // checkpoint
+    WEIR_BUG(forget_journal_tail);  // recovery drops the last whole commit
+    WEIR_BUG(lose_run_record);      // a hand-over or bypass is not noted in the journal
+    WEIR_BUG(skip_directory_sync);  // new segment and checkpoint names are not synced
+    WEIR_BUG(acknowledge_bypass_before_segment_flush);
+    WEIR_BUG(truncate_suffix_in_memory_only);
+    WEIR_BUG(forget_hard_state);     // a vote is not written
+    WEIR_BUG(stale_state_blob);      // a checkpoint's state covers less than it says
+    WEIR_BUG(keep_foreign_charge);   // entries in memory fill the share of what brought them
+    WEIR_BUG(leave_stray_segments);  // segment files that no log knows stay for ever
 
     bool operator==(const StorageBugs&) const = default;
 };

@@ -1,18 +1,19 @@
-// Bugs that can be switched on, so that the simulator shows that it would find them. All off in a
-// real node; nothing but sim/ sets them.
+// Bugs that can be switched on; see base/bugs.h.
 #pragma once
+
+#include "base/bugs.h"
 
 namespace weir::kafka {
 
 struct ServerBugs {
-    bool acknowledge_before_commit = false;  // acks=all is answered when the leader has the batch
-    bool read_uncommitted = false;           // a leader takes its log's end for the high watermark
-    bool answer_duplicate_before_commit = false;  // ... of a batch that is not committed yet
-    bool lose_producer_state = false;             // recovery forgets the producers of a checkpoint
-    bool keep_truncated_producers = false;        // batches that were cut off stay known
-    bool answer_unconfirmed = false;      // who led once answers what is the newest, unasked
-    bool load_coordinator_early = false;  // before it is known what was committed before
-    bool forget_commits = false;          // offsets are acknowledged when the coordinator has them
+    WEIR_BUG(acknowledge_before_commit);  // acks=all is answered when the leader has the batch
+    WEIR_BUG(read_uncommitted);           // a leader takes its log's end for the high watermark
+    WEIR_BUG(answer_duplicate_before_commit);  // ... of a batch that is not committed yet
+    WEIR_BUG(lose_producer_state);             // recovery forgets the producers of a checkpoint
+    WEIR_BUG(keep_truncated_producers);        // batches that were cut off stay known
+    WEIR_BUG(answer_unconfirmed);              // who led once answers what is the newest, unasked
+    WEIR_BUG(load_coordinator_early);          // before it is known what was committed before
+    WEIR_BUG(forget_commits);  // offsets are acknowledged when the coordinator has them
 
     bool operator==(const ServerBugs&) const = default;
 };
