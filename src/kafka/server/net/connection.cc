@@ -4,6 +4,7 @@
 #include "kafka/server/net/forward.h"
 #include "kafka/server/net/frame_reader.h"
 #include "kafka/server/net/handler.h"
+#include "kafka/server/producing.h"
 #include "kafka/server/server.h"
 #include "runtime/remote.h"
 #include "runtime/shard.h"
@@ -96,16 +97,7 @@ Task<void> Connection::run() {
     co_await leave_owners();
 }
 
-Task<void> Connection::leave_owners() {
-    for (runtime::ShardId owner = 0; owner < tickets_.next.size(); ++owner) {
-        if (tickets_.next[owner] == 0) continue;
-        co_await runtime::on(
-            owner, [peer = &server_.peer(owner), id = tickets_.connection]() -> Task<void> {
-                peer->append_turns().forget(id);
-                co_return;
-            });
-    }
-}
+Task<void> Connection::leave_owners() { return forget_tickets(server_, tickets_); }
 
 void Connection::set_read_deadline(Duration from_now) {
     read_deadline_ = Shard::current().now() + from_now;

@@ -1,0 +1,89 @@
+// Producing: batches are appended to partitions wherever on this node they are led, in order, and
+// waited for as `acks` says. A Produce request does that, and so does whoever produces inside of
+// the node (procedures, markers, the registry, the web API): with the same checks, order and waits,
+// and without the wire. Runs on any shard.
+//
+//   Producer producer(server);                    // for as long as the order of its batches
+//   matters auto results = co_await producer.produce({{.topic = "t", .partition = 0, .records =
+//   batch}}, {}); co_await producer.close();
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "kafka/server/intake.h"
+#include "kafka/server/net/turns.h"
+#include "kafka/server/partitions/partition.h"
+#include "runtime/buffer.h"
+#include "runtime/driver.h"
+#include "runtime/stop_token.h"
+#include "runtime/task.h"
+#include "storage/entry.h"
+
+namespace weir::kafka {
+
+class Server;
+
+// A checked batch, and the log that it goes to.
+struct AppendItem {
+    storage::LogId log;
+    runtime::ShardId owner = 0;
+    CheckedBatch batch;
+    AppendOptions options;
+};
+
+struct AppendWants {
+    int16_t acks =
+        -1;  // -1: wait until it is committed; 1: until it is on this node's disk; 0: not
+    Duration timeout{};  // for room to append, and for the commit
+};
+
+// Appends the items of one caller and waits as acks says. Items of one caller that go to one shard
+// are appended in the order of its calls: `tickets` are the caller's, and `turn`, if it has one, is
+// given on as soon as they keep that order. An outcome for each item, in order.
+runtime::Task<std::vector<AppendOutcome>> append_items(Server& server,
+                                                       std::vector<AppendItem> items,
+                                                       AppendWants wants, AppendTickets& tickets,
+                                                       Turn* turn);
+// At each owner: what kept the order of these tickets. No call is under way.
+runtime::Task<void> forget_tickets(Server& server, const AppendTickets& tickets);
+
+// One that produces inside of the node. Its calls append in the order in which they were made, also
+// where they wait side by side. Used on the shard that it was made on.
+class Producer {
+  public:
+    explicit Producer(Server& server);
+    ~Producer();  // after close()
+    Producer(const Producer&) = delete;
+    Producer& operator=(const Producer&) = delete;
+
+    struct Batch {
+        std::string topic;
+        int32_t partition = 0;
+        runtime::SharedBytes records;  // one record batch; nobody else writes to these bytes
+    };
+    struct Options {
+        int16_t acks = -1;
+        Duration timeout = 30s;
+        bool internal_topics = false;  // the node's own, which no client may write to
+        runtime::StopToken stop = {};
+    };
+    struct Result {
+        AppendOutcome outcome;
+        std::vector<RecordFault> record_faults;  // of a batch that was refused for its records
+    };
+    // A result for each batch, in order. The errors are those of a Produce request.
+    runtime::Task<std::vector<Result>> produce(std::vector<Batch> batches, Options options);
+    // No calls are under way.
+    runtime::Task<void> close();
+
+  private:
+    Server& server_;
+    TurnQueue turns_;
+    AppendTickets tickets_;
+    bool closed_ = false;
+};
+
+}  // namespace weir::kafka
