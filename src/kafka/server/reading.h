@@ -1,0 +1,58 @@
+// Reading: partitions are read wherever on this node their replicas are, up to a number of bytes;
+// where that gives less than the reader wants to wake up for, it waits until an owner has news, its
+// time is over, or it is told to hurry, and reads again. A Fetch does that, and so does whoever
+// reads inside of the node (procedures, the registry, the web API): with the same checks, limits
+// and waits, and without the wire. One message to each shard that owns some of the partitions, and
+// one back.
+//
+// Limits are soft, as in Kafka: the first partition that has data gives at least one batch; after
+// it nothing exceeds bytes_max.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "base/time.h"
+#include "kafka/server/partitions/partition.h"
+#include "runtime/driver.h"
+#include "runtime/stop_token.h"
+#include "runtime/task.h"
+#include "runtime/wait.h"
+#include "storage/entry.h"
+
+namespace weir::kafka {
+
+class Server;
+
+// One partition to read, and what came of it.
+struct ReadPart {
+    storage::LogId log;  // zero: it was not found, and `outcome` says why
+    runtime::ShardId owner = 0;
+    FetchRange range;  // at_least_one is set by the reading
+    FetchOutcome outcome = {};
+    bool is_found() const { return log.v != 0; }
+};
+// For a reader inside of the node, from the replica that leads.
+ReadPart read_part(Server& server, std::string_view topic, int32_t partition, int64_t offset,
+                   uint64_t bytes_max);
+
+struct ReadWants {
+    int64_t bytes_min = 1;   // enough to end before the deadline
+    uint64_t bytes_max = 0;  // of all partitions
+    Instant deadline{};      // of the waiting
+    bool may_wait = true;
+    runtime::StopToken hurry = {};  // end with what there is
+};
+struct ReadTotal {
+    uint64_t bytes = 0;
+    // Of what bounds the bytes in answers on this shard (Server::fetch_bytes()): kept until what
+    // was read has been used.
+    runtime::Units units;
+};
+
+// Reads the parts; then each has its outcome, and the batches in it share the bytes of the log. The
+// parts and the server outlive the call; it runs on any shard.
+runtime::Task<ReadTotal> read_parts(Server& server, std::vector<ReadPart*> parts, ReadWants wants);
+
+}  // namespace weir::kafka
