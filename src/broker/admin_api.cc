@@ -174,7 +174,7 @@ AdminReply AdminApi::members() const {
     const std::string feature(cluster::kWeirVersion);
     for (const auto& [id, node] : image.nodes()) {
         const auto range = node.info.features.find(feature);
-        add(id, cluster::address_of(node.info.kafka), cluster::address_of(node.info.rpc),
+        add(id, cluster::address_of(node.info.kafka.primary()), cluster::address_of(node.info.rpc),
             node.info.rack ? Json(*node.info.rack) : Json(), node.info.shards, node.state,
             range == node.info.features.end() ? cluster::FeatureRange{} : range->second);
     }

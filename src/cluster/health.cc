@@ -46,7 +46,7 @@ ClusterHealth health_of(const MetadataImage& image, const LeaderTable& leaders,
     if (image.nodes().empty()) health.nodes.push_back(view.self);
     for (const auto& [id, node] : image.nodes()) {
         health.nodes.push_back({.id = id,
-                                .address = address_of(node.info.kafka),
+                                .address = address_of(node.info.kafka.primary()),
                                 .rack = node.info.rack,
                                 .alive = view.is_alive(id),
                                 .draining = node.state != NodeState::kActive,

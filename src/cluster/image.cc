@@ -49,6 +49,12 @@ bool are_partitions(const std::vector<PartitionAssignment>& partitions) {
 
 bool is_text(const std::string& text) { return !text.empty() && text.size() <= kNodeTextMax; }
 
+bool are_texts(const ListenerEndpoints& listeners) {
+    return std::ranges::all_of(listeners.all(), [](const ListenerEndpoint& each) {
+        return is_text(each.name) && is_text(each.endpoint.host);
+    });
+}
+
 bool supports(const NodeRegistered& node, std::string_view feature, int32_t level) {
     const auto found = node.features.find(feature);
     return found != node.features.end() && found->second.min <= level && level <= found->second.max;
@@ -56,7 +62,7 @@ bool supports(const NodeRegistered& node, std::string_view feature, int32_t leve
 
 bool is_registration(const NodeRegistered& node) {
     if (node.id < 0 || node.id == INT32_MAX || node.uuid.is_zero() || node.epoch == 0) return false;
-    if (!is_text(node.rpc.host) || !is_text(node.kafka.host) || node.shards == 0) return false;
+    if (!is_text(node.rpc.host) || !are_texts(node.kafka) || node.shards == 0) return false;
     if (node.rack && !is_text(*node.rack)) return false;
     return node.features.size() <= kNodeFeaturesMax &&
            std::ranges::all_of(node.features, [](const auto& each) {

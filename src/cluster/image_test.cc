@@ -217,7 +217,7 @@ TEST(MetadataImage, registrations_that_none_can_have_are_refused) {
     EXPECT_TRUE(refused([](auto& node) { node.uuid = Uuid{}; }));
     EXPECT_TRUE(refused([](auto& node) { node.epoch = 0; }));
     EXPECT_TRUE(refused([](auto& node) { node.rpc.host = ""; }));
-    EXPECT_TRUE(refused([](auto& node) { node.kafka.host = std::string(256, 'h'); }));
+    EXPECT_TRUE(refused([](auto& node) { node.kafka.primary().host = std::string(256, 'h'); }));
     EXPECT_TRUE(refused([](auto& node) { node.rack = ""; }));
     EXPECT_TRUE(refused([](auto& node) { node.shards = 0; }));
     EXPECT_TRUE(refused([](auto& node) { node.features["x"] = {2, 1}; }));

@@ -92,7 +92,7 @@ void put(ByteWriter& out, const NodeRegistered& v) {
     put(out, v.uuid);
     put(out, v.epoch);
     put(out, v.rpc);
-    put(out, v.kafka);
+    put(out, v.kafka.primary());
     put(out, v.rack);
     put(out, uint64_t{v.shards});
     put(out, v.features);
@@ -222,7 +222,7 @@ void get(ByteReader& in, NodeRegistered& v) {
     get(in, v.uuid);
     get(in, v.epoch);
     get(in, v.rpc);
-    get(in, v.kafka);
+    get(in, v.kafka.primary());
     get(in, v.rack);
     get_bounded(in, v.shards);
     get(in, v.features);

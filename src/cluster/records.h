@@ -135,6 +135,37 @@ struct Endpoint {
 // "host:port", "[host]:port" of an IPv6 address.
 std::string address_of(const Endpoint& endpoint);
 
+// Where clients reach a node: an address for each of its listeners, by name, in the order of the
+// node's configuration. There is at least one. The first is the primary one; records and messages
+// hold it alone until a node can have more.
+inline constexpr std::string_view kPlainListener = "PLAINTEXT";
+struct ListenerEndpoint {
+    std::string name;
+    Endpoint endpoint;
+    bool operator==(const ListenerEndpoint&) const = default;
+};
+class ListenerEndpoints {
+  public:
+    ListenerEndpoints() : ListenerEndpoints(std::string(), 0) {}
+    // One listener without encryption and authentication.
+    ListenerEndpoints(std::string host, uint16_t port)
+        : all_{{std::string(kPlainListener), {std::move(host), port}}} {}
+
+    const Endpoint& primary() const { return all_.front().endpoint; }
+    Endpoint& primary() { return all_.front().endpoint; }
+    // nullptr: the node has no listener of that name.
+    const Endpoint* find(std::string_view name) const {
+        for (const ListenerEndpoint& each : all_)
+            if (each.name == name) return &each.endpoint;
+        return nullptr;
+    }
+    const std::vector<ListenerEndpoint>& all() const { return all_; }
+    bool operator==(const ListenerEndpoints&) const = default;
+
+  private:
+    std::vector<ListenerEndpoint> all_;
+};
+
 // What levels of a feature a binary can work at: [min, max].
 struct FeatureRange {
     int32_t min = 0;
@@ -149,7 +180,7 @@ struct NodeRegistered {
     Uuid uuid;           // of its data directory: a node whose disk was replaced is another node
     uint64_t epoch = 0;  // grows with each registration of this id
     Endpoint rpc;        // for other nodes
-    Endpoint kafka;      // as clients are told
+    ListenerEndpoints kafka;  // as clients are told
     std::optional<std::string> rack;
     uint32_t shards = 1;
     FeatureRanges features;

@@ -101,7 +101,7 @@ Task<Result<cluster::RegisterReply>> Registration::register_here(cluster::NodeRe
             co_await try_(controller.commit(std::move(records)));
             Shard::current().log().info(
                 "cluster", "a node is registered", "node={} rpc={} kafka={}", node.id,
-                cluster::address_of(node.rpc), cluster::address_of(node.kafka));
+                cluster::address_of(node.rpc), cluster::address_of(node.kafka.primary()));
         }
     }
     cluster::RegisterReply reply{.cluster_id = controller.image().cluster_id(), .node_id = node.id};

@@ -9,7 +9,8 @@ BrokerEndpoint self(const Server& server) {
 }
 
 BrokerEndpoint describe(const cluster::NodeImage& node) {
-    return {node.info.id, node.info.kafka.host, node.info.kafka.port, node.info.rack};
+    const cluster::Endpoint& endpoint = node.info.kafka.primary();
+    return {node.info.id, endpoint.host, endpoint.port, node.info.rack};
 }
 
 }  // namespace
@@ -27,7 +28,7 @@ std::vector<BrokerEndpoint> all_brokers(const Server& server, bool also_dead) {
 std::optional<BrokerEndpoint> find_broker(const Server& server, int32_t id) {
     if (id == server.node().id) return self(server);
     const cluster::NodeImage* node = server.image().find_node(id);
-    if (node == nullptr || node->info.kafka.host.empty()) return std::nullopt;
+    if (node == nullptr || node->info.kafka.primary().host.empty()) return std::nullopt;
     return describe(*node);
 }
 
