@@ -142,8 +142,8 @@ runtime::ShardId Server::owner_of(storage::LogId log) const {
     return storage::owner_of(log, static_cast<uint32_t>(peers_.size()));
 }
 
-Task<void> Server::serve(std::unique_ptr<runtime::ByteStream> stream,
-                         std::function<void()> closed) {
+Task<void> Server::serve(std::unique_ptr<runtime::ByteStream> stream, std::function<void()> closed,
+                         std::string listener) {
     if (draining_.stop_requested()) {
         co_await stream->close();
         closed();
@@ -151,14 +151,15 @@ Task<void> Server::serve(std::unique_ptr<runtime::ByteStream> stream,
     }
     ++connections_;
     ++metrics_.connections_opened;
-    connection_scope_.spawn(serve_one(std::move(stream), std::move(closed)),
+    connection_scope_.spawn(serve_one(std::move(stream), std::move(closed), std::move(listener)),
                             runtime::WorkClass::kNetwork);
 }
 
 Task<void> Server::serve_one(std::unique_ptr<runtime::ByteStream> stream,
-                             std::function<void()> closed) {
+                             std::function<void()> closed, std::string listener) {
     {
-        Connection connection(*this, *stream, connection_scope_.stop_token(), draining_.token());
+        Connection connection(*this, *stream, std::move(listener), connection_scope_.stop_token(),
+                              draining_.token());
         co_await connection.run();
     }
     co_await stream->close();

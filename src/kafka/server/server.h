@@ -79,9 +79,11 @@ class Server {
     // After all shards' connections are gone.
     runtime::Task<void> stop();
 
-    // Takes an accepted connection; `closed` is called when it is gone. Returns at once.
+    // Serves an accepted connection; `closed` is called when it is gone. Returns at once.
+    // `listener`: the name of the one that accepted it.
     runtime::Task<void> serve(std::unique_ptr<runtime::ByteStream> stream,
-                              std::function<void()> closed);
+                              std::function<void()> closed,
+                              std::string listener = std::string(cluster::kPlainListener));
     size_t connection_count() const { return connections_; }
 
     const NodeInfo& node() const { return options_.node; }
@@ -145,7 +147,7 @@ class Server {
         return *(options_.answers_memory != nullptr ? options_.answers_memory : options_.memory);
     }
     runtime::Task<void> serve_one(std::unique_ptr<runtime::ByteStream> stream,
-                                  std::function<void()> closed);
+                                  std::function<void()> closed, std::string listener);
     runtime::Task<void> expire_producers();
     runtime::Task<void> follow(cluster::MetadataChange change);
 

@@ -52,10 +52,11 @@ void gather(const ByteWriter& out, std::vector<Bytes>& parts) {
 
 }  // namespace
 
-Connection::Connection(Server& server, runtime::ByteStream& stream, runtime::StopToken kill,
-                       runtime::StopToken drain)
+Connection::Connection(Server& server, runtime::ByteStream& stream, std::string listener,
+                       runtime::StopToken kill, runtime::StopToken drain)
     : server_(server),
       stream_(stream),
+      listener_(std::move(listener)),
       client_host_(host_of(stream.peer())),
       kill_(*this, &Connection::end),
       drain_(*this, &Connection::end_reads),
@@ -174,6 +175,8 @@ Task<void> Connection::read_requests() {
 
 bool Connection::take_frame(runtime::SharedBytes frame) {
     auto request = std::make_unique<Request>(server_, client_host_);
+    request->principal = principal_;
+    request->listener = listener_;
     request->arrived = Shard::current().now();
     request->stop = stop_.token();
     request->hurry = stop_reads_.token();

@@ -31,8 +31,9 @@ struct Sending : ListHook {
 class Connection {
   public:
     // `kill`: end now. `drain`: answer what came, and end.
-    Connection(Server& server, runtime::ByteStream& stream, runtime::StopToken kill,
-               runtime::StopToken drain);
+    // `listener`: the name of the one that accepted it.
+    Connection(Server& server, runtime::ByteStream& stream, std::string listener,
+               runtime::StopToken kill, runtime::StopToken drain);
     ~Connection();
 
     runtime::Task<void> run();
@@ -73,7 +74,9 @@ class Connection {
 
     Server& server_;
     runtime::ByteStream& stream_;
+    const std::string listener_;
     const std::string client_host_;
+    Principal principal_;
     runtime::StopSource stop_;        // of everything
     runtime::StopSource stop_reads_;  // of the reader
     Forward kill_;

@@ -20,13 +20,27 @@ constexpr Duration kRetryPause = 30ms;
 // Until this node's image has what the controller had: clients that ask at once see what they did.
 constexpr Duration kCatchUp = 1s;
 
-// What comes before the body.
-std::vector<uint8_t> encode_head(const RequestHeader& header, const std::string& client_host) {
+// Bits of the head's flags.
+constexpr uint8_t kHasClientId = 1;
+constexpr uint8_t kHasPrincipal = 2;
+
+// Who sent a request, for the node that it is passed on to.
+struct Sender {
+    std::string host;
+    Principal principal;
+};
+
+// What comes before the body. The anonymous user is not named, since versions before principals
+// would read the name as the body; they know no other user.
+std::vector<uint8_t> encode_head(const RequestHeader& header, const Sender& sender) {
     ByteWriter out;
     out.write_i16(header.api_key);
     out.write_i16(header.api_version);
-    out.write_u8(header.client_id ? 1 : 0);
-    for (const std::string& text : {header.client_id.value_or(""), client_host}) {
+    const bool has_principal = !sender.principal.is_anonymous();
+    out.write_u8((header.client_id ? kHasClientId : 0) | (has_principal ? kHasPrincipal : 0));
+    std::vector<std::string> texts{header.client_id.value_or(""), sender.host};
+    if (has_principal) texts.push_back(sender.principal.to_string());
+    for (const std::string& text : texts) {
         out.write_unsigned_varlong(text.size());
         out.write_text(text);
     }
@@ -42,9 +56,8 @@ Task<bool> leads_here(Server& server) {
 // Nothing: it is to be done here. kEndOfStream: it may be done once, and whether it was is not
 // known.
 Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHeader& header,
-                                                 bool once, const std::string& client_host,
-                                                 SharedBytes body, Instant deadline,
-                                                 runtime::StopToken stop,
+                                                 bool once, Sender sender, SharedBytes body,
+                                                 Instant deadline, runtime::StopToken stop,
                                                  runtime::StopToken hurry) {
     rpc::Endpoint* const endpoint = server.endpoint();
     if (endpoint == nullptr) co_return std::nullopt;
@@ -58,7 +71,7 @@ Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHe
                 NodeId{controller}, 0,
                 {.kind = kForwardCall,
                  .lane = rpc::Lane::kData,
-                 .body = encode_head(header, client_host),
+                 .body = encode_head(header, sender),
                  .parts = {body}},
                 {.deadline = deadline, .stop = stop, .unanswered = &unanswered});
             if (answer) {
@@ -85,7 +98,8 @@ Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHe
 
 Task<Result<void>> run_at_controller(Request& request) {
     auto answer = co_await forward(request.server, request.header, request.handler->once,
-                                   request.client_host, request.frame.slice(request.body),
+                                   {request.client_host, request.principal},
+                                   request.frame.slice(request.body),
                                    Shard::current().now() + kPatience, request.stop, request.hurry);
     if (!answer && answer.error().code != ErrorCode::kUnavailable &&
         answer.error().code != ErrorCode::kTimedOut)
@@ -100,7 +114,7 @@ Task<Result<std::optional<SharedBytes>>> ask_controller(Server& server, ApiKey k
     RequestHeader header;
     header.api_key = static_cast<int16_t>(key);
     header.api_version = version;
-    co_return co_await forward(server, header, false, "", std::move(body), deadline,
+    co_return co_await forward(server, header, false, {}, std::move(body), deadline,
                                server.background().stop_token(), {});
 }
 
@@ -112,10 +126,13 @@ Task<Result<rpc::Message>> answer_forwarded(Server& server, rpc::Request call) {
     Request request(server, client_host);
     request.header.api_key = in.read_i16();
     request.header.api_version = in.read_i16();
-    const bool has_client = in.read_u8() != 0;
+    const uint8_t flags = in.read_u8();
     std::string client(as_text(in.read_bytes(in.read_unsigned_varlong())));
-    if (has_client) request.header.client_id = std::move(client);
+    if (flags & kHasClientId) request.header.client_id = std::move(client);
     client_host = as_text(in.read_bytes(in.read_unsigned_varlong()));
+    if (flags & kHasPrincipal)
+        request.principal = Principal::parse(as_text(in.read_bytes(in.read_unsigned_varlong())));
+    if ((flags & ~(kHasClientId | kHasPrincipal)) != 0) in.set_failed();
     if (!in.ok()) co_return fail(ErrorCode::kMalformed, "a request that was passed on");
     request.handler = find_handler(request.header.api_key);
     if (request.handler == nullptr || !request.handler->at_controller ||

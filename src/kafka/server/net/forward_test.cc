@@ -127,5 +127,14 @@ TEST_F(Forward, what_may_be_done_twice_is_sent_again) {
     }
 }
 
+TEST(PrincipalTest, a_principal_is_the_anonymous_user_until_it_is_said_otherwise_and_reads_back) {
+    EXPECT_TRUE(Principal{}.is_anonymous());
+    EXPECT_EQ(Principal{}.to_string(), "User:ANONYMOUS");
+    const Principal alice{.type = "User", .name = "CN=alice:1,O=x"};
+    EXPECT_FALSE(alice.is_anonymous());
+    EXPECT_EQ(Principal::parse(alice.to_string()), alice);
+    EXPECT_EQ(Principal::parse("bob"), (Principal{.type = "User", .name = "bob"}));
+}
+
 }  // namespace
 }  // namespace weir::kafka

@@ -73,7 +73,8 @@ Task<void> Listener::deal(std::unique_ptr<TcpStream> stream) {
     const std::string host = host_of(stream->peer());
     co_await runtime::on(
         to,
-        [this, server = servers_[to], detached = stream->detach(), host]() mutable -> Task<void> {
+        [this, server = servers_[to], detached = stream->detach(), host,
+         name = name_]() mutable -> Task<void> {
             auto attached = TcpStream::attach(std::move(detached));
             // Called on the connection's shard; the count is on this one.
             std::function<void()> closed = [this, server, host] {
@@ -83,7 +84,7 @@ Task<void> Listener::deal(std::unique_ptr<TcpStream> stream) {
                     });
                 }(this, host));
             };
-            co_await server->serve(std::move(attached), std::move(closed));
+            co_await server->serve(std::move(attached), std::move(closed), std::move(name));
         });
 }
 

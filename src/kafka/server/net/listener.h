@@ -1,5 +1,6 @@
-// Listener: accepts connections on shard 0 and deals them out to the shards in turn. Bounds how
-// many there are, in all and from one address; what is beyond is closed at once. Lives on shard 0.
+// Listener: one of a node's named listeners for clients: accepts connections on shard 0 and deals
+// them out to the shards in turn. Bounds how many there are, in all and from one address; what is
+// beyond is closed at once. Lives on shard 0.
 #pragma once
 
 #include <map>
@@ -14,6 +15,12 @@ namespace weir::kafka {
 
 class Listener {
   public:
+    explicit Listener(std::string name = std::string(cluster::kPlainListener))
+        : name_(std::move(name)) {}
+
+    // As the node registers it with its address (cluster::ListenerEndpoints), and as each request
+    // that comes in here has it.
+    const std::string& name() const { return name_; }
     // "host:port"; port 0 picks a free one, see address().
     runtime::Task<Result<void>> open(std::string address);
     const std::string& address() const { return listener_.address(); }
@@ -30,6 +37,7 @@ class Listener {
     runtime::Task<void> note_closed(std::string host);
     bool admit(const std::string& host);
 
+    const std::string name_;
     std::vector<Server*> servers_;
     runtime::TcpListener listener_;
     runtime::Scope scope_;

@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "kafka/protocol/api.h"
 #include "kafka/protocol/header.h"
+#include "kafka/server/net/principal.h"
 #include "kafka/server/net/turns.h"
 #include "runtime/buffer.h"
 #include "runtime/stop_token.h"
@@ -26,6 +27,8 @@ struct Request {
 
     Server& server;
     const std::string& client_host;
+    Principal principal;      // who it is from, also where another node passed it on
+    std::string listener;     // the name of the one that it came to; empty: passed on
     runtime::StopToken stop;  // of the connection: nobody wants the answer any more
     runtime::StopToken
         hurry;  // answer with what there is: no new requests come, the node is about to stop
