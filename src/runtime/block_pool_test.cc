@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -61,18 +62,38 @@ TEST(BlockPool, blocks_that_come_and_go_are_kept_before_larger_ones_that_nobody_
     EXPECT_LE(block_pool::idle_bytes(), block_pool::kIdleBytesMax);
 }
 
-TEST(BlockPool, a_block_may_be_freed_on_another_thread) {
+TEST(BlockPool, a_block_that_another_thread_freed_is_used_again) {
+    uint8_t* block = block_pool::allocate(64 << 10);
+    std::thread([block] { block_pool::free(block, 64 << 10); }).join();
+    uint8_t* again = block_pool::allocate(64 << 10);
+    EXPECT_EQ(again, block);
+    block_pool::free(again, 64 << 10);
+}
+
+// Each block belongs to one thread at a time: what it wrote is there when the one that frees it
+// looks.
+TEST(BlockPool, blocks_that_threads_hand_to_each_other_are_never_two_threads_own) {
+    constexpr size_t kThreads = 4;
+    constexpr size_t kSize = 64 << 10;
+    std::array<size_t, kThreads> wrong{};
     std::vector<std::thread> threads;
-    for (int t = 0; t < 4; ++t) {
-        threads.emplace_back([] {
-            for (int i = 0; i < 500; ++i) {
-                uint8_t* block = block_pool::allocate(64 << 10);
-                block[0] = 1;
-                std::thread([block] { block_pool::free(block, 64 << 10); }).join();
+    for (size_t t = 0; t < kThreads; ++t) {
+        threads.emplace_back([t, &wrong] {
+            for (int i = 0; i < 300; ++i) {
+                uint8_t* block = block_pool::allocate(kSize);
+                const auto mark =
+                    static_cast<uint8_t>(1 + t + kThreads * (static_cast<size_t>(i) % 50));
+                std::memset(block, mark, kSize);
+                std::thread([block, mark, t, &wrong] {
+                    for (size_t at = 0; at < kSize; at += 512) wrong[t] += block[at] != mark;
+                    block_pool::free(block, kSize);
+                }).join();
             }
         });
     }
     for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(wrong, (std::array<size_t, kThreads>{}));
+    EXPECT_LE(block_pool::idle_bytes(), block_pool::kIdleBytesMax);
 }
 
 }  // namespace
