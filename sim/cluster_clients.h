@@ -54,6 +54,7 @@ struct ClientOptions {
     uint32_t readers = 1;
     uint32_t members = 0;  // of one group
     bool admin = false;
+    Duration admin_pause_max = std::chrono::milliseconds(1500);
     Operations operations;
     uint32_t batch_records_max = 8;
     uint32_t pad_max = 200;
@@ -65,6 +66,9 @@ struct ClientOptions {
     std::function<uint64_t(int32_t node)> isolation_of;
     // Called on the clients' shard: the cluster knows the node no more, its machine can go.
     std::function<void(const std::string& address)> node_left;
+    // Called on the clients' shard: a request of several items is about to keep the controller
+    // busy.
+    std::function<void()> controller_is_busy;
 };
 
 class ClusterClients {
@@ -153,8 +157,12 @@ class ClusterClients {
                                              Member* member);
     static Task<void> admin(ClusterClients* self);
     static Task<Result<void>> create_topic(ClusterClients* self, Session* session, Topic* topic);
-    static Task<Result<bool>> delete_topic(ClusterClients* self, Session* session, Topic topic);
-    static Task<Result<void>> alter_config(ClusterClients* self, Session* session, Prng* prng);
+    static Task<Result<void>> create_these(ClusterClients* self, Session* session,
+                                           std::vector<Topic*> topics);
+    static Task<Result<void>> delete_these(ClusterClients* self, Session* session,
+                                           std::vector<Topic>* topics,
+                                           std::vector<std::string>* not_there);
+    static Task<Result<void>> alter_configs(ClusterClients* self, Session* session, Prng* prng);
     static Task<void> check_topics(ClusterClients* self);
     static Task<void> operate(ClusterClients* self);
     static Task<AdminAnswer> ask_admin(ClusterClients* self, Operator* op, std::string method,

@@ -19,7 +19,8 @@ constexpr Duration kStallMean = 2ms;  // that a node gets no processor, of each 
 std::string Knobs::to_string() const {
     return fmt::format(
         "knobs: nodes={}+{} shards<={} minority_only={} work={}ms fault_mean={}ms kills={} "
-        "blackouts={} hunting={} pauses={} orderly={} links={} full_disk={} clock_jumps={} "
+        "blackouts={} hunting={} pauses={} orderly={} busy_controller={} links={} full_disk={} "
+        "clock_jumps={} "
         "rolling={} "
         "sick_disk={} "
         "lost_disk={} slow_disks={} send_bytes={}\n"
@@ -30,8 +31,8 @@ std::string Knobs::to_string() const {
         "  operator: transfers={} moves={} replication_factors={} maintenance={} "
         "decommission={}\n",
         nodes, joiners, shards_max, minority_only, work_time.count() / 1'000'000,
-        fault_mean.count() / 1'000'000, kills, blackouts, hunting, pauses, orderly, links,
-        full_disk, clock_jumps, rolling, one_sick_disk, lost_disk, slow_disks, send_bytes,
+        fault_mean.count() / 1'000'000, kills, blackouts, hunting, pauses, orderly, busy_controller,
+        links, full_disk, clock_jumps, rolling, one_sick_disk, lost_disk, slow_disks, send_bytes,
         journal_file_bytes, unflushed_bytes, cache_bytes, bypass_bytes, offsets_partitions,
         clients.topics, clients.partitions, clients.relaxed_topics,
         clients.changing_durability ? " (changing)" : "", clients.idempotent_producers,
@@ -98,6 +99,12 @@ Knobs draw_knobs(uint64_t seed, uint32_t nodes_wanted) {
     knobs.slow_disks = windows.chance(0.25);
     knobs.send_bytes = windows.chance(0.7) ? raft::Options{}.send_bytes_max
                                            : uint64_t{1} << (4 * windows.below(4));
+    // Most orderly stops meet the controller within a request of several items.
+    knobs.busy_controller = knobs.orderly && knobs.nodes > 1 && windows.chance(0.4);
+    if (knobs.busy_controller) {
+        clients.admin = true;
+        clients.admin_pause_max = std::chrono::milliseconds(200);
+    }
     // Where a majority may forget, all replicas must come back: none loses its disk for good.
     if (windows.chance(0.35) && !knobs.lost_disk) {
         clients.relaxed_topics = static_cast<uint32_t>(windows.between(1, clients.topics));

@@ -24,7 +24,9 @@ struct Knobs {
     Duration fault_mean;
     // Classes of faults that are on.
     bool kills, pauses, orderly, links, full_disk, clock_jumps, rolling;
-    bool blackouts;       // kills of most nodes at once
+    bool blackouts;  // kills of most nodes at once
+    bool
+        busy_controller;  // the controller is stopped in order while it works for the administrator
     bool hunting;         // most faults strike leaders, one soon after the other
     bool lost_disk;       // one node's, once
     bool one_sick_disk;   // the plan's disk errors strike one node; else none

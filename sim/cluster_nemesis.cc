@@ -7,6 +7,7 @@ namespace weir::sim {
 namespace {
 
 constexpr Duration kHuntMax = 900ms;  // an election and a moment
+constexpr Duration kBusyMax = 60ms;   // some items of a request of several
 
 }  // namespace
 
@@ -146,6 +147,22 @@ void ClusterRun::restart_in_order(Machine& machine) {
     note(fmt::format("n{} is asked to stop", machine.index));
     ++result_.seen.orderly_restarts;
     machine.stop = true;
+}
+
+void ClusterRun::strike_busy_controller() {
+    if (!knobs_.busy_controller || !prng_.chance(0.6)) return;
+    world_.schedule(draw(0ns, kBusyMax), [this] {
+        if (!striking_ || rolling_) return;
+        for (auto& machine : machines_) {
+            cluster::Controller* controller =
+                machine->broker == nullptr ? nullptr : machine->broker->controller();
+            if (controller == nullptr || !controller->leads() || machine->stop ||
+                !machine->node->running() || machine->node->paused() || !may_take_down(*machine))
+                continue;
+            restart_in_order(*machine);
+            return;
+        }
+    });
 }
 
 // One after the other, each when the one before serves again.

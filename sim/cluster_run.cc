@@ -20,6 +20,7 @@ ClientOptions ClusterRun::client_options() {
     ClientOptions options = with_addresses(knobs_.clients, knobs_.nodes + knobs_.joiners);
     options.life_of = [this](int32_t node) { return life_of(node); };
     options.isolation_of = [this](int32_t node) { return isolation_of(node); };
+    options.controller_is_busy = [this] { strike_busy_controller(); };
     options.node_left = [this](const std::string& address) {
         world_.schedule(0ns, [this, address] { give_up(address); });
     };

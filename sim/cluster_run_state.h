@@ -92,6 +92,8 @@ class ClusterRun {
     void take_down(Machine& machine, Kill how);
     void black_out();
     void restart_in_order(Machine& machine);
+    // It works on a request of several items: an orderly stop between two of them.
+    void strike_busy_controller();
     void roll(size_t next);
     void cut_links();
     void lose_disk();

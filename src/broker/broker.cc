@@ -371,8 +371,24 @@ Task<Result<void>> Broker::start_server(runtime::ShardId shard) {
 
 Task<bool> Broker::drain_server(runtime::ShardId shard) {
     co_await runtime::on(
-        shard, [this, shard] { return parts_[shard].server->stop_connections(kDrainGrace); });
+        shard, [this, shard] { return parts_[shard].server->drain_connections(kDrainGrace); });
     co_return true;
+}
+
+// Clients have a moment for what they began. After it nothing waits for the controller any more:
+// requests of many items end between two of them.
+Task<void> Broker::stop_clients() {
+    std::vector<Task<bool>> drains;
+    for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
+        if (parts_[i].server_started) drains.push_back(drain_server(i));
+    }
+    (void)co_await runtime::all(std::move(drains));
+    if (controller_) controller_->begin_close();
+    if (link_) link_->begin_close();
+    for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
+        if (!parts_[i].server_started) continue;
+        co_await runtime::on(i, [this, i] { return parts_[i].server->close_connections(); });
+    }
 }
 
 // What clients are told to connect to. "HOST:0" is bound now, to know the port; else not before
@@ -465,18 +481,14 @@ Task<void> Broker::stop() {
         if (!parts_[i].server_started) continue;
         co_await runtime::on(i, [this, i] { return parts_[i].server->groups().close(); });
     }
-    std::vector<Task<bool>> drains;
-    for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
-        if (parts_[i].server_started) drains.push_back(drain_server(i));
-    }
-    (void)co_await runtime::all(std::move(drains));
+    co_await stop_clients();
     if (admin_started_) co_await admin_.stop();
     if (transport_open_) co_await transport_->close();
     link_closed_ = true;
-    // The controller goes first: who waits for it is told.
-    if (controller_) co_await controller_->close();
-    if (loops_) co_await loops_->close();
+    // Whoever uses the controller goes before it.
     if (link_) co_await link_->close();
+    if (loops_) co_await loops_->close();
+    if (controller_) co_await controller_->close();
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         if (!parts_[i].server_started) continue;
         co_await runtime::on(i, [this, i] { return parts_[i].server->stop(); });

@@ -5,8 +5,9 @@
 //   start: store; who the node is; transport, and with seeds the search for the cluster; on each
 //          shard a metadata copy and a replicator; the controller's replica; registration; servers
 //          with their partitions; admin server, listener
-//   stop:  listener, group coordinators, connections, cluster link, controller, servers,
-//          replicators, transport, store
+//   stop:  listener, group coordinators, connections (the controller refuses changes from here on),
+//          admin server, cluster link, the controller's loops, controller, servers, replicators,
+//          transport, store
 #pragma once
 
 #include <functional>
@@ -90,6 +91,7 @@ class Broker {
     runtime::Task<Result<void>> start_servers();
     runtime::Task<Result<void>> start_server(runtime::ShardId shard);
     runtime::Task<bool> drain_server(runtime::ShardId shard);
+    runtime::Task<void> stop_clients();
     runtime::Task<Result<void>> advertise();
     runtime::Task<Result<void>> listen();
     void add_admin_pages();

@@ -56,7 +56,8 @@ Task<void> ControllerLoops::run_members() {
             cluster::plan_group_members(controller_.image(), controller_.group()->configuration(),
                                         [this](int32_t node) { return link_.is_alive(node); });
         // Waits for new voters to catch up, and is asked again where it failed.
-        if (wanted) (void)co_await controller_.group()->change_configuration(*wanted);
+        if (wanted)
+            (void)co_await controller_.group()->change_configuration(*wanted, {.stop = stop});
         if (!stop.stop_requested() && controller_.leads()) (void)co_await remove_empty_nodes();
     }
 }
@@ -239,7 +240,7 @@ Task<bool> ControllerLoops::transfer_one(storage::LogId log, int32_t from, int32
 Task<void> ControllerLoops::hand_over_controller() {
     for (const raft::Member& member : controller_.group()->configuration().members) {
         if (!member.voter || member.node.v == link_.self() || !can_lead(member.node.v)) continue;
-        (void)co_await controller_.group()->transfer(member.node);
+        (void)co_await controller_.group()->transfer(member.node, {.stop = scope_.stop_token()});
         co_return;
     }
 }

@@ -33,8 +33,8 @@ runtime::Task<std::vector<AdminError>> reassign(Controller& controller,
 runtime::Task<AdminError> set_node_state(Controller& controller, int32_t node, NodeState state,
                                          runtime::WaitOptions options);
 
-// From now on the node's replicas move to others; then it leaves the cluster (broker/controller_loops.h).
-// kUnknownNode; kInvalidRequest if the others can't take what it has.
+// From now on the node's replicas move to others; then it leaves the cluster
+// (broker/controller_loops.h). kUnknownNode; kInvalidRequest if the others can't take what it has.
 runtime::Task<AdminError> decommission(Controller& controller, int32_t node,
                                        runtime::WaitOptions options);
 

@@ -21,6 +21,8 @@ using runtime::try_;
 
 constexpr uint64_t kLogIdsPerBlock = 1024;
 constexpr uint64_t kReadBytes = 1 << 20;
+// A node that stops gives a change under way so long to be committed.
+constexpr Duration kLastChangeMax = std::chrono::seconds(2);
 // The log's start follows the checkpoints when it is so far behind: what is kept spares replicas
 // that were away a snapshot.
 constexpr int64_t kEntriesKept = 4096;
@@ -104,7 +106,19 @@ void Controller::follow() {
     changed_.notify_all();
 }
 
+void Controller::begin_close() {
+    if (std::exchange(closing_, true)) return;
+    published_change_.notify_all();
+    scope_.spawn(end_changes());
+}
+
+Task<void> Controller::end_changes() {
+    (void)co_await runtime::sleep_for(kLastChangeMax, scope_.stop_token());
+    end_changes_.request_stop();
+}
+
 Task<void> Controller::close() {
+    begin_close();
     co_await scope_.close();
     if (group_ == nullptr) co_return;
     co_await options_.replicator->close_group(storage::kMetadataLog);
@@ -291,6 +305,7 @@ Task<void> Controller::move_start() {
 Task<Result<void>> Controller::wait_applied(int64_t offset, runtime::WaitOptions options) {
     while (published_ < offset) {
         if (broken_) co_return fail(*broken_);
+        if (scope_.stop_requested()) co_return fail(ErrorCode::kCancelled);
         co_await try_(co_await published_change_.wait(options));
     }
     co_return Result<void>{};
@@ -317,13 +332,14 @@ Task<Result<runtime::Units>> Controller::lock(runtime::WaitOptions options) {
 }
 
 Task<Result<void>> Controller::commit(std::vector<MetadataRecord> records) {
+    if (!leads()) co_return not_controller();
     const std::vector<uint8_t> payload = encode_metadata(records);
-    co_await try_(group_->admit(payload.size(), {}));
+    co_await try_(group_->admit(payload.size(), end_changes_.token()));
     // 1. Decides, in term 3.  2. Is deposed; another leader commits.  3. Leads again, in term 5:
     // what it decided does not follow any more.
     if (!leads() || group_->term() != locked_term_) {
-        // Closed meanwhile, it has given back what it admitted.
-        if (group_ != nullptr) group_->withdraw(payload.size());
+        // Whoever changes metadata ends before close(): the group is there.
+        group_->withdraw(payload.size());
         co_return not_controller();
     }
     if (!decided_) decided_ = committed();
@@ -346,12 +362,13 @@ Task<Result<void>> Controller::commit(std::vector<MetadataRecord> records) {
         decided_.reset();
         co_return fail(appended.error());
     }
-    const auto committed = co_await group_->wait_committed(appended->end(), appended->term);
+    const auto committed = co_await group_->wait_committed(appended->end(), appended->term,
+                                                           {.stop = end_changes_.token()});
     if (!committed) {
         decided_.reset();
         co_return committed;
     }
-    co_return co_await wait_applied(appended->next_offset, {.stop = scope_.stop_token()});
+    co_return co_await wait_applied(appended->next_offset, {.stop = end_changes_.token()});
 }
 
 Task<Result<std::vector<storage::LogId>>> Controller::take_log_ids(size_t count) {
@@ -418,8 +435,8 @@ std::vector<PlacementNode> Controller::placement_nodes() const {
     return nodes;
 }
 
-Task<Result<int64_t>> Controller::take_producer_ids(int64_t count) {
-    const runtime::Units units = co_await try_(lock({}));
+Task<Result<int64_t>> Controller::take_producer_ids(int64_t count, runtime::WaitOptions options) {
+    const runtime::Units units = co_await try_(lock(std::move(options)));
     const int64_t first = image().producer_ids_end();
     std::vector<MetadataRecord> reserve;
     reserve.emplace_back(ProducerIdsReserved{first + count});

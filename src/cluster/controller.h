@@ -64,8 +64,11 @@ class Controller final : private replication::StateMachine {
     runtime::Task<Result<std::map<int32_t, Endpoint>>> addresses_ahead();
     // The node's storage failed: what waits here ends with this error.
     void break_off(const Error& error);
-    // Leaves the group; who waits for a change gets kUnavailable or kCancelled. No shard hears of a
-    // change afterwards. Before the replicator's close().
+    // Refuses changes from now on, as a node that does not lead: leads() is false. Those under way
+    // have a moment to be committed, one item of a request each; then they end with kCancelled.
+    void begin_close();
+    // Leaves the group. No shard hears of a change afterwards. Whoever changes metadata has ended
+    // by then; before the replicator's close().
     runtime::Task<void> close();
 
     // Called on shard 0 when the leader of the group, as far as it is known here, is another.
@@ -77,7 +80,7 @@ class Controller final : private replication::StateMachine {
         told_ = std::move(callback);
     }
     // It leads, and knows all that was committed before it did: it may change metadata.
-    bool leads() const { return group_ != nullptr && group_->leads(); }
+    bool leads() const { return !closing_ && group_ != nullptr && group_->leads(); }
     // Of the group, as known here; invalid if none is.
     NodeId leader() const { return group_ == nullptr ? NodeId{} : group_->leader(); }
     raft::Term term() const { return group_ == nullptr ? 0 : group_->term(); }
@@ -117,8 +120,8 @@ class Controller final : private replication::StateMachine {
     // On all shards that own some of them. On an error none is left.
     runtime::Task<Result<void>> create_logs(std::vector<NewLog> logs);
 
-    // Takes the lock itself. The first of `count` producer ids that are the caller's alone.
-    runtime::Task<Result<int64_t>> take_producer_ids(int64_t count);
+    // Acquires the lock itself. The first of `count` producer ids that are the caller's alone.
+    runtime::Task<Result<int64_t>> take_producer_ids(int64_t count, runtime::WaitOptions options);
 
   private:
     // replication::StateMachine
@@ -141,6 +144,7 @@ class Controller final : private replication::StateMachine {
     runtime::Task<void> publish(MetadataChange change);
     void note_published();
     runtime::Task<void> move_start();
+    runtime::Task<void> end_changes();
 
     Options options_;
     replication::Group* group_ = nullptr;
@@ -171,6 +175,8 @@ class Controller final : private replication::StateMachine {
     std::deque<Uuid> removed_;  // the last ones
 
     std::function<bool(int32_t)> is_alive_;
+    bool closing_ = false;
+    runtime::StopSource end_changes_;  // of what waits for a change to be committed
     runtime::Semaphore lock_{1};
     runtime::Scope scope_;
 };

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "cluster/cluster_admin.h"
 #include "cluster/config_admin.h"
 #include "cluster/features.h"
 #include "cluster/test_controller.h"
@@ -284,7 +285,7 @@ TEST_F(TopicAdmin, broker_configuration_changes_what_topics_get) {
 TEST_F(TopicAdmin, a_restart_finds_the_same_metadata_and_hands_out_new_numbers) {
     create({{.name = "a", .partitions = 3}, {.name = "b"}});
     alter({.name = "a", .items = {{"retention.ms", ConfigOp::kSet, "5"}}});
-    EXPECT_EQ(*loop.run(node->controller->take_producer_ids(10)), 0);
+    EXPECT_EQ(*loop.run(node->controller->take_producer_ids(10, {})), 0);
     for (int i = 0; i < 2; ++i) {
         const MetadataImage before = image();
         if (i == 1) ASSERT_TRUE(loop.run(stores.store(0).checkpoint()));
@@ -293,13 +294,159 @@ TEST_F(TopicAdmin, a_restart_finds_the_same_metadata_and_hands_out_new_numbers) 
         node = std::make_unique<TestController>(stores);
         ASSERT_TRUE(loop.run(node->start()));
         EXPECT_EQ(image(), before);
-        EXPECT_EQ(*loop.run(node->controller->take_producer_ids(10)), 10 * (i + 1));
+        EXPECT_EQ(*loop.run(node->controller->take_producer_ids(10, {})), 10 * (i + 1));
         const auto again = create({{.name = "c" + std::to_string(i)}})[0].topic;
         for (const auto& [name, topic] : before.topics()) {
             for (const auto& partition : topic.partitions)
                 EXPECT_NE(partition.log, again.partitions[0].log);
         }
     }
+}
+
+// 1. The controller is at one of the items of a request.  2. The node is asked to stop.  3. The
+// next item finds no controller. What was done before it stays.
+class TopicAdminStop : public TopicAdmin {
+  protected:
+    static constexpr int kItems = 20;
+    using Faults = std::vector<AdminFault>;
+    using Work = Task<Faults> (*)(Controller*);
+
+    static std::string name(int item) { return "t" + std::to_string(item); }
+    static Faults faults_of(const std::vector<TopicOutcome>& outcomes) {
+        Faults faults;
+        for (const TopicOutcome& outcome : outcomes) faults.push_back(outcome.error.fault);
+        return faults;
+    }
+    static Faults faults_of(const std::vector<AdminError>& errors) {
+        Faults faults;
+        for (const AdminError& error : errors) faults.push_back(error.fault);
+        return faults;
+    }
+    static Task<Faults> create_many(Controller* controller) {
+        std::vector<NewTopic> topics;
+        for (int i = 0; i < kItems; ++i) topics.push_back({.name = "new-" + name(i)});
+        co_return faults_of(co_await create_topics(*controller, std::move(topics), false, {}));
+    }
+    static Task<Faults> delete_many(Controller* controller) {
+        std::vector<TopicRef> topics;
+        for (int i = 0; i < kItems; ++i) topics.push_back({.name = name(i), .id = {}});
+        co_return faults_of(co_await delete_topics(*controller, std::move(topics), {}));
+    }
+    static Task<Faults> grow_many(Controller* controller) {
+        std::vector<MorePartitions> topics;
+        for (int i = 0; i < kItems; ++i)
+            topics.push_back({.topic = name(i), .count = 3, .assignments = {}});
+        co_return faults_of(co_await create_partitions(*controller, std::move(topics), false, {}));
+    }
+    static Task<Faults> configure_many(Controller* controller) {
+        std::vector<ConfigChange> changes;
+        for (int i = 0; i < kItems; ++i)
+            changes.push_back({.name = name(i), .items = {{"retention.ms", ConfigOp::kSet, "77"}}});
+        co_return faults_of(co_await alter_configs(*controller, std::move(changes), false, {}));
+    }
+    static Task<Faults> move_many(Controller* controller) {
+        std::vector<Reassignment> moves;
+        for (int i = 0; i < kItems; ++i)
+            moves.push_back({.topic = name(i), .partition = 0, .target = {{1}}});
+        co_return faults_of(co_await reassign(*controller, std::move(moves), true, {}));
+    }
+    static Task<Faults> stop_after(TestController* node, int turns) {
+        for (int i = 0; i < turns; ++i) co_await runtime::yield();
+        node->controller->begin_close();
+        co_return Faults{};
+    }
+    static Task<std::vector<Faults>> both(TestController* node, Work work, int turns) {
+        std::vector<Task<Faults>> tasks;
+        tasks.push_back(work(node->controller.get()));
+        tasks.push_back(stop_after(node, turns));
+        co_return co_await runtime::all(std::move(tasks));
+    }
+
+    void expect_ends_between_items(Work work, bool each_by_itself = true) {
+        std::vector<MetadataRecord> nodes;
+        nodes.emplace_back(
+            FeatureFinalized{std::string(kWeirVersion), static_cast<int32_t>(WeirLevel::kNewest)});
+        for (int32_t id = 0; id <= 1; ++id) {
+            nodes.emplace_back(NodeRegistered{.id = id,
+                                              .uuid = Uuid::random(static_cast<uint64_t>(id), 2),
+                                              .epoch = 1,
+                                              .rpc = {"h", 1},
+                                              .kafka = {"h", 2},
+                                              .shards = TestController::kShards,
+                                              .features = supported_features()});
+        }
+        ASSERT_TRUE(loop.run(commit(node->controller.get(), std::move(nodes))));
+        std::vector<NewTopic> topics;
+        for (int i = 0; i < kItems; ++i)
+            topics.push_back({.name = name(i), .assignments = {{0, {0}}}});
+        create(std::move(topics));
+        size_t within = 0;  // stops that came after the first item and before the last
+        for (const int turns : {1, 3, 7, 20, 50, 100, 200, 400}) {
+            const Faults faults = loop.run(both(node.get(), work, turns))[0];
+            ASSERT_EQ(faults.size(), static_cast<size_t>(kItems));
+            bool stopped = false;
+            size_t done = 0;
+            for (const AdminFault fault : faults) {
+                stopped |= fault == AdminFault::kNotController;
+                done += fault == AdminFault::kNotController ? 0 : 1;
+                EXPECT_EQ(fault == AdminFault::kNotController, stopped);
+            }
+            within += stopped && done > 0 ? 1 : 0;
+            // What comes later finds it closing, and then closed.
+            EXPECT_EQ(loop.run(configure_many(node->controller.get()))[0],
+                      AdminFault::kNotController);
+            loop.run(node->stop());
+            EXPECT_EQ(loop.run(configure_many(node->controller.get()))[0],
+                      AdminFault::kNotController);
+            std::vector<MetadataRecord> none;
+            EXPECT_FALSE(loop.run(node->controller->commit(std::move(none))));
+            node = std::make_unique<TestController>(stores);
+            ASSERT_TRUE(loop.run(node->start()));
+        }
+        EXPECT_EQ(within > 0, each_by_itself);
+    }
+    static Task<Result<void>> commit(Controller* controller, std::vector<MetadataRecord> records) {
+        const auto lock = co_await runtime::try_(controller->lock({}));
+        co_return co_await controller->commit(std::move(records));
+    }
+};
+
+TEST_F(TopicAdminStop, creations_end_between_two_topics_when_the_controller_closes) {
+    expect_ends_between_items(create_many);
+}
+TEST_F(TopicAdminStop, deletions_end_between_two_topics_when_the_controller_closes) {
+    expect_ends_between_items(delete_many);
+}
+TEST_F(TopicAdminStop, new_partitions_end_between_two_topics_when_the_controller_closes) {
+    expect_ends_between_items(grow_many);
+}
+TEST_F(TopicAdminStop, configs_end_between_two_topics_when_the_controller_closes) {
+    expect_ends_between_items(configure_many);
+}
+// So many are one change of the metadata.
+TEST_F(TopicAdminStop, moves_are_all_begun_or_none_when_the_controller_closes) {
+    expect_ends_between_items(move_many, false);
+}
+
+// Whoever waits for the lock of a controller that closes is told, one after the other.
+TEST_F(TopicAdminStop, producer_ids_that_wait_for_the_lock_end_when_the_controller_closes) {
+    const auto hold = [](TestController* each, bool* done) -> Task<bool> {
+        const auto lock = co_await each->controller->lock({});
+        for (int i = 0; i < 50; ++i) co_await runtime::yield();
+        each->controller->begin_close();
+        co_return * done = lock.has_value();
+    };
+    const auto ask = [](TestController* each, bool*) -> Task<bool> {
+        co_return (co_await each->controller->take_producer_ids(10, {})).has_value();
+    };
+    bool held = false;
+    std::vector<Task<bool>> tasks;
+    tasks.push_back(hold(node.get(), &held));
+    for (int i = 0; i < 3; ++i) tasks.push_back(ask(node.get(), nullptr));
+    EXPECT_EQ(loop.run(runtime::all(std::move(tasks))),
+              (std::vector<bool>{true, false, false, false}));
+    loop.run(node->stop());
+    node.reset();
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ ClusterLink::ClusterLink(Options options)
     : parts_{.identity = std::move(options.identity),
              .shards = std::move(options.shards),
              .controller = options.controller,
-             .scope = {}},
+             .scope = {},
+             .gate = {}},
       addresses_(parts_, options.members),
       gossip_(parts_),
       liveness_(parts_, [this](int32_t node) { gossip_.forget_peer(node); }),
@@ -60,6 +61,7 @@ Task<void> ClusterLink::start() {
 
 Task<void> ClusterLink::close() {
     co_await parts_.scope.close();
+    co_await parts_.gate.close();
     parts_.controller->set_liveness({});
     parts_.controller->set_leader_changed({});
     parts_.controller->set_published({});
@@ -71,11 +73,7 @@ void ClusterLink::set_handlers() {
                             Task<Result<rpc::Message>> (Room::*answer)(rpc::Request)) {
         parts_.endpoint().handle(
             kind, [this, &room, answer](rpc::Request request) -> Task<Result<rpc::Message>> {
-                if (parts_.stopping())
-                    return [](Result<rpc::Message> stopping) -> Task<Result<rpc::Message>> {
-                        co_return stopping;
-                    }(fail(ErrorCode::kUnavailable, "this node is stopping"));
-                return (room.*answer)(std::move(request));
+                return run_inside((room.*answer)(std::move(request)));
             });
     };
     handle(cluster::kRegisterCall, registration_, &Registration::answer);
@@ -85,6 +83,14 @@ void ClusterLink::set_handlers() {
     handle(cluster::kEndCall, controller_calls_, &ControllerCalls::answer_end);
     handle(cluster::kAdminCall, controller_calls_, &ControllerCalls::answer_admin);
     handle(cluster::kProgressCall, progress_, &ReplicaProgress::answer);
+}
+
+// What answers is part of the link until it has ended.
+Task<Result<rpc::Message>> ClusterLink::run_inside(Task<Result<rpc::Message>> answer) {
+    const auto inside = parts_.gate.try_enter();
+    if (!inside || parts_.stopping())
+        co_return fail(ErrorCode::kUnavailable, "this node is stopping");
+    co_return co_await std::move(answer);
 }
 
 void ClusterLink::wake() { wake_.notify_all(); }

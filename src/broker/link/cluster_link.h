@@ -40,8 +40,11 @@ class ClusterLink {
     // Sets the handlers of all endpoints, and begins to keep addresses and to watch the others.
     // Before the controller opens.
     runtime::Task<void> start();
-    // No more calls, out or in; those under way end. Before the controller's close(); the endpoints
-    // are closed later.
+    // No more calls, out or in: those under way end soon.
+    void begin_close() { parts_.scope.request_stop(); }
+    // Returns when the calls under way have ended, handlers among them. After
+    // the controller's begin_close(), which ends what handlers wait for, and before its close().
+    // The endpoints are closed later.
     runtime::Task<void> close();
 
     // Adds what this node's replicas said, in order.
@@ -65,6 +68,7 @@ class ClusterLink {
 
   private:
     void set_handlers();
+    runtime::Task<Result<rpc::Message>> run_inside(runtime::Task<Result<rpc::Message>> answer);
     runtime::Task<void> watch();
     runtime::Task<void> sync();
     std::vector<int32_t> known_nodes() const;

@@ -64,7 +64,8 @@ Task<Result<int64_t>> ControllerCalls::take_producer_ids(int64_t count) {
     const Instant deadline = LinkParts::in(kProducerIdsTimeout);
     while (Shard::current().now() < deadline && !link_.stopping()) {
         if (link_.controller->leads() || link_.is_alone()) {
-            auto first = co_await link_.controller->take_producer_ids(count);
+            auto first = co_await link_.controller->take_producer_ids(
+                count, {.deadline = deadline, .stop = link_.stop_token()});
             if (first || link_.is_alone() || first.error().code != ErrorCode::kUnavailable)
                 co_return first;
         } else if (const auto answer = co_await call(cluster::kProducerIdsCall,
@@ -80,7 +81,9 @@ Task<Result<rpc::Message>> ControllerCalls::answer_producer_ids(rpc::Request req
     const int64_t count = co_await try_(cluster::decode_i64(request.body.bytes()));
     if (count <= 0 || count > 1'000'000)
         co_return fail(ErrorCode::kInvalidArgument, "a block of producer ids of that size");
-    const int64_t first = co_await try_(link_.controller->take_producer_ids(count));
+    const int64_t first = co_await try_(link_.controller->take_producer_ids(
+        count, {.deadline = std::min(request.deadline, LinkParts::in(kProducerIdsTimeout)),
+                .stop = link_.stop_token()}));
     co_return rpc::control_message({}, cluster::encode_i64(first));
 }
 
@@ -100,7 +103,8 @@ Task<void> ControllerCalls::send_report(MetadataShard::ReplicasReport report) {
     co_await runtime::on(0, [this, report]() -> Task<void> {
         // It is said again as long as it is not heeded: once at a time is enough.
         const auto key = std::pair(report.topic, report.partition);
-        if (link_.stopping() || reporting_.size() >= kReportsMax || !reporting_.insert(key).second)
+        const auto inside = link_.gate.try_enter();
+        if (!inside || reporting_.size() >= kReportsMax || !reporting_.insert(key).second)
             co_return;
         if (link_.controller->leads() || link_.is_alone()) {
             (void)co_await apply_report(report);

@@ -1,5 +1,6 @@
 // LinkParts: what the rooms of a ClusterLink share. Owned by the link; lives on shard 0. The scope
-// owns the tasks of all rooms; the link's close() ends it.
+// owns the tasks of all rooms, and the gate counts the requests of others that are inside: the
+// link's close() ends the one and waits for the other.
 #pragma once
 
 #include <vector>
@@ -26,6 +27,7 @@ struct LinkParts {
     std::vector<ShardParts> shards;
     cluster::Controller* controller = nullptr;
     runtime::Scope scope;
+    runtime::Gate gate;
 
     int32_t self() const { return identity.node_id; }
     // Without --rpc there are no other nodes.

@@ -89,6 +89,7 @@ Task<Result<cluster::RegisterReply>> Registration::register_here(cluster::NodeRe
                 cluster::FeatureFinalized{std::string(cluster::kWeirVersion), newest});
             co_await try_(controller.commit(std::move(records)));
         }
+        if (!controller.leads()) co_return fail(ErrorCode::kUnavailable, "the controller moved");
         // Who belongs to the controller's group was not removed: a founder that comes late.
         is_member &= controller.group()->configuration().find(NodeId{node.id}) == nullptr;
         is_member |= controller.was_removed(node.uuid);
@@ -106,6 +107,7 @@ Task<Result<cluster::RegisterReply>> Registration::register_here(cluster::NodeRe
     }
     cluster::RegisterReply reply{.cluster_id = controller.image().cluster_id(), .node_id = node.id};
     reply.committed_end = co_await try_(controller.committed_end(options));
+    if (!controller.leads()) co_return fail(ErrorCode::kUnavailable, "the controller moved");
     AddressMap known = addresses_.hints();
     for (const cluster::Founder& founder : identity.founding) {
         if (founder.node_id != link_.self()) continue;

@@ -79,12 +79,16 @@ Task<void> Server::follow(cluster::MetadataChange change) {
     groups_->follow(change);
 }
 
-Task<void> Server::stop_connections(Duration grace) {
+Task<void> Server::drain_connections(Duration grace) {
     draining_.request_stop();
     const Instant deadline = Shard::current().now() + grace;
     while (connections_ > 0 && Shard::current().now() < deadline)
         (void)co_await runtime::sleep_for(5ms);
+}
+
+Task<void> Server::close_connections() {
     waits_.request_stop();
+    co_await passed_on_.close();
     co_await connection_scope_.close();
 }
 
@@ -192,7 +196,8 @@ Task<Result<int64_t>> Server::next_producer_id() {
             co_await runtime::try_(runtime::on(0, [server = &peer(0)]() -> Task<Result<int64_t>> {
                 const auto& take = server->options_.take_producer_ids;
                 if (take) co_return co_await take(kProducerIdsPerBlock);
-                co_return co_await server->controller().take_producer_ids(kProducerIdsPerBlock);
+                co_return co_await server->controller().take_producer_ids(
+                    kProducerIdsPerBlock, {.stop = server->waits()});
             }));
         producer_ids_end_ = next_producer_id_ + kProducerIdsPerBlock;
     }

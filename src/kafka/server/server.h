@@ -74,8 +74,12 @@ class Server {
     void connect(const std::vector<Server*>& servers);
     // On its shard, when the metadata was adopted.
     runtime::Task<Result<void>> start();
-    // Ends what waits for clients: no new requests, those under way get `grace` to finish.
-    runtime::Task<void> stop_connections(Duration grace);
+    // No new requests, of clients or passed on by other nodes; returns when those of clients are
+    // done, or after `grace`.
+    runtime::Task<void> drain_connections(Duration grace);
+    // Ends what waits for clients, and returns when all requests have ended. After the controller's
+    // begin_close(), which ends what they wait for there.
+    runtime::Task<void> close_connections();
     // After all shards' connections are gone.
     runtime::Task<void> stop();
 
@@ -133,6 +137,9 @@ class Server {
     // Stops when the node stops and its clients had their time: what waits for other nodes on
     // this shard ends then.
     runtime::StopToken waits() { return waits_.token(); }
+    // Requests that other nodes passed on are inside. Closed when the node stops.
+    runtime::Gate& passed_on() { return passed_on_; }
+    bool draining() const { return draining_.stop_requested(); }
     // Work that outlives a request; ends by stop().
     runtime::Scope& background() { return background_; }
 
@@ -172,6 +179,7 @@ class Server {
 
     runtime::StopSource draining_;
     runtime::StopSource waits_;
+    runtime::Gate passed_on_;
     size_t connections_ = 0;
     // The last: what runs in it uses the others to its end.
     runtime::Scope connection_scope_;

@@ -238,7 +238,13 @@ class TestNode {
         }
         for (uint32_t i = 0; i < kShards; ++i) {
             co_await runtime::on(i, [this, i]() -> runtime::Task<void> {
-                co_await servers_[i]->stop_connections(1s);
+                co_await servers_[i]->drain_connections(1s);
+            });
+        }
+        controller_->begin_close();
+        for (uint32_t i = 0; i < kShards; ++i) {
+            co_await runtime::on(i, [this, i]() -> runtime::Task<void> {
+                co_await servers_[i]->close_connections();
             });
         }
         co_await controller_->close();

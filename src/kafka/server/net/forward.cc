@@ -3,6 +3,7 @@
 #include "base/byte_reader.h"
 #include "kafka/server/net/handler.h"
 #include "kafka/server/server.h"
+#include "runtime/deadline_stop.h"
 #include "runtime/remote.h"
 #include "runtime/shard.h"
 
@@ -119,7 +120,8 @@ Task<Result<std::optional<SharedBytes>>> ask_controller(Server& server, ApiKey k
 }
 
 Task<Result<rpc::Message>> answer_forwarded(Server& server, rpc::Request call) {
-    if (server.background().stop_requested() || !server.controller().leads())
+    const auto inside = server.passed_on().try_enter();
+    if (!inside || server.draining() || !server.controller().leads())
         co_return fail(ErrorCode::kUnavailable, "this node is not the controller");
     ByteReader in(call.body.bytes());
     std::string client_host;
@@ -140,7 +142,9 @@ Task<Result<rpc::Message>> answer_forwarded(Server& server, rpc::Request call) {
         request.version() > request.handler->version_max)
         co_return fail(ErrorCode::kUnsupported, "the controller does not serve this");
     request.arrived = Shard::current().now();
-    request.stop = call.stop;
+    runtime::DeadlineStop stop(Instant::never(), call.stop, server.waits());
+    request.stop = stop.token();
+    request.hurry = stop.token();
     request.body = call.body.bytes().last(in.remaining());
     request.frame = call.body;
     if (const auto run = co_await request.handler->run(request); !run)
