@@ -9,11 +9,13 @@ import struct
 import sys
 import threading
 import time
+import types
 
 from harness import (ROOT, WEIR, BenchError, Server, bench, in_turns, median, megabytes, milliseconds, one_record_batch, read_exactly, remove,
                      run_json, scratch, start_weir)
 
 sys.path.insert(0, str(ROOT / "tests"))
+from weirtest import wire  # noqa: E402
 from weirtest.cluster import free_ports  # noqa: E402
 
 
@@ -350,5 +352,59 @@ def scale(report, options):
     remove(directory)
 
 
-PARTS = {f.__name__: f for f in (replication, failover, transfer, scale)}
+def creation(report, options):
+    """Topics of three replicas, created one after the other, each asked for and produced to at once."""
+    count = 100
+    report.heading(f"{count} topics of three replicas, created one after the other, each produced to at once")
+    directory = scratch()
+    records = one_record_batch()
+    with Nodes(directory) as nodes:
+        create(nodes, "first", 1)
+        time.sleep(3)
+        lines = {int(server.fields["node"]): wire.Connection(types.SimpleNamespace(host=server.address.split(":")[0], port=int(server.address.split(":")[1]))) for server in nodes.servers}
+        order, created, produced, moved = itertools.cycle(sorted(lines)), [], [], []
+        without_leader = refused = 0
+        for i in range(count):
+            name, ask = f"new-{i}", lines[next(order)]
+            began = time.monotonic()
+            answer = ask.call("CreateTopics", 4, topics=[{"name": name, "partitions": 1, "replicas": 3, "assignments": [], "configs": []}], timeout_ms=30000)
+            if answer["topics"][0]["error"]:
+                raise BenchError(f"{name} was not created: {answer}")
+            answered = time.monotonic()
+            leader = None
+            while True:
+                topic = ask.call("Metadata", 7, topics=[{"name": name}], auto_create=False)["topics"][0]
+                partition = topic["partitions"][0] if topic["partitions"] else {"error": topic["error"], "leader": -1}
+                if partition["leader"] < 0:
+                    without_leader += 1
+                    time.sleep(0.002)
+                    continue
+                leader = leader or (partition["leader"], partition["replicas"][0])
+                done = lines[partition["leader"]].call("Produce", 7, transactional_id=None, acks=-1, timeout_ms=30000,
+                                                       topics=[{"name": name, "partitions": [{"index": 0, "records": records}]}])
+                if done["topics"][0]["partitions"][0]["error"] == 0:
+                    break
+                refused += 1
+                time.sleep(0.002)
+            created.append(answered - began)
+            produced.append(time.monotonic() - answered)
+            moved.append(leader[0] != leader[1])
+        time.sleep(8)  # leadership goes back to who is preferred 5 s after a change
+        after = sum(nodes.leaders(f"new-{i}")[0] != ask.call("Metadata", 7, topics=[{"name": f"new-{i}"}], auto_create=False)["topics"][0]["partitions"][0]["replicas"][0]
+                    for i in range(0, count, 10))
+        for line in lines.values():
+            line.close()
+    produced.sort()
+    created.sort()
+    worst = produced[count * 99 // 100 - 1]
+    report.add("CreateTopics is answered: median, p99", milliseconds(median(created) * 1e3), f"p99 {milliseconds(created[count * 99 // 100 - 1] * 1e3)}", None, "", None)
+    report.add("from there to the first acknowledged produce: median", milliseconds(median(produced) * 1e3), "", None, "", None)
+    report.add("  p99", milliseconds(worst * 1e3), f"longest {milliseconds(produced[-1] * 1e3)}", None, "<= 100 ms", worst <= 0.1)
+    report.add("answers of Metadata without a leader", str(without_leader), "", None, "0", without_leader == 0)
+    report.add("produces that were sent to a node that did not lead", str(refused), "", None, "0", refused == 0)
+    report.add("leaders that are not the first replica: at first, 8 s later", f"{sum(moved)}, {after}", "", None, "0, 0", not any(moved) and not after)
+    remove(directory)
+
+
+PARTS = {f.__name__: f for f in (replication, failover, transfer, scale, creation)}
 

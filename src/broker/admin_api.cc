@@ -214,7 +214,8 @@ Task<AdminReply> AdminApi::partitions(std::string query) {
         if (topic && name != *topic) continue;
         for (const auto& partition : each.partitions) {
             const cluster::LeaderState* known = controller_.local().leaders().find(partition.log);
-            if (known != nullptr && known->leader >= 0 && link_.is_alive(known->leader))
+            if (known != nullptr && !known->is_expected() && known->leader >= 0 &&
+                link_.is_alive(known->leader))
                 by_leader[known->leader].push_back(partition.log);
         }
     }
@@ -300,7 +301,7 @@ Task<AdminReply> AdminApi::transfer(std::string topic, uint32_t partition, int32
     if (std::ranges::find(assignment.replicas, to) == assignment.replicas.end())
         co_return refuse(400, fmt::format("node {} has no replica of the partition", to));
     const cluster::LeaderState* known = controller_.local().leaders().find(assignment.log);
-    if (known == nullptr || known->leader < 0)
+    if (known == nullptr || known->is_expected() || known->leader < 0)
         co_return refuse(409, "the partition has no leader just now");
     if (known->leader == to) co_return AdminReply{200, "{}"};
     const auto done = co_await link_.transfers().transfer(

@@ -160,7 +160,7 @@ ControllerLoops::Led ControllerLoops::led_partitions() const {
         for (const cluster::PartitionAssignment& partition : topic.partitions) {
             const cluster::LeaderState* known = leaders.find(partition.log);
             // While replicas move, who is preferred is not there yet.
-            if (known == nullptr || partition.is_moving()) continue;
+            if (known == nullptr || known->is_expected() || partition.is_moving()) continue;
             led.partitions.push_back({.replicas = partition.replicas,
                                       .leader = known->leader,
                                       .in_sync = known->in_sync});

@@ -17,7 +17,8 @@ PartitionRow row_of(const MetadataImage& image, const LeaderTable& leaders, cons
     const PartitionAssignment& partition = topic.partitions[index];
     PartitionRow row{.topic = topic.name, .partition = static_cast<int32_t>(index)};
     row.replicas = shown(partition).replicas;
-    if (const LeaderState* state = leaders.find(partition.log)) {
+    if (const LeaderState* state = leaders.find(partition.log);
+        state != nullptr && !state->is_expected()) {
         row.leader = state->leader;
         row.epoch = state->epoch;
         row.in_sync = state->in_sync;

@@ -28,6 +28,8 @@ struct LeaderState {
     // Not the leader's word but a replica's on this node, whose group has this leader; of what is
     // in sync it knows the leader alone. No other node is told.
     bool hearsay = false;
+    // Terms begin at 1: of a new partition, whose first leader is on its way (MetadataShard).
+    bool is_expected() const { return epoch == 0; }
     bool operator==(const LeaderState&) const = default;
 
     bool is_newer_than(const LeaderState& other) const {

@@ -17,6 +17,32 @@ void MetadataShard::adopt(MetadataImage image, int64_t end) {
     end_moved_.notify_all();
 }
 
+int32_t MetadataShard::first_leader(const PartitionAssignment& partition) const {
+    const auto answers = [this](int32_t node) {
+        return node == node_id_ || status_.alive.contains(node);
+    };
+    const auto first = std::ranges::find_if(partition.replicas, answers);
+    return first == partition.replicas.end() ? -1 : *first;
+}
+
+bool MetadataShard::learn_leader(LeaderState state) {
+    const bool news = leaders_.learn(std::move(state));
+    if (news) leaders_moved_.notify_all();
+    return news;
+}
+
+void MetadataShard::expect_leaders(const std::vector<PartitionAssignment>& partitions) {
+    for (const PartitionAssignment& partition : partitions) {
+        const int32_t leader = first_leader(partition);
+        if (leader < 0) continue;
+        (void)leaders_.learn({.log = partition.log,
+                              .leader = leader,
+                              .epoch = 0,
+                              .in_sync = partition.replicas,
+                              .hearsay = true});
+    }
+}
+
 Result<void> MetadataShard::take(MetadataChange& change) {
     for (const MetadataRecord& record : change.records) {
         if (const auto* deleted = std::get_if<TopicDeleted>(&record)) {
@@ -28,6 +54,10 @@ Result<void> MetadataShard::take(MetadataChange& change) {
                 change.topics_removed.push_back(*topic);
         }
         TRY(image_.apply(record));
+        if (const auto* created = std::get_if<TopicCreated>(&record))
+            expect_leaders(created->partitions);
+        if (const auto* added = std::get_if<PartitionsAdded>(&record))
+            expect_leaders(added->partitions);
         if (const auto* topic = std::get_if<TopicConfigChanged>(&record))
             topic_settings_.erase(topic->topic);
         if (const auto* deleted = std::get_if<TopicDeleted>(&record))

@@ -58,6 +58,16 @@ class MetadataShard {
     // Who leads each partition, as far as this shard heard; fed by the broker.
     LeaderTable& leaders() { return leaders_; }
     const LeaderTable& leaders() const { return leaders_; }
+    // The replica that campaigns at once when a partition is made: the first of the list that
+    // answers, as far as this node knows; -1: none does. Until its leader is heard of, a new
+    // partition is shown with this one, as the first leader of Kafka's is in the record that makes
+    // it.
+    int32_t first_leader(const PartitionAssignment& partition) const;
+    // Whether it was news. Waiters of leaders_moved() are woken.
+    bool learn_leader(LeaderState state);
+    [[nodiscard]] runtime::WaitQueue::Awaiter leaders_moved(runtime::WaitOptions options) {
+        return leaders_moved_.wait(options);
+    }
     // A replica on this shard says who leads its partition now, and who is in sync. The broker
     // carries it to the other shards, and to the other nodes. Returns at once.
     void announce(LeaderState state) {
@@ -134,7 +144,10 @@ class MetadataShard {
     runtime::WaitQueue end_moved_;
     BrokerSettings broker_;
     std::map<Uuid, TopicSettings> topic_settings_;
+    void expect_leaders(const std::vector<PartitionAssignment>& partitions);
+
     LeaderTable leaders_{kLeadersMax};
+    runtime::WaitQueue leaders_moved_;
     Status status_;
     runtime::WaitQueue status_changed_;
     std::function<void(LeaderState)> announce_;

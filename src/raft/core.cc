@@ -32,6 +32,8 @@ Core::Core(const Options& options, CoreStart start)
       configurations_(std::move(start.configurations)),
       draws_(start.seed),
       recovery_id_(mix64(start.seed ^ 0x7ec04e51ull)) {
+    leads_first_ = start.leads_first && hard_ == HardState{} && end_ == Position{} &&
+                   !start.recovering && start.fitness == Fitness::kWhole;
     CHECK(self_.v >= 0);
     if (start.terms_lost) CHECK(start.recovering);
     CHECK(options.election_timeout_min > 0ns);
@@ -68,6 +70,9 @@ void Core::start(Instant now, Effects& out) {
         arm_election();
     } else if (asking_terms_ && !now_in_force.members.empty()) {
         ask_terms();
+    } else if (now_in_force.is_voter(self_) && leads_first_ && may_campaign()) {
+        asking_terms_ = false;
+        found();
     } else {
         asking_terms_ = false;  // it never knew of a group that could have counted on it
         arm_election();
@@ -79,6 +84,7 @@ void Core::tick(Instant now, Effects& out) {
     if (now < deadline_) return;
     if (role_ == Role::kLeader) return tick_leader();
     if (asking_terms_) return ask_terms();
+    if (ask_founders_again()) return;
     pre_campaign();
 }
 

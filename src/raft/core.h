@@ -62,7 +62,7 @@ class Core {
     ~Core();
     Core(Core&&) noexcept;
 
-    // Once, first. A group of one voter campaigns at once.
+    // Once, first. A group of one voter campaigns at once, and so does CoreStart::leads_first.
     void start(Instant now, Effects& out);
     void tick(Instant now, Effects& out);
     // When tick() is due; Instant::never() while the group is quiet.
@@ -177,6 +177,8 @@ class Core {
 
     // election.cc
     void campaign(bool transfer);
+    void found();
+    bool ask_founders_again();
     void pre_campaign();
     void ask_for_votes(bool pre_vote);
     void count_votes();
@@ -264,6 +266,7 @@ class Core {
     uint16_t votes_against_ = 0;
     uint16_t votes_recovering_ = 0;  // of those for it
     const bool joins_;
+    bool leads_first_ = false;  // until start()
     bool recovering_ = false;
     Fitness fitness_ = Fitness::kWhole;
     bool asking_terms_ = false;
@@ -285,6 +288,9 @@ class Core {
     std::vector<ConfigurationAt> configurations_;  // never empty; the last is in force
 
     Instant deadline_ = Instant::never();  // of the election timer or the next heartbeat
+    // Of the first election of a new group: when founders are asked again; 0: not (any more).
+    Duration founding_retry_{};
+    Instant founding_end_{};
     Instant heard_{};
     uint64_t draws_;
     uint64_t recovery_id_ = 0;          // of this start

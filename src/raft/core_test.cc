@@ -58,6 +58,86 @@ Core leader_of_three(const Options& options, Instant& now) {
     return core;
 }
 
+// 1. The first of the founders hears of the group.  2. The others do, a moment later, and have not
+// got its request.  3. It asks again, and leads in the first term.
+TEST(RaftCore,
+     the_first_leader_of_a_new_group_campaigns_at_once_and_asks_until_founders_are_there) {
+    const Options options;
+    Instant now = kStart;
+    CoreStart start = start_of(1, voters({1, 2, 3}));
+    start.leads_first = true;
+    Core core(options, start);
+    Effects out;
+    core.start(now, out);
+    EXPECT_EQ(core.role(), Role::kCandidate);
+    const auto requests = [&] {
+        size_t count = 0;
+        for (const Outgoing& each : out.messages) {
+            const auto* request = std::get_if<VoteRequest>(&each.message);
+            if (request != nullptr && !request->pre_vote && request->term == 1) ++count;
+        }
+        return count;
+    };
+    ASSERT_TRUE(out.save.has_value());
+    const HardState vote = *out.save;
+    EXPECT_EQ(requests(), 0u) << "its own vote is not durable yet";
+    out.clear();
+    core.on_saved(vote, now, out);
+    EXPECT_EQ(requests(), 2u);
+    size_t rounds = 0;
+    while (core.next_deadline() < kStart + options.election_timeout_min) {
+        out.clear();
+        now = core.next_deadline();
+        core.tick(now, out);
+        ASSERT_EQ(core.term(), 1);
+        EXPECT_EQ(requests(), 2u);
+        ++rounds;
+    }
+    EXPECT_GE(rounds, 5u);
+    EXPECT_LE(rounds, 8u) << "each time it waits twice as long";
+    out.clear();
+    core.step({3}, VoteReply{.term = 1, .granted = true}, now, out);
+    EXPECT_EQ(core.role(), Role::kLeader);
+    EXPECT_EQ(core.term(), 1);
+}
+
+TEST(RaftCore, who_gets_no_votes_for_its_first_term_goes_on_as_any_candidate) {
+    const Options options;
+    Instant now = kStart;
+    CoreStart start = start_of(1, voters({1, 2, 3}));
+    start.leads_first = true;
+    Core core(options, start);
+    Effects out;
+    core.start(now, out);
+    carry_out(core, out, now);
+    while (core.role() == Role::kCandidate && now < kStart + 2 * options.election_timeout_max) {
+        now = core.next_deadline();
+        core.tick(now, out);
+        carry_out(core, out, now);
+    }
+    EXPECT_EQ(core.role(), Role::kPreCandidate);
+    EXPECT_GE(now, kStart + options.election_timeout_min);
+    EXPECT_EQ(core.term(), 1);
+}
+
+// It may have voted for another one, or have been deposed.
+TEST(RaftCore, a_replica_that_took_part_before_does_not_campaign_as_the_first_leader) {
+    const Options options;
+    for (const bool voted : {true, false}) {
+        CoreStart start = start_of(1, voters({1, 2, 3}));
+        start.leads_first = true;
+        if (voted)
+            start.hard_state = {1, 2};
+        else
+            start.hard_state = {1, -1};
+        Core core(options, start);
+        Effects out;
+        core.start(kStart, out);
+        EXPECT_EQ(core.role(), Role::kFollower);
+        EXPECT_GE(core.next_deadline(), kStart + options.election_timeout_min);
+    }
+}
+
 // A leader that has not heard of the newest decision does not take the group back.
 TEST(RaftCore, a_configuration_of_an_older_revision_is_refused) {
     const Options options;

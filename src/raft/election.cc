@@ -81,6 +81,29 @@ void Core::campaign(bool transfer) {
     }
 }
 
+// Nobody leads, has voted or has an entry: there is nothing that a pre-vote could protect. Safe as
+// any campaign: the others may have begun one of their own, and a vote of the first term is given
+// once.
+void Core::found() {
+    campaign(false);
+    founding_end_ = deadline_;
+    founding_retry_ = options_->founding_retry;
+    deadline_ = std::min(deadline_, now_ + founding_retry_);
+}
+
+// Founders that heard of the group after the request for their votes did not get it.
+bool Core::ask_founders_again() {
+    if (founding_retry_ == 0ns) return false;
+    if (role_ != Role::kCandidate || hard_.term != 1 || now_ >= founding_end_) {
+        founding_retry_ = 0ns;
+        return false;
+    }
+    if (saved_ == hard_) ask_for_votes(false);
+    founding_retry_ *= 2;
+    deadline_ = std::min(founding_end_, now_ + founding_retry_);
+    return true;
+}
+
 void Core::ask_for_votes(bool pre_vote) {
     const VoteRequest request{.term = pre_vote ? hard_.term + 1 : hard_.term,
                               .last_term = terms_.last_term(),

@@ -14,6 +14,9 @@ struct Options {
     // majority for `max` steps down.
     Duration election_timeout_min = 400ms;
     Duration election_timeout_max = 700ms;
+    // The first leader of a new group asks for votes again after this, then after twice as long,
+    // until its election timeout: the other founders may hear of the group a moment later.
+    Duration founding_retry = 5ms;
     // Beats fall on multiples of it, so that those of many groups leave together.
     Duration heartbeat_interval = 100ms;
     // Entries in flight to a peer that answers heartbeats are sent again when for so long it has

@@ -107,6 +107,10 @@ struct CoreStart {
     // last. `recovering` as well. See recovery.cc.
     bool terms_lost = false;
     Fitness fitness = Fitness::kWhole;
+    // The group is new, and this founder is the one that shall lead it first: it campaigns at once.
+    // The others wait for their election timeout, should it not be there. Of a replica that has
+    // voted or has entries it is ignored.
+    bool leads_first = false;
 };
 
 }  // namespace weir::raft

@@ -82,6 +82,7 @@ Task<Result<void>> Group::open(Beginning beginning) {
                 configurations_ = {std::move(saved)};
         }
     }
+    bool leads_first = false;
     if (configurations_.empty() && !beginning.founders.members.empty()) {
         // Kept before it counts: no entry tells it, so that a replica which took part could forget
         // whom with.
@@ -90,6 +91,7 @@ Task<Result<void>> Group::open(Beginning beginning) {
         saved_configuration_at_ = founders.at;
         configurations_.push_back(std::move(founders));
         first_stays_ = true;
+        leads_first = beginning.leads_first;
     }
     std::vector<storage::RecoveredState::Replayed> data;
     for (auto& entry : recovered.entries) {
@@ -117,6 +119,7 @@ Task<Result<void>> Group::open(Beginning beginning) {
     start.configurations = configurations_;
     if (!first_stays_) start.configurations.emplace(start.configurations.begin());
     start.joins = beginning.joins;
+    start.leads_first = leads_first;
     start.seed = Shard::current().prng().next();
     start.recovering = memory_history_ != 0 && memory_history_ != store_history();
     core_.emplace(replicator_.options().raft, std::move(start));

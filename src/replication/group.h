@@ -58,6 +58,7 @@ class StateMachine {
 struct Beginning {
     raft::Configuration founders;  // if it is one of them; none: it waits to be told
     bool joins = false;            // see raft::CoreStart
+    bool leads_first = false;      // likewise; of a founder
 };
 
 class Group {

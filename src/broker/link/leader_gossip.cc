@@ -65,7 +65,7 @@ Task<Result<rpc::Message>> LeaderGossip::answer(rpc::Request request) {
     for (const LeaderState& state : update.states) publisher_.heard(state);
     for (ShardId i = 0; i < link_.shards.size(); ++i) {
         co_await runtime::on(i, [to = link_.shards[i].metadata, &update]() -> Task<void> {
-            for (const LeaderState& state : update.states) (void)to->leaders().learn(state);
+            for (const LeaderState& state : update.states) (void)to->learn_leader(state);
             co_return;
         });
     }

@@ -359,10 +359,27 @@ TEST_F(ServerTest, asking_for_a_topic_creates_it_where_both_sides_allow) {
     EXPECT_EQ(client->call<MetadataResponse>(request, 12).topics.at(0).error_code,
               error(KafkaError::kUnknownTopicOrPartition));
     request.allow_auto_topic_creation = true;
+    // As by Kafka, whose answer does not wait for the topic.
+    const auto asked = client->call<MetadataResponse>(request, 12).topics.at(0);
+    EXPECT_EQ(asked.error_code, error(KafkaError::kUnknownTopicOrPartition));
+    EXPECT_EQ(asked.name, "wanted");
+    EXPECT_TRUE(asked.partitions.empty());
     const auto created = client->call<MetadataResponse>(request, 12).topics.at(0);
     EXPECT_EQ(created.error_code, 0);
-    EXPECT_EQ(created.partitions.size(), 1u);
+    ASSERT_EQ(created.partitions.size(), 1u);
+    EXPECT_EQ(created.partitions[0].error_code, 0) << "its leader is there";
+    EXPECT_EQ(created.partitions[0].leader_id, 0);
     EXPECT_FALSE(created.topic_id.is_zero());
+    for (int16_t version = 0; version <= 13; ++version) {
+        MetadataRequest next;
+        next.topics->push_back({.name = "wanted-in-" + std::to_string(version)});
+        const auto first = client->call<MetadataResponse>(next, version).topics.at(0);
+        EXPECT_EQ(first.error_code, error(KafkaError::kUnknownTopicOrPartition)) << version;
+        EXPECT_TRUE(first.partitions.empty()) << version;
+        const auto second = client->call<MetadataResponse>(next, version).topics.at(0);
+        EXPECT_EQ(second.error_code, 0) << version;
+        EXPECT_EQ(second.partitions.at(0).error_code, 0) << version;
+    }
     restart({{"auto.create.topics.enable", "false"}});
     request.topics->at(0).name = "other";
     EXPECT_EQ(client->call<MetadataResponse>(request, 12).topics.at(0).error_code,

@@ -38,7 +38,7 @@ void fill_leader(Server& server, const cluster::PartitionAssignment& partition, 
         return;
     }
     to.leader_id = known->leader;
-    to.leader_epoch = known->epoch;
+    to.leader_epoch = known->is_expected() ? -1 : known->epoch;
     to.isr_nodes = known->in_sync;
 }
 

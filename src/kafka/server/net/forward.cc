@@ -106,6 +106,8 @@ Task<Result<void>> run_at_controller(Request& request) {
         answer.error().code != ErrorCode::kTimedOut)
         co_return fail(answer.error());
     if (!answer || !*answer) co_return co_await request.handler->run(request);
+    if (request.handler->settle != nullptr)
+        co_await request.handler->settle(request, (*answer)->bytes());
     request.out.write_bytes((*answer)->bytes());
     co_return Result<void>{};
 }
@@ -142,6 +144,7 @@ Task<Result<rpc::Message>> answer_forwarded(Server& server, rpc::Request call) {
         request.version() > request.handler->version_max)
         co_return fail(ErrorCode::kUnsupported, "the controller does not serve this");
     request.arrived = Shard::current().now();
+    request.passed_on = true;
     runtime::DeadlineStop stop(Instant::never(), call.stop, server.waits());
     request.stop = stop.token();
     request.hurry = stop.token();

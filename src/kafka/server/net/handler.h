@@ -31,6 +31,9 @@ struct Handler {
     runtime::Task<Result<void>> (*run)(Request& request);
     bool at_controller = false;  // forward.h; runs on the controller's shard 0 as elsewhere
     bool once = false;  // done a second time, it would be answered as if it had not been done
+    // Of an answer that came from the controller: what this node waits for before its client gets
+    // it. Where the controller is here, `run` does so itself.
+    runtime::Task<void> (*settle)(Request& request, Bytes response) = nullptr;
 };
 
 std::span<const Handler> handlers();
@@ -89,5 +92,8 @@ runtime::Task<Result<void>> handle_produce(Request&);
 runtime::Task<Result<void>> handle_sync_group(Request&);
 runtime::Task<Result<void>> handle_unregister_broker(Request&);
 runtime::Task<Result<void>> handle_update_features(Request&);
+
+runtime::Task<void> settle_create_partitions(Request&, Bytes response);
+runtime::Task<void> settle_create_topics(Request&, Bytes response);
 
 }  // namespace weir::kafka

@@ -32,6 +32,8 @@ struct Request {
     runtime::StopToken stop;  // of the connection: nobody wants the answer any more
     runtime::StopToken
         hurry;  // answer with what there is: no new requests come, the node is about to stop
+    // Another node passed it on, and will settle it (Handler::settle).
+    bool passed_on = false;
     const Handler* handler = nullptr;
     RequestHeader header;
     runtime::SharedBytes frame;  // after the size

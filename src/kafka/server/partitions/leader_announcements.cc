@@ -19,7 +19,8 @@ void LeaderAnnouncements::announce(Partition& partition) {
             state.revision = known->revision + 1;
         }
     } else {
-        if (known == nullptr || known->leader != self ||
+        // What was expected of a new partition was not said by its leader.
+        if (known == nullptr || known->leader != self || known->is_expected() ||
             (partition.is_leader() && known->epoch == partition.leader_epoch()))
             return;
         state.epoch = known->epoch;

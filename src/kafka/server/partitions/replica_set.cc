@@ -34,11 +34,15 @@ bool names(const cluster::PartitionAssignment& partition, int32_t node) {
 }
 
 // How a replica begins that is made now and that no leader has told of its group.
-replication::Beginning beginning(const cluster::PartitionAssignment& partition, int32_t self) {
+replication::Beginning beginning(const cluster::PartitionAssignment& partition,
+                                 const cluster::MetadataShard& metadata) {
+    const int32_t self = metadata.node_id();
     if (!holds(partition.replicas, self)) return {.founders = {}, .joins = true};
     // The first configuration; a later one is for the group's leader to tell.
     if (!partition.are_founders) return {};
-    return {.founders = configuration_of(partition.replicas), .joins = false};
+    return {.founders = configuration_of(partition.replicas),
+            .joins = false,
+            .leads_first = metadata.first_leader(partition) == self};
 }
 
 }  // namespace
@@ -214,12 +218,11 @@ Task<Result<void>> ReplicaSet::make(const Place& place, storage::Log& log) {
         events_, log, topic->id, topic->name, place.index,
         static_cast<size_t>(metadata_.broker().producers_per_partition_max));
     Partition* partition = made.get();
-    auto opened =
-        co_await replicator_.open(log, *partition, beginning(*wanted, replicator_.options().self.v),
-                                  [&](replication::Group& group) {
-                                      partition->set_group(group);
-                                      partitions_.emplace(place.log, std::move(made));
-                                  });
+    auto opened = co_await replicator_.open(log, *partition, beginning(*wanted, metadata_),
+                                            [&](replication::Group& group) {
+                                                partition->set_group(group);
+                                                partitions_.emplace(place.log, std::move(made));
+                                            });
     if (!opened) co_return fail(std::move(opened.error()));
     topic = metadata_.image().find(place.topic);
     if (topic != nullptr) configure(*partition, metadata_.settings(*topic));

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -37,6 +38,7 @@ class Replicas : public testing::Test {
         // Of the present life.
         PartitionTable* table = nullptr;
         cluster::MetadataShard* metadata = nullptr;
+        replication::Replicator* replicator = nullptr;
         std::optional<std::function<Task<void>()>> job;
     };
 
@@ -104,6 +106,7 @@ class Replicas : public testing::Test {
     void kill(size_t i) {
         nodes[i]->table = nullptr;
         nodes[i]->metadata = nullptr;
+        nodes[i]->replicator = nullptr;
         nodes[i]->job.reset();
         world.kill(*nodes[i]->node, sim::Kill::kProcess);
     }
@@ -145,6 +148,7 @@ class Replicas : public testing::Test {
         listener.start();
         cluster::MetadataShard metadata(static_cast<int32_t>(index), {});
         metadata.adopt(test->image, 0);
+        metadata.set_status({.controller = 0, .alive = {0, 1, 2, 3}});
         metadata.set_announce([test, &metadata](const cluster::LeaderState& state) {
             test->announced.push_back(state);
             metadata.leaders().learn(state);
@@ -157,6 +161,7 @@ class Replicas : public testing::Test {
             test->reported.insert(report.revision);
         });
         node.metadata = &metadata;
+        node.replicator = &replicator;
         runtime::Scope scope;
         std::vector<Mailbox*> boxes;
         Mailbox mailbox(0, boxes, scope);
@@ -450,6 +455,38 @@ TEST_F(Replicas, a_leader_whose_word_is_lost_is_known_where_it_has_followers) {
             return names_second(state) && !state.hearsay && state.in_sync.size() == 3;
         });
     })) << log;
+}
+
+// Kafka's controller names the first replica of the list in the record that makes the partition.
+TEST_F(Replicas, a_new_partition_is_led_by_its_first_replica_after_one_election) {
+    const size_t before = wait_leader();
+    ASSERT_LT(before, kNodes);
+    EXPECT_EQ(before, 0u) << "also a partition that is there when its nodes start";
+    const auto elections = [&] {
+        uint64_t won = 0;
+        for (const auto& node : nodes) won += node->replicator->metrics().elections_won;
+        return won;
+    };
+    const uint64_t won_before = elections();
+    cluster::TopicCreated created{.name = "new", .id = uuid(50), .partitions = {}, .configs = {}};
+    constexpr uint64_t kPartitions = 24;
+    for (uint64_t i = 0; i < kPartitions; ++i) {
+        std::vector<int32_t> replicas;
+        for (uint64_t j = 0; j < 3; ++j) replicas.push_back(static_cast<int32_t>((i + j) % kNodes));
+        created.partitions.push_back({.log = {100 + i}, .replicas = replicas});
+    }
+    change(created);
+    const auto leads_first = [&](const cluster::PartitionAssignment& each) {
+        Partition* first = nodes[static_cast<size_t>(each.replicas[0])]->table->find(each.log);
+        return first != nullptr && first->leads() && first->leader_epoch() == 1;
+    };
+    EXPECT_TRUE(run_until([&] { return std::ranges::all_of(created.partitions, leads_first); }))
+        << log;
+    EXPECT_EQ(elections() - won_before, kPartitions);
+    // Nothing is moved or held again later on.
+    world.run_until([] { return false; }, 8s);
+    EXPECT_TRUE(std::ranges::all_of(created.partitions, leads_first)) << log;
+    EXPECT_EQ(elections() - won_before, kPartitions);
 }
 
 TEST_F(Replicas, a_reassignment_moves_the_replica_its_data_and_its_producers) {

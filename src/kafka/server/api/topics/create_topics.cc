@@ -1,5 +1,5 @@
 // CreateTopics: each topic succeeds or fails by itself; when the answer goes out, the topic is
-// durable and known on every shard.
+// durable, known on every shard, and has its leaders (await_leaders()).
 #include "kafka/protocol/create_topics.h"
 
 #include "kafka/server/api/topics/topics.h"
@@ -57,13 +57,30 @@ Task<CreateTopicsResponse> answer(Request& request, CreateTopicsRequest body) {
     for (auto& topic : body.topics) topics.push_back(wanted(topic));
     const auto outcomes = co_await create_topics_here(
         request.server, std::move(topics), body.validate_only, admin_deadline(body.timeout_ms));
+    std::vector<std::string> made;
     CreateTopicsResponse response;
-    for (const cluster::TopicOutcome& outcome : outcomes)
+    for (const cluster::TopicOutcome& outcome : outcomes) {
         response.topics.push_back(describe(request.server, outcome));
+        if (outcome.error.ok()) made.push_back(outcome.topic.name);
+    }
+    if (!request.passed_on && !body.validate_only)
+        co_await await_leaders(request, std::move(made), admin_end(request, body.timeout_ms));
     co_return response;
 }
 
 }  // namespace
+
+Task<void> settle_create_topics(Request& request, Bytes response) {
+    ByteReader asked(request.body), answered(response);
+    const auto body = CreateTopicsRequest::decode(asked, request.version());
+    const auto outcome = CreateTopicsResponse::decode(answered, request.version());
+    if (!body || !outcome || body->validate_only) co_return;
+    std::vector<std::string> made;
+    for (const CreateTopicsResponse::Topic& topic : outcome->topics) {
+        if (topic.error_code == 0) made.push_back(topic.name);
+    }
+    co_await await_leaders(request, std::move(made), admin_end(request, body->timeout_ms));
+}
 
 Task<Result<void>> handle_create_topics(Request& request) {
     return run_handler<CreateTopicsRequest, CreateTopicsResponse, answer>(request);

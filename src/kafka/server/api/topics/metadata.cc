@@ -93,29 +93,39 @@ Task<MetadataResponse> answer(Request& request, MetadataRequest body) {
                 wanted.partitions = server.settings().offsets_partitions;
         }
     }
-    std::map<std::string, KafkaError> refused;
+    // The request that creates a topic is answered as by Kafka: the topic is not known, without
+    // partitions; the client asks again, and finds it with its leaders. A refusal that no second
+    // attempt would change is said at once.
+    std::map<std::string, KafkaError> created;
     if (!missing.empty()) {
+        std::vector<std::string> made;
+        for (const cluster::NewTopic& topic : missing) {
+            created[topic.name] = KafkaError::kUnknownTopicOrPartition;
+        }
         const auto outcomes = co_await create_topics_at_controller(server, std::move(missing),
                                                                    false, admin_deadline(30'000));
         for (const cluster::TopicOutcome& outcome : outcomes) {
+            const KafkaError error = to_kafka(outcome.error.fault);
             // Of two requests for one topic the second finds it made.
-            if (!outcome.error.ok() && outcome.error.fault != cluster::AdminFault::kTopicExists) {
-                refused[outcome.topic.name] = to_kafka(outcome.error.fault);
-            }
+            if (outcome.error.ok() || outcome.error.fault == cluster::AdminFault::kTopicExists)
+                made.push_back(outcome.topic.name);
+            else if (!is_retriable(error))
+                created[outcome.topic.name] = error;
         }
+        co_await await_leaders(request, std::move(made), admin_deadline(30'000));
     }
     // No waits from here on: one image for the whole answer.
     for (const MetadataRequest::Topic& wanted : *body.topics) {
         const cluster::TopicImage* topic =
             wanted.name ? server.image().find(*wanted.name) : server.image().find(wanted.topic_id);
-        if (topic != nullptr) {
+        if (wanted.name && created.contains(*wanted.name)) {
+            response.topics.push_back(refuse(wanted, created.at(*wanted.name)));
+        } else if (topic != nullptr) {
             response.topics.push_back(describe(server, *topic));
         } else if (!wanted.name) {
             response.topics.push_back(refuse(wanted, KafkaError::kUnknownTopicId));
         } else if (!cluster::check_topic_name(*wanted.name).empty()) {
             response.topics.push_back(refuse(wanted, KafkaError::kInvalidTopicException));
-        } else if (refused.contains(*wanted.name)) {
-            response.topics.push_back(refuse(wanted, refused.at(*wanted.name)));
         } else {
             response.topics.push_back(refuse(wanted, KafkaError::kUnknownTopicOrPartition));
         }

@@ -5,6 +5,7 @@
 #include "base/byte_reader.h"
 #include "kafka/protocol/create_topics.h"
 #include "kafka/server/net/forward.h"
+#include "runtime/deadline_stop.h"
 #include "runtime/remote.h"
 #include "runtime/shard.h"
 
@@ -16,6 +17,9 @@ using runtime::Task;
 namespace {
 
 constexpr size_t kOffsetsReplicas = 3;
+// A new partition has its leader some flushes after its creation, or an election timeout later if
+// the first of its replicas does not answer.
+constexpr Duration kLeadersMax = 5s;
 
 }  // namespace
 
@@ -77,6 +81,32 @@ FoundPartition find_partition(Server& server, const cluster::TopicImage* topic, 
 
 Instant admin_deadline(int32_t timeout_ms) {
     return Shard::current().now() + std::chrono::milliseconds(std::clamp(timeout_ms, 1, 300'000));
+}
+
+Instant admin_end(const Request& request, int32_t timeout_ms) {
+    return request.arrived + std::chrono::milliseconds(std::clamp(timeout_ms, 1, 300'000));
+}
+
+Task<void> await_leaders(Server& server, std::vector<std::string> topics, Instant end,
+                         runtime::StopToken stop, runtime::StopToken hurry) {
+    cluster::MetadataShard& metadata = server.metadata();
+    std::vector<std::pair<Uuid, storage::LogId>> left;
+    for (const std::string& name : topics) {
+        const cluster::TopicImage* topic = metadata.image().find(name);
+        if (topic == nullptr) continue;
+        for (const auto& partition : topic->partitions) left.emplace_back(topic->id, partition.log);
+    }
+    const auto is_settled = [&](const auto& each) {
+        const cluster::LeaderState* known = metadata.leaders().find(each.second);
+        return (known != nullptr && !known->is_expected()) ||
+               metadata.image().find(each.first) == nullptr;  // deleted meanwhile
+    };
+    const Instant latest = std::min(end, Shard::current().now() + kLeadersMax);
+    runtime::DeadlineStop until(latest, stop, hurry);
+    while (true) {
+        while (!left.empty() && is_settled(left.back())) left.pop_back();
+        if (left.empty() || !co_await metadata.leaders_moved({.stop = until.token()})) co_return;
+    }
 }
 
 namespace {
@@ -183,7 +213,13 @@ Task<KafkaError> ensure_offsets_topic(Server& server) {
                                                                admin_deadline(30'000));
     const cluster::AdminFault fault =
         outcomes.empty() ? cluster::AdminFault::kStorage : outcomes[0].error.fault;
-    co_return fault == cluster::AdminFault::kTopicExists ? KafkaError::kNone : to_kafka(fault);
+    const KafkaError error =
+        fault == cluster::AdminFault::kTopicExists ? KafkaError::kNone : to_kafka(fault);
+    // Groups begin where they stay.
+    if (error == KafkaError::kNone)
+        co_await await_leaders(server, {std::string(kOffsetsTopic)},
+                               Shard::current().now() + kLeadersMax, server.waits(), {});
+    co_return error;
 }
 
 }  // namespace weir::kafka

@@ -42,6 +42,19 @@ FoundPartition find_partition(Server& server, const cluster::TopicImage* topic, 
 // Deadline of an administrative request: what the client said, within reason.
 Instant admin_deadline(int32_t timeout_ms);
 
+// Of a request that came from a client.
+Instant admin_end(const Request& request, int32_t timeout_ms);
+
+// Until this node knows a leader of each partition of these topics, made a moment ago, so that a
+// client that goes on at once finds it; at most until `end`, or five seconds. What has no leader by
+// then, since its replicas' nodes are down for example, is made all the same, and shown without.
+runtime::Task<void> await_leaders(Server& server, std::vector<std::string> topics, Instant end,
+                                  runtime::StopToken stop, runtime::StopToken hurry);
+inline runtime::Task<void> await_leaders(Request& request, std::vector<std::string> topics,
+                                         Instant end) {
+    return await_leaders(request.server, std::move(topics), end, request.stop, request.hurry);
+}
+
 // With the controller's defaults, wherever it is; of the topic as it is then the outcome has the
 // name and the id. Runs on any shard.
 runtime::Task<std::vector<cluster::TopicOutcome>> create_topics_at_controller(
