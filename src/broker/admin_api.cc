@@ -102,7 +102,10 @@ std::string_view state_name(NodeState state) {
 
 Task<http::Response> AdminApi::answer(http::Request request) {
     AdminReply reply;
-    if (request.method == "GET" && request.path == "/v1/cluster/health") {
+    if (const auto refusal =
+            http::check_provenance(request.from, request.method != "GET", names_)) {
+        reply = refuse(static_cast<uint16_t>(refusal->status), refusal->why);
+    } else if (request.method == "GET" && request.path == "/v1/cluster/health") {
         reply = health();
     } else if (request.method == "GET" && request.path == "/v1/cluster/members") {
         reply = members();

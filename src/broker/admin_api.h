@@ -16,8 +16,10 @@ namespace weir::broker {
 class AdminApi {
   public:
     // `self`: of a node that never registered. Both outlive the server that it answers for.
-    AdminApi(cluster::Controller& controller, ClusterLink& link, cluster::NodeHealth self)
-        : controller_(controller), link_(link), self_(std::move(self)) {}
+    // `names`: what this node is called in Host, beside its addresses (http/same_origin.h).
+    AdminApi(cluster::Controller& controller, ClusterLink& link, cluster::NodeHealth self,
+             std::vector<std::string> names)
+        : controller_(controller), link_(link), self_(std::move(self)), names_(std::move(names)) {}
 
     runtime::Task<http::Response> answer(http::Request request);
     // At the controller.
@@ -38,6 +40,7 @@ class AdminApi {
     cluster::Controller& controller_;
     ClusterLink& link_;
     const cluster::NodeHealth self_;
+    const std::vector<std::string> names_;
 };
 
 }  // namespace weir::broker

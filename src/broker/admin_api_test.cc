@@ -44,7 +44,8 @@ class AdminApiTest : public testing::Test {
         options.controller = node.controller.get();
         link = std::make_unique<ClusterLink>(std::move(options));
         loop.run(link->start());
-        api = std::make_unique<AdminApi>(*node.controller, *link, cluster::NodeHealth{});
+        api = std::make_unique<AdminApi>(*node.controller, *link, cluster::NodeHealth{},
+                                         std::vector<std::string>{"node-0"});
     }
     ~AdminApiTest() override {
         loop.run(link->close());
@@ -62,6 +63,7 @@ class AdminApiTest : public testing::Test {
         request.method = std::move(method);
         request.path = std::move(path);
         request.query = std::move(query);
+        request.from = from;
         const http::Response response = loop.run(api->answer(std::move(request)));
         return {response.status, nlohmann::json::parse(response.body)};
     }
@@ -78,7 +80,31 @@ class AdminApiTest : public testing::Test {
     TestController node{stores};
     std::unique_ptr<ClusterLink> link;
     std::unique_ptr<AdminApi> api;
+    http::Provenance from{
+        .host = "127.0.0.1:9644", .origin = "", .content_type = "application/json"};
 };
+
+// A page of another site, or one whose name was made to point here, may have a browser send it.
+TEST_F(AdminApiTest, nothing_is_changed_or_told_for_a_page_of_another_origin) {
+    const std::string path = "/v1/cluster/maintenance/1/on";
+    from.origin = "http://evil.example";
+    EXPECT_EQ(call("POST", path).first, 403);
+    EXPECT_EQ(call("GET", "/v1/cluster/members").first, 403);
+    from.host = "evil.example";
+    EXPECT_EQ(call("POST", path).first, 403);
+    from.origin = "";
+    EXPECT_EQ(call("POST", path).first, 403);
+    EXPECT_EQ(call("GET", "/v1/cluster/members").first, 403);
+    from.host = "127.0.0.1:9644";
+    from.content_type = "text/plain";
+    EXPECT_EQ(call("POST", path).first, 415);
+    EXPECT_EQ(image().find_node(1)->state, cluster::NodeState::kActive);
+    EXPECT_EQ(call("GET", "/v1/cluster/members").first, 200);
+    from = {
+        .host = "node-0:9644", .origin = "http://node-0:9644", .content_type = "application/json"};
+    EXPECT_EQ(call("POST", path).first, 200);
+    EXPECT_EQ(image().find_node(1)->state, cluster::NodeState::kDraining);
+}
 
 TEST_F(AdminApiTest, paths_that_are_none_are_not_found) {
     for (const char* path :

@@ -19,9 +19,12 @@ namespace {
 
 Task<Result<ClientAnswer>> exchange(runtime::TcpStream* stream, const ClientRequest* request,
                                     runtime::StopToken stop) {
-    const std::string head =
-        fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-                    request->method, request->target, request->address);
+    // What changes something is refused without it (http/same_origin.h).
+    const std::string_view type =
+        request->method == "GET" ? "" : "Content-Type: application/json\r\n";
+    const std::string head = fmt::format(
+        "{} {} HTTP/1.1\r\nHost: {}\r\n{}Connection: close\r\nContent-Length: 0\r\n\r\n",
+        request->method, request->target, request->address, type);
     co_await try_(stream->write_all({as_bytes(head)}, stop));
     beast::response_parser<beast::string_body> parser;
     parser.body_limit(request->answer_bytes_max);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
+#include <boost/beast/core/string.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 
@@ -33,10 +34,7 @@ std::string serialize(const Response& response, bool keep_alive, bool with_body)
     return text;
 }
 
-// Ends the stream when its time is over; whoever reads from it then fails.
-Task<void> end_at(runtime::TcpStream* stream, Instant deadline, runtime::StopToken stop) {
-    if (co_await runtime::sleep_until(deadline, stop)) co_await stream->shutdown();
-}
+constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
 Request to_request(const beast::request<beast::string_body>& message) {
     Request request;
@@ -46,6 +44,13 @@ Request to_request(const beast::request<beast::string_body>& message) {
     request.path = target.substr(0, question);
     if (question != std::string_view::npos) request.query = target.substr(question + 1);
     request.body = message.body();
+    const auto header = [&](beast::field field) {
+        const auto value = message[field];
+        return std::string(value.data(), value.size());
+    };
+    request.from = {.host = header(beast::field::host),
+                    .origin = header(beast::field::origin),
+                    .content_type = header(beast::field::content_type)};
     return request;
 }
 
@@ -77,8 +82,11 @@ Task<void> Server::accept_all() {
             continue;
         }
         if (connections_ >= options_.connections_max) {
-            co_await (*stream)->close();
-            continue;
+            if (waiting_.empty()) {
+                co_await (*stream)->close();
+                continue;
+            }
+            waiting_.pop_front().evicted.request_stop();
         }
         ++connections_;
         if (!scope_.spawn(serve(std::move(*stream)))) --connections_;
@@ -86,12 +94,22 @@ Task<void> Server::accept_all() {
 }
 
 Task<void> Server::serve(std::unique_ptr<runtime::TcpStream> stream) {
-    (void)co_await serve_requests(stream.get());
-    co_await stream->close();
+    Connection connection;
+    connection.stream = std::move(stream);
+    (void)co_await serve_requests(&connection);
+    connection.unlink();
+    co_await connection.stream->close();
     --connections_;
 }
 
-Task<Result<void>> Server::serve_requests(runtime::TcpStream* stream) {
+// What the client does not receive in time is dropped, and the connection with it.
+Task<Result<void>> Server::send(Connection* connection, std::string text) {
+    runtime::DeadlineStop until(runtime::Shard::current().now() + options_.answer_timeout,
+                                scope_.stop_token(), connection->evicted.token());
+    co_return co_await connection->stream->write_all({as_bytes(text)}, until.token());
+}
+
+Task<Result<void>> Server::serve_requests(Connection* connection) {
     std::string received;
     bool keep_alive = true;
     while (keep_alive) {
@@ -100,49 +118,45 @@ Task<Result<void>> Server::serve_requests(runtime::TcpStream* stream) {
         parser.body_limit(options_.body_bytes_max);
         parser.eager(true);
 
-        runtime::Scope timeout;
-        timeout.spawn(end_at(stream, runtime::Shard::current().now() + options_.request_timeout,
-                             timeout.stop_token()));
+        waiting_.push_back(*connection);
+        runtime::DeadlineStop until(runtime::Shard::current().now() + options_.request_timeout,
+                                    scope_.stop_token(), connection->evicted.token());
         boost::system::error_code problem;
-        Result<void> read{};
-        while (!parser.is_done() && !problem && read) {
+        bool continued = false;
+        while (!parser.is_done() && !problem) {
             if (!received.empty()) {
                 const size_t used = parser.put(boost::asio::buffer(received), problem);
                 received.erase(0, used);
                 if (problem == beast::error::need_more) problem = {};
                 if (parser.is_done() || problem) break;
             }
+            // A client that asks first sends no body before it is told to.
+            if (parser.is_header_done() && !std::exchange(continued, true) &&
+                boost::beast::iequals(parser.get()[beast::field::expect], "100-continue"))
+                co_await try_(connection->stream->write_all({as_bytes(kContinue)}, until.token()));
             uint8_t chunk[4096];
-            const auto got = co_await stream->read_some(chunk, scope_.stop_token());
-            if (got) {
-                received.append(reinterpret_cast<const char*>(chunk), *got);
-            } else {
-                read = fail(got.error());
-            }
+            const size_t got = co_await try_(connection->stream->read_some(chunk, until.token()));
+            received.append(reinterpret_cast<const char*>(chunk), got);
         }
-        co_await timeout.close();
-        co_await try_(std::move(read));
         if (problem) {
             const Response refusal{.status = problem == beast::error::body_limit ? 413 : 400,
                                    .body = problem.message() + "\n"};
-            const std::string text = serialize(refusal, false, true);
-            co_return co_await stream->write_all({as_bytes(text)}, scope_.stop_token());
+            co_return co_await send(connection, serialize(refusal, false, true));
         }
         const Request request = to_request(parser.get());
-        keep_alive = parser.get().keep_alive() && !scope_.stop_requested();
-        runtime::Reservation memory = co_await try_(reserve_answer(&request.path));
-        std::string text;
-        {
-            const Response response = co_await answer(&request);
-            text = serialize(response, keep_alive, request.method != "HEAD");
+        // Whoever took this one's place was let in.
+        keep_alive = parser.get().keep_alive() && connection->linked() && !scope_.stop_requested();
+        connection->unlink();
+        Answer made;
+        if (is_under_prefix(request)) {
+            made = co_await try_(make_in_turn(&request, keep_alive));
+        } else {
+            made = co_await try_(make_answer(&request, keep_alive));
         }
-        memory = {};
-        if (options_.answers_memory != nullptr && text.size() > kSmallAnswerBytes) {
-            if (answer_bytes_.size() < kPathsMax || answer_bytes_.contains(request.path))
-                answer_bytes_[request.path] = text.size();
-            memory = options_.answers_memory->charge(text.size());
-        }
-        co_await try_(stream->write_all({as_bytes(text)}, scope_.stop_token()));
+        keep_alive = keep_alive && !scope_.stop_requested();
+        waiting_.push_back(*connection);
+        co_await try_(send(connection, std::move(made.text)));
+        connection->unlink();
     }
     co_return Result<void>{};
 }
@@ -157,15 +171,50 @@ Task<Result<runtime::Reservation>> Server::reserve_answer(const std::string* pat
     co_return co_await memory.reserve(std::min(usual->second, memory.total() / 2), limit.token());
 }
 
+bool Server::is_under_prefix(const Request& request) const {
+    return under_prefix_ && request.path.starts_with(prefix_) && !handlers_.contains(request.path);
+}
+
 Task<Response> Server::answer(const Request* request) {
+    if (is_under_prefix(*request)) co_return co_await under_prefix_(*request);
     const auto path = handlers_.find(request->path);
-    if (path == handlers_.end() && under_prefix_ && request->path.starts_with(prefix_))
-        co_return co_await under_prefix_(*request);
     if (path == handlers_.end()) co_return Response{.status = 404, .body = "not found\n"};
     const auto method = path->second.find(request->method == "HEAD" ? "GET" : request->method);
     if (method == path->second.end())
         co_return Response{.status = 405, .body = "method not allowed\n"};
     co_return co_await method->second(*request);
+}
+
+Task<Result<Server::Answer>> Server::make_answer(const Request* request, bool keep_alive) {
+    Answer made;
+    made.memory = co_await try_(reserve_answer(&request->path));
+    {
+        const Response response = co_await answer(request);
+        made.text = serialize(response, keep_alive, request->method != "HEAD");
+    }
+    made.memory = {};
+    if (options_.answers_memory != nullptr && made.text.size() > kSmallAnswerBytes) {
+        if (answer_bytes_.size() < kPathsMax || answer_bytes_.contains(request->path))
+            answer_bytes_[request->path] = made.text.size();
+        made.memory = options_.answers_memory->charge(made.text.size());
+    }
+    co_return made;
+}
+
+Task<Result<Server::Answer>> Server::make_in_turn(const Request* request, bool keep_alive) {
+    if (under_prefix_count_ + options_.reserved >= options_.connections_max) {
+        const Response busy{.status = 503, .body = "too many requests at the same time\n"};
+        co_return Answer{.text = serialize(busy, keep_alive, request->method != "HEAD"),
+                         .memory = {}};
+    }
+    ++under_prefix_count_;
+    Result<Answer> made = fail(ErrorCode::kCancelled);
+    {
+        const auto turn = co_await running_.acquire(1, {.stop = scope_.stop_token()});
+        if (turn) made = co_await make_answer(request, keep_alive);
+    }
+    --under_prefix_count_;
+    co_return made;
 }
 
 Task<void> Server::stop() {
