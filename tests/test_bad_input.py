@@ -11,13 +11,31 @@ import unittest
 
 from weirtest import records, wire
 from weirtest.kafka import await_coordinator, create_topic, fetch, produce, send_fetch, send_produce
-from weirtest.node import PATIENCE, SANITIZED, NodeTest
+from weirtest.node import PATIENCE, SANITIZED, Node, NodeTest
 from weirtest.records import batch
 from weirtest.wire import Connection
 
 MEMORY_MIB = 256
 # What is outside of the budget (docs/operating.md): the program itself, buffers, the codec of one batch; and of each shard.
 SLACK_MIB = 64 + 16 * len(os.sched_getaffinity(0))
+
+
+class FewDescriptors(unittest.TestCase):
+    def test_more_idle_clients_than_descriptors_leave_room_for_files_and_for_another_client(self):
+        for limit in (64, 256):
+            node = Node(("--shards", "1", "--memory", "64MiB"))
+            node.prefix = ["prlimit", f"--nofile={limit}:{limit}"]
+            with node:
+                idle = []
+                for _ in range(limit + 200):
+                    idle.append(socket.create_connection((node.host, node.port), timeout=20))
+                topic = create_topic(node, "t", 8)
+                with Connection(node) as c:
+                    for partition in range(8):
+                        self.assertEqual(wire.NONE, produce(c, topic, batch([b"x" * 300_000]), partition=partition)["error"])
+                self.assertTrue(node.alive, node.log_tail())
+                for s in idle:
+                    s.close()
 
 
 class BadInput(NodeTest):
@@ -337,9 +355,26 @@ class BadInput(NodeTest):
         requests += [b"GET /v1/" + self.random.randbytes(50) for _ in range(100)]
         for request in requests:
             with socket.create_connection((host, int(port)), timeout=20) as s:
-                s.sendall(request + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+                s.sendall(request + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n")
                 s.recv(1000)
             self.assertTrue(self.node.alive, (request, self.node.log_tail()))
+
+    def test_admin_requests_of_another_origin_change_nothing(self):
+        """What a browser sends for a page of somebody else, or for one whose name was made to point here."""
+        host, _, port = self.node.admin.rpartition(":")
+        own = f"{host}:{port}"
+        for status, headers in ((403, f"Host: {own}\r\nOrigin: http://evil.example\r\nContent-Type: text/plain"),
+                                (403, "Host: evil.example\r\nOrigin: http://evil.example\r\nContent-Type: application/json"),
+                                (403, f"Host: {own}\r\nOrigin: null\r\nContent-Type: application/json"),
+                                (415, f"Host: {own}\r\nContent-Type: text/plain"),
+                                (200, f"Host: {own}\r\nOrigin: http://{own}\r\nContent-Type: application/json")):
+            with socket.create_connection((host, int(port)), timeout=20) as s:
+                s.sendall(f"POST /v1/cluster/features/weir.version/0 HTTP/1.1\r\n{headers}\r\nContent-Length: 0\r\n\r\n".encode())
+                answer = s.recv(1000).decode()
+            if status == 200:
+                self.assertNotIn(answer.split(" ")[1], ("403", "415"))
+            else:
+                self.assertEqual(str(status), answer.split(" ")[1], headers)
 
     def test_connections_that_come_and_go(self):
         for i in range(2000):

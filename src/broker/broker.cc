@@ -36,6 +36,7 @@ storage::LogConfig metadata_log_config() {
 Broker::Broker(BrokerOptions options, BuildInfo build, std::function<void(const Error&)> on_fatal)
     : options_(std::move(options)),
       build_(std::move(build)),
+      descriptors_(share_descriptors(options_.descriptors, Shard::current().count())),
       on_fatal_(std::move(on_fatal)),
       budget_(divide(options_.memory, Shard::current().count())),
       requests_memory_(budget_.requests),
@@ -47,7 +48,10 @@ Broker::Broker(BrokerOptions options, BuildInfo build, std::function<void(const 
                    .rpc = options_.rpc,
                    .seeds = options_.seeds,
                    .node_id = options_.node_id}),
-      parts_(Shard::current().count()) {}
+      parts_(Shard::current().count()),
+      admin_({.connections_max = descriptors_.admin,
+              .reserved = descriptors_.admin / 8 + 1,
+              .answers_memory = &answers_memory_}) {}
 
 Broker::~Broker() {
     // Of a node that is killed in the simulator: requests under way hold the controller's lock, so
@@ -64,6 +68,7 @@ storage::StoreOptions Broker::store_options() {
     options.unflushed_bytes_max = budget_.unflushed_per_shard;
     options.cache_bytes_max = std::min(options_.cache_bytes, budget_.cache_per_shard_max);
     options.retention_check_ms = options_.retention_check_ms;
+    options.open_segments_max = descriptors_.open_segments;
     options.on_fatal = [this](const Error& error) { fail_node(error); };
     if (options_.adjust_store) options_.adjust_store(options);
     return options;
@@ -87,6 +92,13 @@ Task<void> Broker::tell_fatal(Error error) {
 }
 
 Task<Result<void>> Broker::start(runtime::StopToken stop) {
+    if (options_.descriptors != 0) {
+        Shard::current().log().info(
+            "broker", "descriptors are shared out",
+            "limit={} client_connections={} open_segments_a_shard={} admin_connections={}",
+            options_.descriptors, descriptors_.connections, descriptors_.open_segments,
+            descriptors_.admin);
+    }
     stores_ = co_await try_(storage::StoreSet::open(store_options()));
     co_await try_(join_cluster(stop));
     co_await try_(advertise());
@@ -220,7 +232,7 @@ Task<void> Broker::make_shards() {
 
 void Broker::announce(runtime::ShardId shard, cluster::LeaderState state) {
     Parts& parts = parts_[shard];
-    if (!parts.metadata->leaders().learn(state)) return;
+    if (!parts.metadata->learn_leader(state)) return;
     parts.leader_news.push_back(std::move(state));
     if (std::exchange(parts.telling_news, true)) return;
     Shard::current().remote_scope().spawn(tell_news(shard));
@@ -236,7 +248,7 @@ Task<void> Broker::tell_news(runtime::ShardId shard) {
                 if (i == 0 && link_ && !link_closed_) link_->publish(news);
                 if (i == shard || !parts_[i].metadata) co_return;
                 for (const cluster::LeaderState& state : news)
-                    parts_[i].metadata->leaders().learn(state);
+                    parts_[i].metadata->learn_leader(state);
             });
         }
     }
@@ -280,7 +292,8 @@ Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
         cluster::NodeHealth{.id = node_id(),
                             .address = fmt::format("{}:{}", advertised_->host, advertised_->port),
                             .rack = options_.rack,
-                            .alive = true});
+                            .alive = true},
+        admin_names());
     link_->controller_calls().set_admin(
         [this](cluster::AdminCall call) { return api_->change(std::move(call)); });
     co_await link_->start();
@@ -340,6 +353,7 @@ Task<Result<void>> Broker::start_servers() {
                     [this](storage::LogId log, int32_t leader, int32_t target, Instant deadline) {
                         return link_->transfers().transfer(log, leader, target, deadline);
                     },
+                .descriptors_for_connections = descriptors_.connections,
                 .bugs = options_.server_bugs,
             });
             co_return;
@@ -429,6 +443,16 @@ Task<Result<void>> Broker::listen() {
     }
     listener_.start(std::move(servers));
     co_return Result<void>{};
+}
+
+// What requests to the admin port may call this node, beside its addresses.
+std::vector<std::string> Broker::admin_names() const {
+    std::vector<std::string> names = options_.admin_names;
+    if (advertised_) names.push_back(advertised_->host);
+    for (const std::string& address : {options_.admin, options_.kafka, options_.rpc.value_or("")}) {
+        if (const auto parsed = parse_host_port(address)) names.push_back(parsed->host);
+    }
+    return names;
 }
 
 void Broker::add_admin_pages() {

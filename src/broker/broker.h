@@ -20,6 +20,7 @@
 #include "broker/admin_api.h"
 #include "broker/budget.h"
 #include "broker/controller_loops.h"
+#include "broker/descriptors.h"
 #include "broker/link/cluster_link.h"
 #include "broker/membership.h"
 #include "broker/options.h"
@@ -94,6 +95,7 @@ class Broker {
     runtime::Task<void> stop_clients();
     runtime::Task<Result<void>> advertise();
     runtime::Task<Result<void>> listen();
+    std::vector<std::string> admin_names() const;
     void add_admin_pages();
     void fail_node(const Error& error);
     runtime::Task<void> tell_fatal(Error error);
@@ -102,6 +104,7 @@ class Broker {
 
     BrokerOptions options_;
     const BuildInfo build_;
+    const DescriptorShares descriptors_;
     std::function<void(const Error&)> on_fatal_;
     const Budget budget_;
     runtime::MemoryBudget requests_memory_;
@@ -122,7 +125,7 @@ class Broker {
     std::optional<HostPort> advertised_;  // known when the port is
     kafka::Listener listener_;
     bool listener_open_ = false;
-    http::Server admin_{http::Server::Options{.answers_memory = &answers_memory_}};
+    http::Server admin_;
     bool admin_started_ = false;
     bool ready_ = false;
     std::optional<Error> storage_error_;

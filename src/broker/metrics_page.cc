@@ -42,6 +42,7 @@ ShardMetrics gather_metrics(kafka::Server& server, storage::Store& store) {
     return {.server = server.metrics(),
             .store = store.metrics(),
             .connections = server.connection_count(),
+            .connections_max = server.connections_max(),
             .partitions = server.partitions().size(),
             .tally = server.partitions().tally(),
             .groups = server.groups().group_count(),
@@ -74,6 +75,9 @@ std::string render_metrics(const std::vector<ShardMetrics>& shards,
 
     page.gauge("weir_connections", "Open client connections.",
                sum_of(shards, [](const auto& s) { return s.connections; }));
+    page.gauge("weir_connections_max",
+               "How many there may be: max.connections, or less for want of descriptors.",
+               shards.empty() ? 0.0 : static_cast<double>(shards.front().connections_max));
     page.counter("weir_connections_opened_total", "Connections accepted.",
                  sum_of(shards, [](const auto& s) { return s.server.connections_opened; }));
     page.counter("weir_requests_malformed_total",

@@ -23,6 +23,7 @@ struct ShardMetrics {
     kafka::ServerMetrics server;
     storage::StoreMetrics store;
     uint64_t connections = 0;
+    uint64_t connections_max = 0;  // of all shards
     uint64_t partitions = 0;
     kafka::PartitionTable::Tally tally = {};
     uint64_t groups = 0;

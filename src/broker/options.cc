@@ -267,6 +267,9 @@ Result<BrokerOptions> make_options(ConfigMap file, ConfigMap flags, uint64_t mac
     options.data = *reader.text("data");
     options.kafka = *reader.text("kafka");
     options.admin = *reader.text("admin");
+    for (const std::string_view name :
+         cluster::config_list(reader.text("admin.names").value_or("")))
+        options.admin_names.emplace_back(name);
     options.advertised = reader.text("advertised");
     options.shards = static_cast<uint32_t>(reader.integer("shards"));
     options.driver = *reader.text("driver");

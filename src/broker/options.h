@@ -24,9 +24,12 @@ struct BrokerOptions {
     std::string data;
     std::string kafka;
     std::string admin;
+    // Hosts by which the admin port is known, beside those that it and the others listen on.
+    std::vector<std::string> admin_names = {};
     std::optional<std::string> advertised;
     uint32_t shards = 0;  // 0: one a processor
     uint64_t memory = 0;
+    uint64_t descriptors = 0;  // that the process may open; 0: no bound
     std::string driver;
     LogLevel log_level = LogLevel::kInfo;
     std::optional<std::string> rpc;

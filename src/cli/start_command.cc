@@ -81,12 +81,20 @@ Result<broker::BrokerOptions> read_options(const StartFlags& flags) {
 }
 
 // Each connection and each open segment is a descriptor; the usual soft limit of 1,024 is for
-// programs that call select(2).
-void raise_descriptor_limit() {
+// programs that call select(2). Returns how many there may be.
+uint64_t raise_descriptor_limit() {
     rlimit limit{};
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+    const rlim_t soft = std::exchange(limit.rlim_cur, limit.rlim_max);
+    const rlim_t got = setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : soft;
+    return got == RLIM_INFINITY ? 0 : got;
+}
+
+// Operators ask the admin port by it.
+void add_machine_name(broker::BrokerOptions& options) {
+    char name[256] = {};
+    if (gethostname(name, sizeof name - 1) == 0 && name[0] != 0)
+        options.admin_names.emplace_back(name);
 }
 
 Task<int> serve(RealNode* node, const broker::BrokerOptions* options) {
@@ -119,7 +127,8 @@ int start(const StartFlags& flags) {
         fmt::print(stderr, "weir: {}\n", options.error().message);
         return 1;
     }
-    raise_descriptor_limit();
+    options->descriptors = raise_descriptor_limit();
+    add_machine_name(*options);
     runtime::RealNodeOptions node_options;
     node_options.shards = options->shards;
     node_options.driver = *runtime::parse_driver_choice(options->driver);

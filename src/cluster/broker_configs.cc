@@ -30,6 +30,13 @@ constexpr ConfigKey kKeys[] = {
      .update = kStart,
      .flag = "admin",
      .metavar = "HOST:PORT"},
+    {.name = "admin.names",
+     .type = ConfigType::kList,
+     .default_value = std::nullopt,
+     .doc =
+         "Names by which the admin port is asked for /v1/, beside the machine's own name and the "
+         "hosts of the other addresses; requests with another name in Host are refused.",
+     .update = kStart},
     {.name = "advertised",
      .default_value = std::nullopt,
      .doc = "The address that clients are told to connect to, as HOST:PORT or "

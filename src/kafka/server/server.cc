@@ -20,6 +20,8 @@ constexpr int64_t kProducerIdsPerBlock = 1000;
 // when there is too little for all.
 constexpr Duration kHurry = 10s;
 constexpr Duration kHurryInterval = 1s;
+// A client between two requests is not idle.
+constexpr Duration kEvictedIdle = 10s;
 
 // How long a request waits for clients that do not read: longer than those have when it is asked
 // for (kHurry), so that it is they who go.
@@ -136,6 +138,16 @@ Task<Result<runtime::Reservation>> Server::reserve_answer(uint64_t bytes, runtim
             co_return fail(ErrorCode::kTimedOut, "too many answers wait for their clients");
         co_await runtime::try_(runtime::sleep_for(kAnswerPause, stop));
     }
+}
+
+bool Server::evict_connection() {
+    if (!silent_.empty()) {
+        silent_.front().connection.evict();
+        return true;
+    }
+    if (idle_.empty() || Shard::current().now() < idle_.front().since + kEvictedIdle) return false;
+    idle_.front().connection.evict();
+    return true;
 }
 
 uint64_t Server::next_connection_id() {

@@ -30,6 +30,7 @@ namespace weir::kafka {
 
 class Connection;
 struct Sending;
+struct Idle;
 class GroupShard;
 
 // Facts about the node; the same on all shards.
@@ -64,6 +65,8 @@ class Server {
         std::function<runtime::Task<Result<void>>(storage::LogId log, int32_t leader,
                                                   int32_t target, Instant deadline)>
             transfer_leader = {};
+        // How many connections of clients the process has descriptors for, on all shards together.
+        uint64_t descriptors_for_connections = UINT64_MAX;
         ServerBugs bugs = {};
     };
 
@@ -89,6 +92,19 @@ class Server {
                               std::function<void()> closed,
                               std::string listener = std::string(cluster::kPlainListener));
     size_t connection_count() const { return connections_; }
+    // What bounds the connections of all shards: max.connections, and the descriptors.
+    uint64_t connections_max() const {
+        return std::min(static_cast<uint64_t>(settings().connections_max),
+                        options_.descriptors_for_connections);
+    }
+    bool lacks_descriptors(uint64_t connections) const {
+        return connections >= options_.descriptors_for_connections;
+    }
+    // Ends the connection that has never sent a request for longest, or else one that has been idle
+    // for kEvictedIdle, the longest first. False if there is none.
+    bool evict_connection();
+    // For connections that wait for a request and owe no answer; those that never sent one apart.
+    IntrusiveList<Idle>& idle(bool never_asked) { return never_asked ? silent_ : idle_; }
 
     const NodeInfo& node() const { return options_.node; }
     void set_advertised(std::string host, int32_t port);
@@ -172,6 +188,8 @@ class Server {
     ServerMetrics metrics_;
     runtime::Semaphore fetch_bytes_;
     IntrusiveList<Sending> sending_;
+    IntrusiveList<Idle> silent_;
+    IntrusiveList<Idle> idle_;
     std::optional<Instant> hurried_;
     int64_t next_producer_id_ = 0;
     int64_t producer_ids_end_ = 0;

@@ -100,6 +100,22 @@ Task<void> Connection::run() {
 
 Task<void> Connection::leave_owners() { return forget_tickets(server_, tickets_); }
 
+void Connection::evict() {
+    Shard::current().log().debug("kafka", "an idle connection makes room", "peer={}",
+                                 stream_.peer());
+    idle_.unlink();
+    end();
+}
+
+void Connection::update_idle() {
+    const bool idle = reading_ && !stop_.stop_requested() && in_flight_.empty() && !within_frame_;
+    if (idle == idle_.linked()) return;
+    idle_.unlink();
+    if (!idle) return;
+    idle_.since = Shard::current().now();
+    server_.idle(!asked_).push_back(idle_);
+}
+
 void Connection::set_read_deadline(Duration from_now) {
     read_deadline_ = Shard::current().now() + from_now;
     if (read_deadline_ < watched_until_) deadline_moved_.notify_all();
@@ -146,10 +162,13 @@ Task<void> Connection::read_requests() {
             .on_progress =
                 [this] {
                     within_frame_ = true;
+                    update_idle();
                     set_read_deadline(server_.settings().request_timeout);
                 },
         };
+        update_idle();
         auto frame = co_await frames.next(limits, stop_reads_.token());
+        idle_.unlink();
         if (!frame) {
             if (frame.error().code == ErrorCode::kMalformed ||
                 frame.error().code == ErrorCode::kResourceExhausted) {
@@ -204,6 +223,7 @@ bool Connection::take_frame(runtime::SharedBytes frame) {
     if (key < ServerMetrics::kApis) ++server_.metrics().requests[key];
     request->body = frame.bytes().last(in.remaining());
     request->frame = std::move(frame);
+    asked_ = true;
     in_flight_.push_back(std::move(request));
     start_eligible();
     return true;
@@ -313,6 +333,7 @@ Task<void> Connection::write_responses() {
         }
         ready.clear();
         if (close) break;
+        update_idle();
         room_.notify_all();
         start_eligible();
     }

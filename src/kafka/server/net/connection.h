@@ -28,6 +28,13 @@ struct Sending : ListHook {
     Connection& connection;
 };
 
+// In Server::idle() while the connection waits for a request and owes no answer.
+struct Idle : ListHook {
+    explicit Idle(Connection& connection) : connection(connection) {}
+    Connection& connection;
+    Instant since{};
+};
+
 class Connection {
   public:
     // `kill`: end now. `drain`: answer what came, and end.
@@ -40,6 +47,8 @@ class Connection {
     // The client takes the next piece of its answer within `patience` of the last, or the
     // connection ends; never later than it would have.
     void expect_progress(Duration patience);
+    // Ends it, to make room for another: it is idle.
+    void evict();
 
   private:
     // Forwards a stop of the server's to this connection.
@@ -71,6 +80,7 @@ class Connection {
     void end();        // both directions, now
     void end_reads();  // answers still go out
     void set_read_deadline(Duration from_now);
+    void update_idle();
 
     Server& server_;
     runtime::ByteStream& stream_;
@@ -98,6 +108,8 @@ class Connection {
 
     Instant read_deadline_ = Instant::never();
     Sending sending_{*this};
+    Idle idle_{*this};
+    bool asked_ = false;   // it has sent a request
     Instant write_began_;  // of the piece under way
     Instant write_deadline_ = Instant::never();
     Instant watched_until_ = Instant::never();

@@ -13,6 +13,8 @@ using runtime::TcpStream;
 
 // After an error of accept(2), such as too many open files: not at once again.
 constexpr Duration kAcceptPause = 100ms;
+// For a connection that was evicted to be gone.
+constexpr Duration kRoomWait = 200ms;
 
 std::string host_of(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
 
@@ -35,13 +37,27 @@ Task<void> Listener::close() {
 
 bool Listener::admit(const std::string& host) {
     const cluster::BrokerSettings& settings = servers_[0]->settings();
-    if (open_ >= static_cast<size_t>(settings.connections_max)) return false;
+    if (open_ >= servers_[0]->connections_max()) return false;
     auto bound = static_cast<size_t>(settings.connections_per_ip_max);
     for (const auto& [address, count] : settings.connections_per_ip_overrides) {
         if (address == host) bound = static_cast<size_t>(count);
     }
     const auto found = open_by_host_.find(host);
     return (found == open_by_host_.end() ? 0 : found->second) < bound;
+}
+
+Task<void> Listener::make_room() {
+    for (size_t i = 0; i < servers_.size(); ++i) {
+        const auto shard = static_cast<runtime::ShardId>((next_ + i) % servers_.size());
+        const bool evicted = co_await runtime::on(
+            shard,
+            [server = servers_[shard]]() -> Task<bool> { co_return server->evict_connection(); });
+        if (!evicted) continue;
+        const Instant deadline = Shard::current().now() + kRoomWait;
+        while (servers_[0]->lacks_descriptors(open_) && Shard::current().now() < deadline)
+            (void)co_await runtime::sleep_for(1ms, scope_.stop_token());
+        co_return;
+    }
 }
 
 Task<void> Listener::accept_all() {
@@ -56,6 +72,7 @@ Task<void> Listener::accept_all() {
             continue;
         }
         const std::string host = host_of((*accepted)->peer());
+        if (servers_[0]->lacks_descriptors(open_)) co_await make_room();
         if (!admit(host)) {
             Shard::current().log().warn("kafka", "too many connections", "peer={} connections={}",
                                         (*accepted)->peer(), open_);

@@ -1,6 +1,7 @@
 // Listener: one of a node's named listeners for clients: accepts connections on shard 0 and deals
 // them out to the shards in turn. Bounds how many there are, in all and from one address; what is
-// beyond is closed at once. Lives on shard 0.
+// beyond is closed at once. Where descriptors are what bounds them, an idle one makes room if there
+// is one. Lives on shard 0.
 #pragma once
 
 #include <map>
@@ -36,6 +37,7 @@ class Listener {
     runtime::Task<void> deal(std::unique_ptr<runtime::TcpStream> stream);
     runtime::Task<void> note_closed(std::string host);
     bool admit(const std::string& host);
+    runtime::Task<void> make_room();
 
     const std::string name_;
     std::vector<Server*> servers_;
