@@ -203,6 +203,7 @@ class StorageRun {
     // --- the node's side: tasks of one life
     static Task<void> node_main(StorageRun* run, Life* life, Shard* shard);
     static Task<void> open_and_serve(StorageRun* run, Life* life);
+    static Task<std::optional<Error>> offline_log(Life* life);
     static Task<void> check_recovered(StorageRun* run, Life* life);
     static Task<void> check_log(StorageRun* run, Life* life, LogModel* model, Log* log);
     static Task<void> check_files(StorageRun* run, Life* life);
@@ -253,6 +254,9 @@ Plan plan_of(const StorageRunOptions& options) {
     Plan plan = draw_plan(options.seed);
     plan.disk.capacity_bytes = draw_knobs(options.seed).capacity_bytes;
     if (options.corruption) draw_corruption(plan);
+    // Descriptors that are short now and then.
+    Prng prng(options.seed, "descriptors");
+    if (prng.chance(0.15)) plan.disk.no_descriptor_chance = prng.unit() * 0.3;
     return plan;
 }
 
@@ -291,8 +295,12 @@ void StorageRun::judge(const Error& error, std::string_view what, const Life& li
             ++result_.seen.disk_full;
             if (full_possible) return;
             break;
+        case ErrorCode::kResourceExhausted:
+            if (!healed_ && plan_.disk.no_descriptor_chance > 0) return;
+            break;
         case ErrorCode::kIo:
-            if (may_fail() || over) return;
+            if (damaged()) loss_is_told_ = true;
+            if (may_fail() || over || loss_is_told_) return;
             // A page that cannot be read stays so on a disk that is healed otherwise: it was told.
             loss_is_told_ |= plan_.disk.latent_error_chance > 0;
             if (loss_is_told_) return;
@@ -469,6 +477,13 @@ Task<void> StorageRun::open_and_serve(StorageRun* run, Life* life) {
     life->opened = true;
     life->phase = "checking what was recovered";
     life->metrics.resize(life->shards);
+    if (const std::optional<Error> offline = co_await offline_log(life)) {
+        // Its segments could not be read, so that not all of it is told: as if nothing had opened.
+        life->open_error = *offline;
+        co_await set->close();
+        life->set = nullptr;
+        co_return;
+    }
     for (ShardId shard = 0; shard < life->shards; ++shard) {
         co_await on(shard, [run, life]() { return check_recovered(run, life); });
     }
@@ -513,6 +528,23 @@ Task<void> StorageRun::open_and_serve(StorageRun* run, Life* life) {
     }
     co_await set->close();
     life->set = nullptr;
+}
+
+// Of a log that went offline while it was opened.
+Task<std::optional<Error>> StorageRun::offline_log(Life* life) {
+    std::optional<Error> found;
+    for (ShardId shard = 0; shard < life->shards; ++shard) {
+        co_await on(shard, [life, &found]() -> Task<void> {
+            Store& store = life->set->local();
+            for (const LogId id : store.logs()) {
+                const Log* log = store.find(id);
+                if (log != nullptr && log->damage() && log->damage()->offline)
+                    found = Error{ErrorCode::kIo, log->damage()->reason, 0};
+            }
+            co_return;
+        });
+    }
+    co_return found;
 }
 
 Task<void> StorageRun::on_shard(StorageRun* run, Life* life, ShardId shard) {

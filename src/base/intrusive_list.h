@@ -1,5 +1,5 @@
-// A doubly linked list whose links live in the elements: no allocation, and an element leaves its list when it is destroyed.
-// Used by one shard only.
+// A doubly linked list whose links live in the elements: no allocation, and an element leaves its
+// list when it is destroyed. Used by one shard only.
 #pragma once
 
 #include "base/check.h"
@@ -60,6 +60,25 @@ class IntrusiveList {
             f(static_cast<T&>(*at));
             at = next;
         }
+    }
+
+    // The first for which is_wanted(const T&) holds, looked for from the front and no further;
+    // nullptr if there is none.
+    template <class F>
+    T* find_if(F is_wanted) {
+        for (ListHook* at = head_.next_; at != &head_; at = at->next_) {
+            if (is_wanted(static_cast<T&>(*at))) return static_cast<T*>(at);
+        }
+        return nullptr;
+    }
+    // Inserts the element behind the last one that belongs before it, looked for from the back: in
+    // a sorted list that grows at its end this is one look.
+    template <class F>
+    void insert_sorted(T& element, F belongs_before) {
+        ListHook* behind = head_.prev_;
+        while (behind != &head_ && !belongs_before(static_cast<T&>(*behind), element))
+            behind = behind->prev_;
+        insert_before(*behind->next_, element);
     }
 
   private:

@@ -59,11 +59,10 @@ Result<void> Admission::admit_record() const {
     return fail(ErrorCode::kDiskFull, "no space left for the journal");
 }
 
-void Admission::set_disk_full(FullPart part, bool full) {
-    if (full_[static_cast<size_t>(part)] == full) return;
-    full_[static_cast<size_t>(part)] = full;
+void Admission::set_shortage(FullPart part, Shortage shortage) {
+    if (std::exchange(short_[static_cast<size_t>(part)], shortage) == shortage) return;
     all_changed();
-    if (full) store_.commits().progress().notify_all();
+    if (shortage != Shortage::kNone) store_.commits().progress().notify_all();
 }
 
 }  // namespace weir::storage

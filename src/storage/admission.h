@@ -12,12 +12,13 @@
 #include "runtime/task.h"
 #include "runtime/wait.h"
 #include "storage/layout.h"
+#include "storage/trouble.h"
 
 namespace weir::storage {
 
 class ShardStore;
 
-// What found the disk full when it was tried last.
+// What found the disk full, or had no descriptor, when it was tried last.
 enum class FullPart : uint8_t { kJournal, kSegments, kCheckpoint, kCount };
 
 class Admission {
@@ -25,7 +26,8 @@ class Admission {
     explicit Admission(ShardStore& store) : store_(store) {}
 
     // Waits until so many entries of `bytes` together fit, in the order of the calls. kDiskFull
-    // instead of waiting while the disk is full; kCancelled by `stop`.
+    // instead of waiting while the disk is full; where descriptors are short it waits.
+    // kCancelled by `stop`.
     runtime::Task<Result<void>> admit(uint64_t bytes, uint64_t entries, runtime::StopToken stop);
     // A record of the log's own (a vote, a truncation): kDiskFull when the disk is full and the
     // journal has no place for it. Does not wait.
@@ -51,8 +53,12 @@ class Admission {
     // The disk filled or emptied, the store failed or stops: all that wait look again.
     void all_changed();
 
-    void set_disk_full(FullPart part, bool full);
-    bool disk_full() const { return std::ranges::find(full_, true) != full_.end(); }
+    void set_shortage(FullPart part, Shortage shortage);
+    // Something that the store needs to go on is short: space, or descriptors.
+    bool is_short() const {
+        return std::ranges::any_of(short_, [](Shortage s) { return s != Shortage::kNone; });
+    }
+    bool disk_full() const { return std::ranges::find(short_, Shortage::kSpace) != short_.end(); }
     uint64_t pending() const { return pending_; }
     // Admitted, and neither appended nor withdrawn yet.
     uint64_t admitted() const { return admitted_; }
@@ -93,7 +99,7 @@ class Admission {
     ShardStore& store_;
     uint64_t admitted_ = 0;
     uint64_t pending_ = 0;
-    std::array<bool, static_cast<size_t>(FullPart::kCount)> full_{};
+    std::array<Shortage, static_cast<size_t>(FullPart::kCount)> short_{};
     IntrusiveList<Turn> waiters_;
 };
 

@@ -80,13 +80,7 @@ bool Checkpointer::due() const {
 }
 
 uint64_t Checkpointer::needed_block() const {
-    uint64_t needed = store_.commits().durable_block() + 1;
-    for (const auto& [id, log] : store_.all_logs()) {
-        const EntryQueue& memory = log->state().memory;
-        if (!memory.empty() && memory.front().block != 0)
-            needed = std::min(needed, memory.front().block);
-    }
-    return needed;
+    return std::min(store_.commits().durable_block() + 1, store_.handover().oldest_block());
 }
 
 uint64_t Checkpointer::old_block() const {
@@ -120,7 +114,7 @@ Task<Result<void>> Checkpointer::run_alone(bool wait) {
     const uint64_t journal_bytes = store_.metrics().journal_bytes;
     // On a full disk commits may wait for a journal file or a segment that only a checkpoint makes
     // room for: it must not wait for them in turn.
-    wait = wait && !store_.admission().disk_full();
+    wait = wait && !store_.admission().is_short();
     Captured captured;
     co_await capture(wait, &captured);
     if (wait && !co_await wait_for(std::move(captured.barriers))) {
@@ -185,7 +179,7 @@ Task<bool> Checkpointer::wait_for(std::vector<Barrier> barriers) {
         while (!store_.failed() && (log->records_durable() < barrier.records ||
                                     log->durable_end() < std::min(barrier.end, log->end()))) {
             // Then a commit may wait for a segment that nobody makes.
-            if (store_.admission().disk_full() || store_.stop_token().stop_requested())
+            if (store_.admission().is_short() || store_.stop_token().stop_requested())
                 co_return false;
             (void)co_await store_.commits().progress().wait();
         }

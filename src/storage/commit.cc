@@ -54,7 +54,7 @@ Task<void> Committer::run(runtime::StopToken stop) {
 }
 
 Task<void> Committer::drain() {
-    while ((busy_ || !queue_.empty()) && !ended_ && !store_.admission().disk_full())
+    while ((busy_ || !queue_.empty()) && !ended_ && !store_.admission().is_short())
         (void)co_await progress_.wait();
 }
 

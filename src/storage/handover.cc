@@ -1,11 +1,14 @@
 #include "storage/handover.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/check.h"
 #include "runtime/shard.h"
 #include "storage/run_index.h"
 #include "storage/shard_store.h"
+#include "storage/trouble.h"
 
 namespace weir::storage {
 
@@ -26,12 +29,66 @@ uint64_t chunk_for(uint64_t data_end, uint64_t length) {
 
 }  // namespace
 
+// Sorted by the block of their oldest entry. That of a log which is listed may have left the memory
+// since (a bypass): then the log is further in front than it needs to be, until oldest() sees it.
 void Handover::linger(PartitionLog& log) {
-    if (!log.memory_hook.linked()) lingering_.push_back(log.memory_hook);
+    LogHook& hook = log.memory_hook;
+    if (hook.linked() && !log.set_aside) return;
+    if (log.moving() || log.held()) {
+        set_aside(log);
+        return;
+    }
+    hook.unlink();
+    log.set_aside = false;
+    log.oldest_block = log.state().memory.front().block;
+    lingering_.insert_sorted(hook, [this](const LogHook& before, const LogHook& hook_of_log) {
+        ++store_.counters().logs_looked_at;
+        return before.log.oldest_block <= hook_of_log.log.oldest_block;
+    });
+}
+
+// Somebody writes to its segment or is about to cut it: it is listed again when that ends.
+void Handover::set_aside(PartitionLog& log) {
+    log.handover_hook.unlink();
+    if (log.memory_hook.linked() && log.set_aside) return;
+    log.memory_hook.unlink();
+    log.set_aside = true;
+    busy_.push_back(log.memory_hook);
+}
+
+PartitionLog* Handover::oldest() {
+    while (!lingering_.empty()) {
+        PartitionLog& log = lingering_.front().log;
+        ++store_.counters().logs_looked_at;
+        const EntryQueue& memory = log.state().memory;
+        if (!memory.empty() && memory.front().block == log.oldest_block) return &log;
+        log.memory_hook.unlink();
+        if (log.has_unflushed_durable()) linger(log);
+    }
+    return nullptr;
+}
+
+uint64_t Handover::oldest_block() {
+    PartitionLog* log = oldest();
+    uint64_t block = log == nullptr ? UINT64_MAX : log->oldest_block;
+    // As many as are moved or cut at a time.
+    busy_.for_each([&](const LogHook& hook) {
+        ++store_.counters().logs_looked_at;
+        const EntryQueue& memory = hook.log.state().memory;
+        if (!memory.empty() && memory.front().block != 0)
+            block = std::min(block, memory.front().block);
+    });
+    return block;
 }
 
 void Handover::consider(PartitionLog& log) {
-    if (!log.has_unflushed_durable()) return;
+    if (!log.has_unflushed_durable()) {
+        if (log.set_aside) {
+            log.memory_hook.unlink();
+            log.set_aside = false;
+        }
+        return;
+    }
     linger(log);
     if (store_.checkpoints().short_of_space()) store_.wake_maintenance();
     const uint64_t bytes = log.unflushed_durable_bytes();
@@ -45,7 +102,7 @@ void Handover::ask(PartitionLog& log) {
 }
 
 void Handover::give_way() {
-    if (lingering_.empty() || disk_full_ || std::exchange(gives_way_, true)) return;
+    if (lingering_.empty() || paused_ || std::exchange(gives_way_, true)) return;
     store_.wake_maintenance();
 }
 
@@ -55,45 +112,37 @@ bool Handover::memory_is_short() const {
 }
 
 void Handover::after_commit() {
-    if (memory_is_short() && !disk_full_) store_.wake_maintenance();
+    if (memory_is_short() && !paused_) store_.wake_maintenance();
 }
 
 PartitionLog* Handover::next(uint64_t old_block) {
     if (!due_.empty()) return &due_.front().log;
-    if (lingering_.empty()) return nullptr;
-    if (memory_is_short()) return &lingering_.front().log;
-    if (old_block == 0) return nullptr;
-    // Nearly in the order of their blocks, so that the first is mostly among the first few.
-    PartitionLog* found = nullptr;
-    lingering_.for_each([&](LogHook& hook) {
-        const EntryQueue& memory = hook.log.state().memory;
-        if (found == nullptr && (memory.empty() || memory.front().block < old_block))
-            found = &hook.log;
-    });
-    return found;
+    PartitionLog* log = oldest();
+    if (log == nullptr) return nullptr;
+    return memory_is_short() || log->oldest_block < old_block ? log : nullptr;
 }
 
 Task<void> Handover::run(uint64_t old_block) {
     runtime::Scope moving;
-    while (!store_.failed() && !disk_full_ && due(old_block)) {
-        PartitionLog& log = *next(old_block);
-        log.handover_hook.unlink();
-        log.memory_hook.unlink();
+    while (!store_.failed() && !paused_) {
+        PartitionLog* log = next(old_block);
         gives_way_ = false;
+        if (log == nullptr) break;
+        set_aside(*log);
         // Busy with a bypass or a truncation: it is considered again when that ends.
-        if (log.moving() || log.held() || log.removing()) continue;
-        auto inside = log.gate().try_enter();
+        if (log->moving() || log->held() || log->removing()) continue;
+        auto inside = log->gate().try_enter();
         auto units = co_await moves_.acquire(
-            std::clamp(log.unflushed_durable_bytes(), kMoveUnitsMin, kWriteBytesMax));
+            std::clamp(log->unflushed_durable_bytes(), kMoveUnitsMin, kWriteBytesMax));
         CHECK(units.has_value());
-        moving.spawn(move_and_report(&log, std::move(*inside), std::move(*units)));
+        moving.spawn(move_and_report(log, std::move(*inside), std::move(*units)));
     }
     co_await moving.join();
 }
 
 Task<void> Handover::move_and_report(PartitionLog* log, runtime::Gate::Holder, runtime::Units) {
     Result<void> moved = co_await move(log);
-    if (!moved) report(moved.error());
+    if (!moved) report(*log, moved.error());
     consider(*log);
 }
 
@@ -101,35 +150,61 @@ Task<void> Handover::move_idle(PartitionLog* log) {
     auto units = co_await moves_.acquire(
         std::clamp(log->unflushed_durable_bytes(), kMoveUnitsMin, kWriteBytesMax),
         {.stop = store_.stop_token()});
-    if (!units || disk_full_ || log->moving() || log->held() || log->removing()) co_return;
-    log->handover_hook.unlink();
-    log->memory_hook.unlink();
+    if (!units || paused_ || log->moving() || log->held() || log->removing()) co_return;
+    set_aside(*log);
     // Nobody reads it just now.
     Result<void> moved = co_await move(log, Cached::kNo);
-    if (!moved) report(moved.error());
+    if (!moved) report(*log, moved.error());
     consider(*log);
 }
 
-void Handover::report(const Error& error) {
-    switch (error.code) {
-        case ErrorCode::kDiskFull:
-            store_.admission().set_disk_full(FullPart::kSegments, true);
-            if (!std::exchange(disk_full_, true)) store_.spawn_background(go_on_after_a_while());
-            break;
-        case ErrorCode::kUnavailable:
-            break;  // stopping, or the log is being removed
-        default:
-            store_.fail_store(error);
+void Handover::report(PartitionLog& log, const Error& error) {
+    const Shortage shortage = shortage_of(error);
+    if (shortage != Shortage::kNone) {
+        store_.admission().set_shortage(FullPart::kSegments, shortage);
+        if (!std::exchange(paused_, true)) store_.spawn_background(go_on_after_a_while());
+    } else if (is_damage(error)) {
+        log.found_damage(error, false);
     }
+}
+
+// Nothing that was durable is lost yet: it is in memory and in the journal, and would stay there
+// for ever if there were no other place for it. So it goes to a new segment; what the damaged one
+// held may be lost, and the log takes no more. Two files that fail are the device's fault, and so
+// the node's.
+Task<void> Handover::leave_segment(PartitionLog* log, Error error) {
+    CHECK(log->moving());
+    log->found_damage(error, true);
+    log->staged = {};
+    LogState& state = log->state();
+    const Segment* active = state.active();
+    if (active != nullptr) {
+        const SegmentClosed left{.segment = active->id, .footer_position = active->data_end};
+        state.close_segment(left);
+        log->queue_record([&left](std::vector<uint8_t>& to) { append_segment_closed(to, left); });
+    }
+    const bool of_the_name = error.os_errno == ENOENT || error.os_errno == ENOTDIR ||
+                             error.os_errno == ELOOP || error.os_errno == EACCES;
+    ++log->segments_left;
+    if (log->segments_left == 1) co_return;
+    if (log->segments_left > 2 || !of_the_name) {
+        store_.fail_store(error);
+        co_return;
+    }
+    // What stands in the place of the log's directory is none.
+    const std::string directory = log_directory(store_.options().directory, log->id());
+    (void)co_await runtime::rename_path(
+        directory,
+        fmt::format("{}.damaged-{}", directory, runtime::Shard::current().wall_now().ms));
 }
 
 // A task of its own: the one that hands over may be waiting for a checkpoint, and that for a commit
 // that waits for its segment.
 Task<void> Handover::go_on_after_a_while() {
-    (void)co_await runtime::sleep_for(kDiskFullPause, store_.stop_token());
-    disk_full_ = false;
+    (void)co_await runtime::sleep_for(kShortagePause, store_.stop_token());
+    paused_ = false;
     // Perhaps there is space again; who finds none says so.
-    store_.admission().set_disk_full(FullPart::kSegments, false);
+    store_.admission().set_shortage(FullPart::kSegments, Shortage::kNone);
     store_.commits().wake();
     store_.wake_maintenance();
 }
@@ -140,7 +215,13 @@ Task<Result<void>> Handover::move(PartitionLog* log, Cached cached) {
     if (log->moving() || log->held() || !log->has_unflushed_durable()) co_return Result<void>{};
     log->set_moving(true);
     Result<void> moved = co_await move_durable(log, cached);
+    while (!moved && is_damage(moved.error()) && !store_.failed()) {
+        co_await leave_segment(log, moved.error());
+        if (!store_.failed()) moved = co_await move_durable(log, cached);
+    }
+    if (moved) log->segments_left = 0;
     log->set_moving(false);
+    if (store_.failed()) co_return fail(ErrorCode::kUnavailable, "the store failed");
     co_return moved;
 }
 
@@ -209,6 +290,11 @@ Task<Result<void>> Handover::extend(PartitionLog* log, uint32_t segment, Segment
         const uint64_t size = co_await try_(pin->file().size());
         active = log->state().find_segment(segment);
         if (active == nullptr) co_return Result<void>{};
+        if (size < active->data_end) {
+            co_return fail(ErrorCode::kCorrupt,
+                           fmt::format("{} has {} bytes, and {} were written to it",
+                                       pin->file().path(), size, active->data_end));
+        }
         active->allocated = round_down(size, kPage);
     }
     if (active->data_end + length <= active->allocated) co_return Result<void>{};
@@ -227,7 +313,8 @@ Task<Result<SegmentFiles::Pin>> Handover::open_new_segment(PartitionLog* log, ui
                                .created_ms = runtime::Shard::current().wall_now().ms};
     const std::string& data = store_.options().directory;
     const std::string directory = log_directory(data, log->id());
-    if (state.segments.empty()) co_await try_(store_.make_log_directory(log->id()));
+    if (state.segments.empty() || log->segments_left > 0)
+        co_await try_(store_.make_log_directory(log->id()));
     const uint64_t size = chunk_for(0, length);
     SegmentFiles::Pin pin = co_await try_(store_.files().pin(
         {log->id(), opened.segment},
@@ -250,7 +337,7 @@ Task<Result<SegmentFiles::Pin>> Handover::open_new_segment(PartitionLog* log, ui
 void Handover::bypass_needs(PartitionLog& log, uint64_t room, uint64_t length) {
     // Asked for ahead, so that a large stream seldom has to go through the journal while its
     // segment grows.
-    if (room >= 4 * length || log.segment_asked || disk_full_) return;
+    if (room >= 4 * length || log.segment_asked || paused_) return;
     auto inside = log.gate().try_enter();
     if (!inside) return;
     log.segment_asked = true;
@@ -265,9 +352,16 @@ Task<void> Handover::prepare_for_bypass(PartitionLog* log, uint64_t length, runt
 Task<Result<void>> Handover::make_segment_ready(PartitionLog* log, uint64_t length) {
     CHECK(log->segment_asked);
     const Result<bool> ready = co_await extend_or_open(log, length);
+    if (!ready && is_damage(ready.error()) && !log->moving() && !log->held()) {
+        log->set_moving(true);
+        co_await leave_segment(log, ready.error());
+        log->set_moving(false);
+    }
     log->end_segment_task();
     if (!ready) {
-        report(ready.error());
+        report(*log, ready.error());
+        // What was appended before the log went offline asks for another segment.
+        if (log->offline() && log->has_pending()) store_.commits().enqueue(*log);
         co_return fail(ready.error());
     }
     // Where the log was busy, the end of that wakes the commit loop.
@@ -303,13 +397,20 @@ Task<Result<bool>> Handover::extend_or_open(PartitionLog* log, uint64_t length) 
     co_return true;
 }
 
-Task<Result<void>> Handover::admit_large(PartitionLog* log, uint64_t bytes) {
+Task<Result<void>> Handover::admit_large(PartitionLog* log, uint64_t bytes,
+                                         runtime::StopToken stop) {
     auto inside = log->gate().try_enter();
     if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
     co_await log->wait_segment_task();
     const uint64_t length = run_length(1, bytes) + round_to_page(2 * log->state().memory_bytes);
-    log->segment_asked = true;
-    co_return co_await make_segment_ready(log, length);
+    while (true) {
+        log->segment_asked = true;
+        Result<void> ready = co_await make_segment_ready(log, length);
+        if (ready || shortage_of(ready.error()) != Shortage::kDescriptors) co_return ready;
+        co_await try_(co_await runtime::sleep_for(kShortagePause, stop));
+        co_await try_(store_.usable());
+        co_await log->wait_segment_task();
+    }
 }
 
 Task<Result<void>> Handover::roll_if_expired(PartitionLog* log) {
@@ -332,7 +433,7 @@ Task<Result<void>> Handover::roll_if_expired(PartitionLog* log) {
 Task<void> Handover::close_segment(PartitionLog* log, uint32_t segment, runtime::Gate::Holder) {
     Result<void> written = co_await write_footer(log, segment);
     // Without a footer the segment is as good; only its index costs more to load.
-    if (!written) report(written.error());
+    if (!written) report(*log, written.error());
 }
 
 Task<Result<void>> Handover::write_footer(PartitionLog* log, uint32_t id) {

@@ -42,14 +42,16 @@ class Handover {
     void bypass_needs(PartitionLog& log, uint64_t room, uint64_t length);
 
     // An entry so large that only a segment can take it is to come: makes its segment ready, or
-    // tells that the disk is full.
-    runtime::Task<Result<void>> admit_large(PartitionLog* log, uint64_t bytes);
+    // tells that the disk is full; where descriptors are short it waits for some.
+    runtime::Task<Result<void>> admit_large(PartitionLog* log, uint64_t bytes,
+                                            runtime::StopToken stop);
 
     // --- from the maintenance task
     // Moves what is due: whole runs; the oldest while memory is short; all whose oldest entry is in
     // a block before `old_block`.
     runtime::Task<void> run(uint64_t old_block);
-    bool due(uint64_t old_block) { return next(old_block) != nullptr; }
+    // The oldest block that holds an entry which is in no segment yet; UINT64_MAX if there is none.
+    uint64_t oldest_block();
 
     // The runs are in the read cache afterwards, or not.
     enum class Cached : uint8_t { kYes, kNo };
@@ -83,16 +85,22 @@ class Handover {
     runtime::Task<Result<void>> write_footer(PartitionLog* log, uint32_t segment);
     bool memory_is_short() const;
     PartitionLog* next(uint64_t old_block);
-    // Errors of the disk but a full one stop the store.
-    void report(const Error& error);
+    PartitionLog* oldest();
+    // Where space or descriptors are short, moves pause for a while; else the log is damaged.
+    void report(PartitionLog& log, const Error& error);
+    // The active segment, or a new one, can't be written: the log goes offline, and the next run
+    // goes to another segment. Moving is set by the caller.
+    runtime::Task<void> leave_segment(PartitionLog* log, Error error);
     runtime::Task<void> go_on_after_a_while();
     void linger(PartitionLog& log);
+    void set_aside(PartitionLog& log);
 
     ShardStore& store_;
     IntrusiveList<LogHook> due_;        // with a whole run, or asked for
-    IntrusiveList<LogHook> lingering_;  // with any entry in memory; those that wait longest first
+    IntrusiveList<LogHook> lingering_;  // with any entry in memory, by the block of its oldest one
+    IntrusiveList<LogHook> busy_;       // ... which are moved or cut just now
     runtime::Semaphore moves_{8_MiB};   // bytes of buffers: more would only wait for the device
-    bool disk_full_ = false;
+    bool paused_ = false;
     bool gives_way_ = false;  // asked, and no log was moved since
 };
 

@@ -48,7 +48,7 @@ Task<uint64_t> IdleSweep::look_at(PartitionLog* log) {
     if (!inside) co_return 0;
     const uint64_t before = log->state().memory_bytes;
     // On a full disk there is nowhere to go; memory that is short has its own order.
-    if (cost_of(log->state()) > kIdleMemoryBytes && !store_.admission().disk_full())
+    if (cost_of(log->state()) > kIdleMemoryBytes && !store_.admission().is_short())
         co_await store_.handover().move_idle(log);
     // A read that is under way since before the last look may be about to use an index.
     if (log->gate().count() == 1) log->state().give_back(kIdleIndexRuns);

@@ -118,7 +118,7 @@ Task<Result<void>> JournalWriter::prepare() {
     preparing_ = true;
     auto ready = co_await make_ready(next_sequence_, starved_);
     preparing_ = false;
-    space_wanted_ = !ready && ready.error().code == ErrorCode::kResourceExhausted;
+    space_wanted_ = !ready && is_largest(ready.error());
     if (!ready) co_return fail(std::move(ready).error());
     ++next_sequence_;
     next_ = std::move(*ready);

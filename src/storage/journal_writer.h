@@ -26,6 +26,12 @@ struct SpareFile {
     uint64_t bytes = 0;
 };
 
+// The error of prepare() where the journal has its largest size: a checkpoint has to free a file
+// first. No descriptors for a new file is another error of the same code.
+inline bool is_largest(const Error& error) {
+    return error.code == ErrorCode::kResourceExhausted && error.os_errno == 0;
+}
+
 class JournalWriter {
   public:
     struct Options {

@@ -125,7 +125,7 @@ class Log {
     // Waits until the store has room for so many entries of `bytes` together (memory not yet handed
     // over, journal space), in the order of the calls; back-pressure, not failure. Each of them is
     // then appended, or withdrawn. kDiskFull while the disk is full, kUnavailable when the store is
-    // stopping or failed, kCancelled. kCorrupt if the log is offline (damage()); append() too.
+    // stopping or failed, kCancelled. kIo if the log is offline (damage()); append() too.
     virtual runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop,
                                               uint64_t entries = 1) = 0;
     // What was admitted will not be appended after all: others need not wait for it.

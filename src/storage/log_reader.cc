@@ -8,6 +8,7 @@
 #include "runtime/shard.h"
 #include "storage/run_index.h"
 #include "storage/shard_store.h"
+#include "storage/trouble.h"
 
 namespace weir::storage {
 
@@ -197,10 +198,18 @@ Task<Result<LogReader::Run>> LogReader::load(uint32_t id, std::vector<RunPlace> 
                                            runtime::kOpenRead | runtime::kOpenWrite);
     if (!pin) {
         if (log_.state().find_segment(id) == nullptr) co_return Run{};  // and so its file is gone
+        if (errors == Errors::kTold && is_damage(pin.error()))
+            log_.found_damage(pin.error(), false);
         co_return fail(std::move(pin).error());
     }
     runtime::IoBuffer buffer = runtime::IoBuffer::allocate(length, std::move(reservation));
-    const size_t filled = co_await try_(pin->file().read(position, buffer.all()));
+    Result<size_t> read = co_await pin->file().read(position, buffer.all());
+    // A device that fails once may not fail again.
+    if (!read && read.error().code == ErrorCode::kIo)
+        read = co_await pin->file().read(position, buffer.all());
+    if (!read && errors == Errors::kTold && is_damage(read.error()))
+        log_.found_damage(Error(read.error()).with(path), false);
+    const size_t filled = co_await try_(std::move(read));
     buffer.set_size(filled);
     ++store_.counters().segment_reads;
     store_.counters().segment_read_bytes += filled;
@@ -228,6 +237,7 @@ Task<Result<LogReader::Run>> LogReader::load(uint32_t id, std::vector<RunPlace> 
                 ++store_.counters().corruptions;
                 runtime::Shard::current().log().error("storage", "damaged run", "{}",
                                                       error.message);
+                log_.found_damage(error, false);
             }
             co_return fail(std::move(error));
         }
@@ -271,8 +281,8 @@ Task<Result<std::vector<FoundEntry>>> LogReader::read_entries(Position from,
         if (at >= std::min(limits.end, state.end)) break;
         if (at >= state.flushed_end) {
             const EntryQueue& memory = state.memory;
-            for (size_t i = 0; i < memory.size(); ++i) {
-                if (memory[i].info.end() <= at) continue;
+            for (size_t i = memory.find(at); i < memory.size(); ++i) {
+                ++store_.counters().entries_looked_at;
                 if (!take(memory[i].info, memory[i].payload)) break;
             }
             break;

@@ -42,6 +42,18 @@ size_t EntryQueue::find(int64_t offset) const {
     return low;
 }
 
+size_t EntryQueue::find(Position position) const {
+    size_t low = 0, high = size();
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if ((*this)[middle].info.end() > position)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
 void LogState::append(MemoryEntry entry) {
     CHECK(entry.info.first == end);
     end = entry.info.end();

@@ -40,6 +40,8 @@ class EntryQueue {
     size_t capacity() const { return entries_.capacity(); }
     // The first entry whose end is beyond `offset`; size() if none.
     size_t find(int64_t offset) const;
+    // The first entry whose end is beyond `position`; size() if none.
+    size_t find(Position position) const;
 
   private:
     std::vector<MemoryEntry> entries_;

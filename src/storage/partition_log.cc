@@ -72,7 +72,7 @@ Task<Result<void>> PartitionLog::admit(uint64_t bytes, StopToken stop, uint64_t 
         co_return still;
     }
     if (store_.limits().fits_inline(bytes)) co_return Result<void>{};
-    auto ready = co_await store_.handover().admit_large(this, bytes);
+    auto ready = co_await store_.handover().admit_large(this, bytes, stop);
     if (!ready) withdraw(bytes, entries);
     co_return ready;
 }
@@ -420,7 +420,7 @@ Task<Result<void>> PartitionLog::rebuild_replay() {
 
 Result<void> PartitionLog::online() const {
     if (!offline()) return {};
-    return fail(ErrorCode::kCorrupt, damage_->reason);
+    return fail(ErrorCode::kIo, damage_->reason);
 }
 
 void PartitionLog::found_damage(const Error& error, bool offline) {

@@ -157,7 +157,10 @@ class PartitionLog final : public Log {
     bool take_used() { return std::exchange(used_, false); }
 
     LogHook commit_hook{*this};
-    LogHook memory_hook{*this};    // logs with entries in memory, those that wait longest first
+    LogHook memory_hook{*this};  // logs with entries in memory: lingering, or set aside
+    bool set_aside = false;
+    uint64_t oldest_block = 0;     // of its entries in memory, when it was listed
+    uint32_t segments_left = 0;    // in a row, because they could not be written
     LogHook handover_hook{*this};  // logs with a whole run in memory
     // A task makes the active segment ready for a bypass.
     bool segment_asked = false;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "storage/shard_store.h"
+#include "storage/trouble.h"
 
 namespace weir::storage {
 
@@ -48,9 +49,7 @@ Task<Result<uint64_t>> hop(File* file, LogId log, uint32_t segment, uint64_t pos
     co_return position + header.length;
 }
 
-}  // namespace
-
-Task<Result<void>> load_index(ShardStore* store, PartitionLog* log, uint32_t id) {
+Task<Result<void>> load(ShardStore* store, PartitionLog* log, uint32_t id) {
     Segment* segment = log->state().find_segment(id);
     if (segment == nullptr || segment->index != nullptr) co_return Result<void>{};
     const std::string path =
@@ -86,6 +85,15 @@ Task<Result<void>> load_index(ShardStore* store, PartitionLog* log, uint32_t id)
     cut_index(*index, segment->end);
     segment->index = std::move(index);
     co_return Result<void>{};
+}
+
+}  // namespace
+
+Task<Result<void>> load_index(ShardStore* store, PartitionLog* log, uint32_t id) {
+    Result<void> loaded = co_await load(store, log, id);
+    if (!loaded && is_damage(loaded.error()) && log->state().find_segment(id) != nullptr)
+        log->found_damage(loaded.error(), false);
+    co_return loaded;
 }
 
 }  // namespace weir::storage

@@ -1,6 +1,7 @@
 #include "storage/segment_files.h"
 
 #include "base/check.h"
+#include "storage/trouble.h"
 
 namespace weir::storage {
 
@@ -37,6 +38,9 @@ Task<Result<SegmentFiles::Pin>> SegmentFiles::pin(SegmentKey key, std::string pa
     slots_.emplace(key, std::move(made));
     co_await make_room();
     auto file = co_await File::open(path, {.flags = flags, .preallocate_bytes = preallocate_bytes});
+    // Where descriptors run out, those that are open without need are given back first.
+    while (!file && shortage_of(file.error()) == Shortage::kDescriptors && co_await close_oldest())
+        file = co_await File::open(path, {.flags = flags, .preallocate_bytes = preallocate_bytes});
     slot->opened.notify_all();
     if (!file) {
         slots_.erase(key);
@@ -52,16 +56,22 @@ Task<Result<SegmentFiles::Pin>> SegmentFiles::pin(SegmentKey key, std::string pa
 
 Task<void> SegmentFiles::make_room() {
     while (slots_.size() > open_max_) {
-        Slot* oldest = nullptr;
-        recent_.for_each([&](Slot& slot) {
-            if (oldest == nullptr && slot.pins == 0) oldest = &slot;
-        });
-        if (oldest == nullptr) co_return;  // all are in use: bounded by the operations in flight
-        oldest->unlink();
-        File file = std::move(oldest->file);
-        slots_.erase(oldest->key);
-        (void)co_await file.close();
+        // If all are in use, their number is bounded by the operations in flight.
+        if (!co_await close_oldest()) co_return;
     }
+}
+
+Task<bool> SegmentFiles::close_oldest() {
+    Slot* oldest = recent_.find_if([&](const Slot& slot) {
+        ++looks_;
+        return slot.pins == 0;
+    });
+    if (oldest == nullptr) co_return false;
+    oldest->unlink();
+    File file = std::move(oldest->file);
+    slots_.erase(oldest->key);
+    (void)co_await file.close();
+    co_return true;
 }
 
 Task<void> SegmentFiles::forget(SegmentKey key) {

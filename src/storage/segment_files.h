@@ -58,6 +58,8 @@ class SegmentFiles {
     runtime::Task<void> forget(SegmentKey key);
     runtime::Task<void> close_all();
     size_t open_count() const { return slots_.size(); }
+    // How many open files were looked at to find one to close.
+    uint64_t looks() const { return looks_; }
 
   private:
     struct Slot : ListHook {
@@ -69,8 +71,11 @@ class SegmentFiles {
         runtime::WaitQueue unpinned;
     };
     runtime::Task<void> make_room();
+    // Closes the least recently used one that nobody has pinned; false if there is none.
+    runtime::Task<bool> close_oldest();
 
     size_t open_max_;
+    uint64_t looks_ = 0;
     std::map<SegmentKey, std::unique_ptr<Slot>> slots_;
     IntrusiveList<Slot> recent_;  // least recently used first
 };

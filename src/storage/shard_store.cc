@@ -93,6 +93,7 @@ Task<Result<void>> ShardStore::open() {
         return freed;
     });
     std::vector<LogId> rebuild;
+    std::vector<PartitionLog*> in_memory;
     for (auto& [id, log] : recovered.logs) {
         auto replay = std::make_unique<RecoveredState>();
         const Position state_end = log.snapshot.state_end;
@@ -110,11 +111,26 @@ Task<Result<void>> ShardStore::open() {
         auto made =
             std::make_unique<PartitionLog>(*this, std::move(log.snapshot), std::move(replay));
         if (losses_.logs().contains(id)) made->mark_may_have_lost();
-        handover_.consider(*made);
+        in_memory.push_back(made.get());
         logs_.emplace(id, std::move(made));
         ++metrics_.logs;
     }
-    for (const LogId id : rebuild) co_await try_(find_log(id)->rebuild_replay());
+    // In the order in which they were listed while the store ran.
+    std::ranges::sort(in_memory, {}, [](const PartitionLog* log) {
+        const EntryQueue& memory = log->state().memory;
+        return std::pair(memory.empty() ? 0 : memory.front().block, log->id());
+    });
+    for (PartitionLog* log : in_memory) handover_.consider(*log);
+    for (const LogId id : rebuild) {
+        PartitionLog* log = find_log(id);
+        Result<void> rebuilt = co_await log->rebuild_replay();
+        // The owner of a log can do without, while it is offline. Not that of the metadata log.
+        if (!rebuilt && is_damage(rebuilt.error()) && id != kMetadataLog) {
+            log->found_damage(rebuilt.error(), true);
+        } else {
+            co_await try_(std::move(rebuilt));
+        }
+    }
     commit_scope_.spawn(committer_.run(commit_scope_.stop_token()), WorkClass::kProduce);
     journal_scope_.spawn(prepare_journal(), WorkClass::kBackground);
     spawn_background(maintain());
@@ -306,14 +322,14 @@ Task<void> ShardStore::maintain() {
         if (stop.stop_requested()) co_return;
         Result<void> done;
         if (checkpointer_.due()) done = co_await checkpointer_.run(true);
-        const bool full = !done && done.error().code == ErrorCode::kDiskFull;
-        if (!done && !full) {
+        const Shortage shortage = done ? Shortage::kNone : shortage_of(done.error());
+        if (!done && shortage == Shortage::kNone) {
             fail_store(done.error());
             co_return;
         }
-        admission_.set_disk_full(FullPart::kCheckpoint, full);
-        if (!full) continue;
-        (void)co_await runtime::sleep_for(kDiskFullPause, stop);
+        admission_.set_shortage(FullPart::kCheckpoint, shortage);
+        if (shortage == Shortage::kNone) continue;
+        (void)co_await runtime::sleep_for(kShortagePause, stop);
         maintenance_due_ = true;
     }
 }
@@ -327,16 +343,17 @@ Task<void> ShardStore::prepare_journal() {
         }
         auto prepared = co_await journal_.prepare();
         if (prepared) {
-            admission_.set_disk_full(FullPart::kJournal, false);
+            admission_.set_shortage(FullPart::kJournal, Shortage::kNone);
             admission_.changed();
             continue;
         }
-        const bool no_file = prepared.error().code == ErrorCode::kResourceExhausted;
-        if (!no_file && prepared.error().code != ErrorCode::kDiskFull) {
+        const bool no_file = is_largest(prepared.error());
+        const Shortage shortage = no_file ? Shortage::kNone : shortage_of(prepared.error());
+        if (!no_file && shortage == Shortage::kNone) {
             fail_store(prepared.error());
             co_return;
         }
-        if (!no_file) admission_.set_disk_full(FullPart::kJournal, true);
+        if (!no_file) admission_.set_shortage(FullPart::kJournal, shortage);
         wake_maintenance();
         if (!no_file && stopping_) {
             // The close does not wait until there is room.
@@ -345,7 +362,7 @@ Task<void> ShardStore::prepare_journal() {
         }
         // A checkpoint frees files, and says so.
         const Instant deadline =
-            no_file ? Instant::never() : Shard::current().now() + kDiskFullPause;
+            no_file ? Instant::never() : Shard::current().now() + kShortagePause;
         (void)co_await journal_.wanted().wait({.deadline = deadline, .stop = stop});
     }
 }

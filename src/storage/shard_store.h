@@ -31,8 +31,8 @@
 
 namespace weir::storage {
 
-// So long after the disk was found full it is tried again.
-inline constexpr Duration kDiskFullPause = 200ms;
+// So long after space or descriptors were found short it is tried again.
+inline constexpr Duration kShortagePause = 200ms;
 
 // Limits that follow from the options.
 struct StoreLimits {

@@ -65,6 +65,10 @@ struct StoreMetrics {
     uint64_t unflushed_bytes = 0;
     uint64_t cache_bytes = 0;
     uint64_t logs = 0;
+    // What searches cost, for tests: logs that the hand-over and the checkpoint looked at to find
+    // the next or the oldest one, and entries in memory that reads of replication looked at.
+    uint64_t logs_looked_at = 0;
+    uint64_t entries_looked_at = 0;
 };
 
 // Which of `shard_count` shards owns a log. The metadata log is shard 0's.

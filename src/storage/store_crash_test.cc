@@ -65,6 +65,11 @@ struct CrashRun {
         Result<std::unique_ptr<StoreSet>> set = fail(ErrorCode::kIo);
         for (int attempt = 0; attempt < 50 && !set; ++attempt) {
             set = co_await StoreSet::open(options);
+            if (set && (*set)->local().metrics().offline_logs > 0) {
+                // A segment could not be read: what recovery tells of that log is not all.
+                co_await (*set)->close();
+                set = fail(ErrorCode::kIo);
+            }
             if (!set) {
                 const ErrorCode code = set.error().code;
                 if (code != ErrorCode::kIo && code != ErrorCode::kDiskFull &&

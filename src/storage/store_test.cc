@@ -2,6 +2,7 @@
 #include "runtime/remote.h"
 #include "runtime/scope.h"
 #include "storage/layout.h"
+#include "storage/shard_store.h"
 #include "storage/test_store.h"
 
 namespace weir::storage {
@@ -1223,11 +1224,204 @@ TEST_F(StoreTest, damage_in_a_segment_is_told_by_the_read_that_meets_it) {
         must(co_await file.close());
     });
     // Opening reads no data, but this log has no state provider, and so all of it is replayed.
+    with_store([&](Store& store) -> Task<void> {
+        const auto& damage = store.find({7})->damage();
+        CHECK(damage.has_value());
+        EXPECT_TRUE(damage->offline);
+        EXPECT_NE(damage->reason.find(".segment at "), std::string::npos) << damage->reason;
+        EXPECT_EQ(store.metrics().offline_logs, 1u);
+        EXPECT_FALSE(co_await store.find({7})->admit(100, {}));
+        Log* other = must(co_await store.create_log({8}, {}));
+        must(co_await append_durably(other, make_entry(*other, 100)));
+    });
+}
+
+// What may happen to the file that a log writes to.
+enum class Harm : uint8_t { kRemoved, kCutShort, kDirectoryRemoved, kDirectoryIsAFile };
+
+struct DamagedSegmentTest : StoreTest, testing::WithParamInterface<Harm> {
+    // Of the only segment of log 7.
+    static Task<void> harm(Harm how) {
+        const std::string directory = log_directory("/data", {7});
+        const auto names = must(co_await runtime::list_directory(directory));
+        CHECK(names.size() == 1);
+        const std::string path = directory + "/" + names[0];
+        if (how == Harm::kCutShort) {
+            runtime::File file = must(co_await runtime::File::open(
+                path, {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
+            must(co_await file.truncate(0));
+            must(co_await file.close());
+            co_return;
+        }
+        must(co_await runtime::unlink_file(path));
+        if (how == Harm::kRemoved) co_return;
+        must(co_await runtime::remove_directory(directory));
+        if (how == Harm::kDirectoryIsAFile)
+            must(co_await runtime::replace_small_file(directory, "what is this"));
+    }
+};
+
+TEST_P(DamagedSegmentTest, takes_its_log_offline_and_neither_the_store_nor_what_is_whole) {
+    options.sweep_delay_ms = 3600'000;  // found when it is written, not by a look at its name
+    constexpr int kHandedOver = 300, kAll = 320;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        must(co_await store.create_log({8}, {}));
+        log->set_state_provider([] { return CapturedState(std::vector<uint8_t>{1}); });
+        co_await append_many(log, kHandedOver, 900);
+        must(co_await static_cast<ShardStore&>(store).flush());
+        co_await append_many(log, kAll - kHandedOver, 900);
+        log->set_state_provider({});
+    });
+    sim::run_on(world, node, [&](Shard&) -> Task<void> { co_await harm(GetParam()); });
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        int told = 0;
+        log->on_damage([&] { ++told; });
+        EXPECT_FALSE(log->damage());
+        must(co_await append_durably(log, make_entry(*log, 100)));
+        // Its hand-over meets the damage.
+        must(co_await static_cast<ShardStore&>(store).flush());
+        EXPECT_FALSE(store.failed());
+        CHECK(log->damage().has_value());
+        EXPECT_TRUE(log->damage()->offline);
+        EXPECT_FALSE(log->damage()->reason.empty());
+        EXPECT_EQ(told, 1);
+        EXPECT_EQ(log->append(make_entry(*log, 100)).error().code, ErrorCode::kIo);
+        EXPECT_EQ((co_await log->admit(100, {})).error().code, ErrorCode::kIo);
+        EXPECT_EQ(store.metrics().unflushed_bytes, 0u);  // and the journal comes free
+        EXPECT_FALSE(co_await log->read(0, {}, {}));
+        EXPECT_EQ(must(co_await read_and_check(log, kHandedOver, kAll + 1)),
+                  kAll + 1 - kHandedOver);
+        Log* other = store.find({8});
+        co_await append_many(other, 100, 900);
+        EXPECT_EQ(must(co_await read_and_check(other, 0, 100)), 100);
+        log->on_damage({});
+    });
+    options.sweep_delay_ms = 0;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        EXPECT_EQ(must(co_await read_and_check(log, kHandedOver, kAll + 1)),
+                  kAll + 1 - kHandedOver);
+        (void)co_await runtime::sleep_for(5s);
+        EXPECT_EQ(store.metrics().damaged_logs, GetParam() == Harm::kCutShort ? 0u : 1u);
+        EXPECT_FALSE(co_await log->read(0, {}, {}));
+        EXPECT_EQ(store.metrics().damaged_logs, 1u);
+        // What is whole goes on, and a new start forgets the damage with the files.
+        must(co_await append_durably(log, make_entry(*log, 100)));
+        must(co_await log->start_anew(log->end().offset, 1));
+        EXPECT_FALSE(log->damage());
+        EXPECT_EQ(store.metrics().damaged_logs, 0u);
+    });
+}
+INSTANTIATE_TEST_SUITE_P(ActiveSegment, DamagedSegmentTest,
+                         testing::Values(Harm::kRemoved, Harm::kCutShort, Harm::kDirectoryRemoved,
+                                         Harm::kDirectoryIsAFile));
+
+TEST_F(StoreTest, a_segment_that_is_missing_is_found_by_its_name_soon_after_the_start) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        log->set_state_provider([] { return CapturedState(std::vector<uint8_t>{1}); });
+        co_await append_many(log, 100, 900);
+        must(co_await static_cast<ShardStore&>(store).flush());
+        log->set_state_provider({});
+    });
     sim::run_on(world, node, [&](Shard&) -> Task<void> {
-        auto set = co_await StoreSet::open(options);
-        EXPECT_EQ(set.error().code, ErrorCode::kCorrupt);
-        EXPECT_NE(set.error().message.find(".segment at "), std::string::npos)
-            << set.error().message;
+        co_await DamagedSegmentTest::harm(Harm::kDirectoryRemoved);
+    });
+    with_store([&](Store& store) -> Task<void> {
+        (void)co_await runtime::sleep_for(1s);
+        CHECK(store.find({7})->damage().has_value());
+        EXPECT_TRUE(store.find({7})->damage()->offline);
+        EXPECT_NE(store.find({7})->damage()->reason.find("is missing"), std::string::npos);
+    });
+}
+
+TEST_F(StoreTest, descriptors_that_run_out_hold_up_the_store_and_do_not_end_it) {
+    options.bypass_bytes_min = 1_MiB;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        must(co_await append_durably(log, make_entry(*log, 100)));
+        node.disk_faults().no_descriptor_chance = 1;
+        bool all = false;
+        runtime::Scope scope;
+        scope.spawn([](Log* to, bool* done) -> Task<void> {
+            // More than the journal's files and the memory hold; one that only a segment takes.
+            co_await append_many(to, 1500, 900);
+            must(co_await to->admit(200_KiB, {}));
+            must(co_await append_durably(to, make_entry(*to, 200_KiB)));
+            *done = true;
+        }(log, &all));
+        (void)co_await runtime::sleep_for(10s);
+        EXPECT_FALSE(all);
+        EXPECT_FALSE(store.failed());
+        EXPECT_FALSE(log->damage());
+        node.disk_faults().no_descriptor_chance = 0;
+        co_await scope.join();
+        EXPECT_TRUE(all);
+        EXPECT_EQ(must(co_await read_and_check(log, 0, 1502)), 1502);
+    });
+}
+
+TEST_F(StoreTest, a_large_entry_waits_for_a_descriptor_of_its_segment) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        node.disk_faults().no_descriptor_chance = 1;
+        bool admitted = false;
+        runtime::Scope scope;
+        scope.spawn([](Log* to, bool* done) -> Task<void> {
+            must(co_await to->admit(200_KiB, {}));
+            *done = true;
+            must(co_await append_durably(to, make_entry(*to, 200_KiB)));
+        }(log, &admitted));
+        (void)co_await runtime::sleep_for(5s);
+        EXPECT_FALSE(admitted);
+        EXPECT_FALSE(store.failed());
+        node.disk_faults().no_descriptor_chance = 0;
+        co_await scope.join();
+        EXPECT_TRUE(admitted);
+    });
+}
+
+TEST_F(StoreTest, the_next_log_to_hand_over_is_found_by_looking_at_few) {
+    options.journal_bytes_max = 64_MiB;
+    options.journal_file_bytes = 4_MiB;
+    options.unflushed_bytes_max = 32_MiB;
+    options.retention_check_ms = 3600'000;
+    constexpr uint64_t kLogs = 500;
+    with_store([&](Store& store) -> Task<void> {
+        std::vector<Log*> logs;
+        for (uint64_t i = 0; i < kLogs; ++i)
+            logs.push_back(must(co_await store.create_log({100 + i}, {})));
+        for (Log* log : logs) must(log->append(make_entry(*log, 1000)));
+        for (Log* log : logs) must(co_await log->wait_durable(log->end()));
+        auto& shard = static_cast<ShardStore&>(store);
+        const uint64_t before = store.metrics().logs_looked_at;
+        EXPECT_LE(before, 4 * kLogs);
+        // All of them are older than that.
+        co_await shard.handover().run(shard.commits().durable_block() + 1);
+        EXPECT_EQ(store.metrics().unflushed_bytes, 0u);
+        EXPECT_LE(store.metrics().logs_looked_at - before, 8 * kLogs);
+        // None is: one look tells.
+        for (Log* log : logs) must(log->append(make_entry(*log, 1000)));
+        for (Log* log : logs) must(co_await log->wait_durable(log->end()));
+        const uint64_t listed = store.metrics().logs_looked_at;
+        co_await shard.handover().run(1);
+        EXPECT_LE(shard.handover().oldest_block(), shard.commits().durable_block());
+        EXPECT_LE(store.metrics().logs_looked_at - listed, 8u);
+    });
+}
+
+TEST_F(StoreTest, replication_reads_memory_from_its_place_on) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        for (int i = 0; i < 1000; ++i) must(log->append(make_entry(*log, 100)));
+        must(co_await log->wait_durable(log->end()));
+        const uint64_t before = store.metrics().entries_looked_at;
+        const auto read = must(co_await log->read_entries({990, 0}, {}, {}));
+        EXPECT_EQ(read.size(), 10u);
+        EXPECT_EQ(read[0].info.first, (Position{990, 0}));
+        EXPECT_LE(store.metrics().entries_looked_at - before, 10u);
     });
 }
 

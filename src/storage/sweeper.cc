@@ -1,11 +1,15 @@
 #include "storage/sweeper.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <set>
 
 #include "runtime/file.h"
 #include "runtime/shard.h"
 #include "storage/layout.h"
 #include "storage/shard_store.h"
+#include "storage/trouble.h"
 
 namespace weir::storage {
 
@@ -38,6 +42,35 @@ std::vector<SegmentName> strays_among(const std::vector<std::string>& names,
     return strays;
 }
 
+// Those that have a file for certain.
+std::vector<SegmentName> written_segments(const LogState& state) {
+    std::vector<SegmentName> written;
+    for (const Segment& segment : state.segments) {
+        if (segment.data_end > 0)
+            written.push_back({.base_offset = segment.base.offset, .segment = segment.id});
+    }
+    return written;
+}
+
+// `written` were known before the names were read; those that are gone since are nobody's damage.
+void report_missing(PartitionLog& log, const std::vector<SegmentName>& written,
+                    const std::vector<std::string>& names) {
+    std::set<uint32_t> here;
+    for (const std::string& name : names) {
+        SegmentName file;
+        if (parse_segment_name(name, &file.base_offset, &file.segment)) here.insert(file.segment);
+    }
+    for (const SegmentName& file : written) {
+        if (here.contains(file.segment) || !knows(log.state(), file)) continue;
+        const Segment* active = log.state().active();
+        log.found_damage({ErrorCode::kNotFound,
+                          fmt::format("segment {:020}-{:08x} of log {} is missing",
+                                      file.base_offset, file.segment, log.id().v),
+                          ENOENT},
+                         active != nullptr && active->id == file.segment);
+    }
+}
+
 }  // namespace
 
 Task<void> Sweeper::run() {
@@ -48,13 +81,22 @@ Task<void> Sweeper::run() {
     auto fans = co_await runtime::list_directory(root);
     if (!slept || !fans) co_return;
     std::vector<LogId> busy;
+    std::set<LogId> seen;
     for (const std::string& fan : *fans) {
         auto names = co_await runtime::list_directory(root + "/" + fan);
         if (!names) continue;
         for (const LogId id : logs_in(*names)) {
             if (stop.stop_requested() || store_.failed()) co_return;
+            seen.insert(id);
             if (!co_await sweep_log(id)) busy.push_back(id);
         }
+    }
+    for (const LogId id : store_.logs()) {
+        if (seen.contains(id)) continue;
+        if (stop.stop_requested() || store_.failed()) co_return;
+        const PartitionLog* log = store_.find_log(id);
+        if (log == nullptr || log->state().segments.empty()) continue;
+        if (!co_await sweep_log(id)) busy.push_back(id);
     }
     while (!busy.empty()) {
         if (!co_await runtime::sleep_for(kAgain, stop) || store_.failed()) co_return;
@@ -92,7 +134,10 @@ Task<bool> Sweeper::sweep_log(LogId id) {
     auto inside = log->gate().try_enter();
     if (!inside || store_.bugs().leave_stray_segments) co_return true;  // removal takes all of it
     const std::string directory = log_directory(store_.options().directory, id);
+    const std::vector<SegmentName> written = written_segments(log->state());
     const auto names = co_await runtime::list_directory(directory);
+    if (!names && shortage_of(names.error()) != Shortage::kNone) co_return false;
+    report_missing(*log, written, names ? *names : std::vector<std::string>());
     if (!names) co_return true;  // there is none yet
     const LogState& state = log->state();
     const std::vector<SegmentName> strays = strays_among(*names, state);

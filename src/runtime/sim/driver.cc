@@ -279,6 +279,7 @@ int32_t SimDriver::apply_sync(Pending& pending) {
     }
     if (pending.directory == nullptr) return -ENOENT;
     if (!pending.directory->directory) return -ENOTDIR;
+    if (faults.no_descriptor_chance > 0 && prng.chance(faults.no_descriptor_chance)) return -EMFILE;
     if (fails) return -EIO;
     node_.disk_.sync_dir(*pending.directory, pending.barrier);
     return 0;
@@ -288,6 +289,10 @@ int32_t SimDriver::apply_metadata(Pending& pending) {
     Prng& prng = node_.disk_prng_;
     Disk& disk = node_.disk_;
     const DiskFaults& faults = node_.disk_faults_;
+    if (faults.no_descriptor_chance > 0 &&
+        (pending.kind == OpKind::kOpen || pending.kind == OpKind::kListDir) &&
+        prng.chance(faults.no_descriptor_chance))
+        return -EMFILE;
     if (!is_read_only(pending.kind)) {
         if (faults.metadata_error_chance > 0 && prng.chance(faults.metadata_error_chance))
             return -EIO;

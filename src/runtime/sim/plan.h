@@ -33,6 +33,8 @@ struct DiskFaults {
     double metadata_full_chance =
         0;  // -ENOSPC of create, make directory and fallocate while the disk has room
 
+    double no_descriptor_chance = 0;  // -EMFILE of open, and of listing and flushing a directory
+
     // What a power cut may do to a page with unsynced writes, beside keeping or dropping each.
     bool torn_sectors = true;      // 512-byte sectors of the old and of the new
     bool garbage_sectors = false;  // ... or of neither

@@ -53,13 +53,13 @@ class MemoryLog final : public Log {
 
     Task<Result<void>> admit(uint64_t, runtime::StopToken, uint64_t) override {
         if (store_.failure_) co_return fail(*store_.failure_);
-        if (offline()) co_return fail(ErrorCode::kCorrupt, damage_->reason);
+        if (offline()) co_return fail(ErrorCode::kIo, damage_->reason);
         co_return Result<void>{};
     }
     void withdraw(uint64_t, uint64_t) override {}
     Result<void> append(Entry entry) override {
         if (store_.failure_) return fail(*store_.failure_);
-        if (offline()) return fail(ErrorCode::kCorrupt, damage_->reason);
+        if (offline()) return fail(ErrorCode::kIo, damage_->reason);
         CHECK(entry.info.first == end_);
         end_ = entry.info.end();
         // As on a disk: it outlives the node, and the node's memory budget with it.
