@@ -188,7 +188,7 @@ class TestNode {
             metadata.push_back(metadata_.back().get());
             // One thread stands for all shards here, so news reaches them at once.
             metadata_[i]->set_announce([this](const cluster::LeaderState& state) {
-                for (auto& shard : metadata_) shard->leaders().learn(state);
+                for (auto& shard : metadata_) (void)shard->learn_leader(state);
             });
             replication::ReplicatorOptions options;
             options.self = NodeId{0};

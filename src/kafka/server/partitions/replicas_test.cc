@@ -151,10 +151,10 @@ class Replicas : public testing::Test {
         metadata.set_status({.controller = 0, .alive = {0, 1, 2, 3}});
         metadata.set_announce([test, &metadata](const cluster::LeaderState& state) {
             test->announced.push_back(state);
-            metadata.leaders().learn(state);
+            (void)metadata.learn_leader(state);
             if (state.hearsay || test->statements_lost) return;
             for (auto& each : test->nodes) {
-                if (each->metadata != nullptr) each->metadata->leaders().learn(state);
+                if (each->metadata != nullptr) (void)each->metadata->learn_leader(state);
             }
         });
         metadata.set_report([test](const cluster::MetadataShard::ReplicasReport& report) {
