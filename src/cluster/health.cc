@@ -42,7 +42,7 @@ bool is_under_replicated(const PartitionAssignment& partition, const PartitionRo
 }  // namespace
 
 ClusterHealth health_of(const MetadataImage& image, const LeaderTable& leaders,
-                        const ClusterView& view) {
+                        const ClusterView& view, std::vector<ReplicaAilment> ailments) {
     ClusterHealth health{.controller = view.controller};
     if (image.nodes().empty()) health.nodes.push_back(view.self);
     for (const auto& [id, node] : image.nodes()) {
@@ -56,13 +56,19 @@ ClusterHealth health_of(const MetadataImage& image, const LeaderTable& leaders,
     for (const auto& [name, topic] : image.topics()) {
         for (size_t i = 0; i < topic.partitions.size(); ++i) {
             const PartitionRow row = row_of(image, leaders, view, topic, i);
+            for (ReplicaAilment& ailment : ailments) {
+                if (ailment.log != topic.partitions[i].log) continue;
+                ailment.topic = name;
+                ailment.partition = static_cast<int32_t>(i);
+            }
             if (row.leader == -1) ++health.leaderless;
             if (is_under_replicated(topic.partitions[i], row)) ++health.under_replicated;
         }
     }
     health.healthy = health.controller != -1 && health.leaderless == 0 &&
-                     health.under_replicated == 0 &&
+                     health.under_replicated == 0 && ailments.empty() &&
                      std::ranges::all_of(health.nodes, &NodeHealth::alive);
+    health.ailments = std::move(ailments);
     return health;
 }
 
@@ -92,12 +98,20 @@ std::string to_json(const ClusterHealth& health) {
                          {"draining", node.draining},
                          {"decommissioning", node.decommissioning}});
     }
+    Json ailments = Json::array();
+    for (const ReplicaAilment& each : health.ailments) {
+        ailments.push_back({{"node", each.node},
+                            {"topic", each.topic},
+                            {"partition", each.partition},
+                            {"reason", each.reason}});
+    }
     // Racks and addresses come from command lines.
     return Json{{"healthy", health.healthy},
                 {"controller", health.controller},
                 {"nodes", std::move(nodes)},
                 {"leaderless", health.leaderless},
-                {"under_replicated", health.under_replicated}}
+                {"under_replicated", health.under_replicated},
+                {"ailments", std::move(ailments)}}
         .dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

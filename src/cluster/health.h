@@ -26,12 +26,25 @@ struct NodeHealth {
     bool operator==(const NodeHealth&) const = default;
 };
 
+// What is wrong with a replica, as the node that has it says: its log is damaged, and what is done
+// about that.
+struct ReplicaAilment {
+    int32_t node = -1;
+    storage::LogId log;
+    std::string topic;  // empty: the cluster's metadata
+    int32_t partition = 0;
+    std::string reason;
+    bool operator==(const ReplicaAilment&) const = default;
+};
+
 struct ClusterHealth {
-    bool healthy = false;           // a controller, every node alive, and both counts zero
+    // A controller, every node alive, both counts zero, and no ailments.
+    bool healthy = false;
     int32_t controller = -1;        // -1: none is known
     std::vector<NodeHealth> nodes;  // by id
     size_t leaderless = 0;          // partitions that no node that is alive leads
     size_t under_replicated = 0;    // partitions with a replica that is not in sync, or not alive
+    std::vector<ReplicaAilment> ailments;
     bool operator==(const ClusterHealth&) const = default;
 };
 
@@ -43,8 +56,9 @@ struct ClusterView {
     NodeHealth self;
 };
 
+// `ailments`: as the nodes said, by node and log; topic and partition are filled in.
 ClusterHealth health_of(const MetadataImage& image, const LeaderTable& leaders,
-                        const ClusterView& view);
+                        const ClusterView& view, std::vector<ReplicaAilment> ailments = {});
 
 // What the partition's leader says when it is asked: not in the table, since it changes with each
 // record.

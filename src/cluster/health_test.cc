@@ -48,7 +48,17 @@ TEST_F(Health, a_whole_cluster_is_healthy_and_its_json_has_the_names_that_stay) 
               R"({"id":2,"address":"n2:9092","rack":null,"alive":true,"draining":false,)"
               R"("decommissioning":false},)"
               R"({"id":3,"address":"[::1]:9092","rack":null,"alive":true,"draining":false,)"
-              R"("decommissioning":false}],"leaderless":0,"under_replicated":0})");
+              R"("decommissioning":false}],"leaderless":0,"under_replicated":0,"ailments":[]})");
+}
+
+TEST_F(Health, a_replica_that_is_damaged_is_told_with_its_reason) {
+    const ClusterHealth now = health_of(
+        image, leaders, view, {{.node = 2, .log = {8}, .reason = "damaged: the second segment"}});
+    EXPECT_FALSE(now.healthy);
+    EXPECT_EQ(now.under_replicated, 0u);
+    ASSERT_EQ(now.ailments.size(), 1u);
+    EXPECT_EQ(now.ailments[0].topic, "t");
+    EXPECT_NE(to_json(now).find(R"("reason":"damaged: the second segment"})"), std::string::npos);
 }
 
 TEST_F(Health, a_dead_node_leaves_partitions_without_leader_and_under_replicated) {

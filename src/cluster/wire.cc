@@ -204,6 +204,29 @@ Result<ProgressMap> decode_progress(Bytes bytes) {
     return finish(in, std::move(progress));
 }
 
+std::vector<uint8_t> encode(const AilmentMap& ailments) {
+    ByteWriter out;
+    out.write_unsigned_varlong(ailments.size());
+    for (const auto& [log, reason] : ailments) {
+        out.write_unsigned_varlong(log.v);
+        out.write_unsigned_varlong(reason.size());
+        out.write_bytes({reinterpret_cast<const uint8_t*>(reason.data()), reason.size()});
+    }
+    return out.flatten();
+}
+
+Result<AilmentMap> decode_ailments(Bytes bytes) {
+    ByteReader in(bytes);
+    AilmentMap ailments;
+    const uint64_t count = in.read_unsigned_varlong();
+    for (uint64_t i = 0; i < count && in.ok(); ++i) {
+        std::string& reason = ailments[{in.read_unsigned_varlong()}];
+        const Bytes text = in.read_bytes(in.read_unsigned_varlong());
+        reason.assign(reinterpret_cast<const char*>(text.data()), text.size());
+    }
+    return finish(in, std::move(ailments));
+}
+
 std::vector<uint8_t> encode_i64(int64_t value) {
     ByteWriter out;
     out.write_i64(value);

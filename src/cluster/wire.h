@@ -23,6 +23,7 @@ inline constexpr rpc::Kind kTransferCall{0x0205};      // to a partition's leade
 inline constexpr rpc::Kind kProducerIdsCall{0x0206};   // a block of producer ids
 inline constexpr rpc::Kind kAdminCall{0x0207};         // a request of the admin API
 inline constexpr rpc::Kind kEndCall{0x0209};           // what is committed of the metadata
+inline constexpr rpc::Kind kAilmentsCall{0x020b};      // what is wrong with the node's replicas
 inline constexpr rpc::Kind kProgressCall{0x0208};      // of partitions that the node leads
 
 // A node that is not the controller passes it on, once.
@@ -67,6 +68,7 @@ struct AdminReply {
     bool operator==(const AdminReply&) const = default;
 };
 
+using AilmentMap = std::map<storage::LogId, std::string>;
 using ProgressMap = std::map<storage::LogId, PartitionProgress>;
 
 std::vector<uint8_t> encode(const RegisterRequest& request);
@@ -77,6 +79,7 @@ std::vector<uint8_t> encode(const TransferRequest& request);
 std::vector<uint8_t> encode(const AdminCall& call);
 std::vector<uint8_t> encode(const AdminReply& reply);
 std::vector<uint8_t> encode(const ProgressMap& progress);
+std::vector<uint8_t> encode(const AilmentMap& ailments);
 std::vector<uint8_t> encode_i64(int64_t value);
 
 // kMalformed.
@@ -88,6 +91,7 @@ Result<TransferRequest> decode_transfer_request(Bytes bytes);
 Result<AdminCall> decode_admin_call(Bytes bytes);
 Result<AdminReply> decode_admin_reply(Bytes bytes);
 Result<ProgressMap> decode_progress(Bytes bytes);
+Result<AilmentMap> decode_ailments(Bytes bytes);
 Result<int64_t> decode_i64(Bytes bytes);
 
 }  // namespace weir::cluster

@@ -20,11 +20,14 @@ namespace {
 // Of an append, what a follower asks its log to admit at once.
 constexpr size_t kEntriesAdmittedMax = 16;
 constexpr uint64_t kBytesAdmittedMax = 32 << 10;
+// What an append's frame holds at most beside its payloads, and for each entry.
+constexpr size_t kAppendOverhead = 256;
+constexpr size_t kEntryOverhead = 40;
 
 }  // namespace
 
 void Group::take_append(raft::NodeId from, SharedBytes body) {
-    if (closing_ || failed_ || held_) return;
+    if (out_of_service() || held_) return;
     if (!inbox_.empty() && inbox_bytes_ + body.size() > replicator_.options().inbox_bytes_max) {
         ++replicator_.metrics_.appends_dropped;  // its leader sends it again
         return;
@@ -36,7 +39,7 @@ void Group::take_append(raft::NodeId from, SharedBytes body) {
 }
 
 Task<void> Group::run_inbox() {
-    while (!inbox_.empty() && !closing_ && !failed_) {
+    while (!inbox_.empty() && !out_of_service()) {
         InboxItem item = std::move(inbox_.front());
         inbox_.pop_front();
         inbox_bytes_ -= item.body.size();
@@ -79,7 +82,7 @@ Task<void> Group::take_one(InboxItem item) {
         }
         // Back-pressure: what the leader sends beyond its window waits there.
         const auto admitted = co_await log_.admit(bytes, scope_.stop_token(), end - begin);
-        if (closing_ || failed_) {
+        if (out_of_service()) {
             if (admitted) log_.withdraw(bytes, end - begin);
             co_return;
         }
@@ -126,6 +129,17 @@ Task<void> Group::take_one(InboxItem item) {
 }
 
 Task<void> Group::send_entries(raft::SendEntries work) {
+    // What a full queue refuses would count as on its way, and be sent again after resend_timeout:
+    // it waits here, and with it what follows it.
+    const auto ready =
+        co_await replicator_.wait_for_room(work.to, id(), work.bytes_max, scope_.stop_token());
+    if (closing_ || failed_) co_return;
+    if (!ready) {
+        call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
+            core.on_sent(work, work.prev, 0, now, out);
+        });
+        co_return;
+    }
     follow_start();
     auto read = co_await log_.read_entries(
         work.prev,
@@ -141,6 +155,13 @@ Task<void> Group::send_entries(raft::SendEntries work) {
         Shard::current().log().error("replication", "entries can't be read for a follower",
                                      "log={} offset={} error=\"{}\"", id().v, work.prev.offset,
                                      read.error().to_string());
+    }
+    // Others may have filled it during the read; from here to the send nothing waits.
+    if (bytes > 0) {
+        const size_t size = bytes + kAppendOverhead + kEntryOverhead * read->size();
+        if (!co_await replicator_.wait_for_room(work.to, id(), size, scope_.stop_token()))
+            end = work.prev;
+        if (closing_ || failed_) co_return;
     }
     const auto request = call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
         return core.on_sent(work, end, bytes, now, out);

@@ -121,22 +121,28 @@ Task<Result<void>> Group::open(Beginning beginning) {
     start.joins = beginning.joins;
     start.leads_first = leads_first;
     start.seed = Shard::current().prng().next();
-    start.recovering = memory_history_ != 0 && memory_history_ != store_history();
+    start.terms_lost = log_.may_have_lost();
+    start.recovering =
+        start.terms_lost || (memory_history_ != 0 && memory_history_ != store_history());
+    start.fitness = fitness();
     core_.emplace(replicator_.options().raft, std::move(start));
     uncommitted_ = log_.hold_from(core_->commit().offset);
     log_.set_state_provider([this] { return capture(); });
     log_.on_durable([this] { on_durable(); });
+    log_.on_damage([this] { on_damage(); });
     co_return Result<void>{};
 }
 
 void Group::start() {
     call_core([](raft::Core& core, Instant now, raft::Effects& out) { core.start(now, out); });
+    if (log_.damage()) on_damage();
 }
 
 Task<void> Group::close() {
     closing_ = true;
     fail_waiters(Error{ErrorCode::kUnavailable, "the replica is closing", 0});
     log_.on_durable({});
+    log_.on_damage({});
     log_.set_state_provider({});
     inbox_.clear();
     co_await scope_.close();
@@ -219,6 +225,7 @@ void Group::carry_out(raft::Effects& effects, std::vector<storage::Entry>* entri
     if (effects.recovered) {
         ++replicator_.metrics_.recoveries;
         tend_memory_history();
+        if (log_.may_have_lost()) scope_.spawn(confirm_whole());
     }
     if (effects.role) {
         if (effects.role->role != raft::Role::kLeader || effects.role->term != waiting_term_) {
@@ -264,7 +271,7 @@ void Group::append_control(const raft::ControlEntry& control) {
 }
 
 void Group::on_durable() {
-    if (closing_ || failed_) return;
+    if (out_of_service()) return;
     call_core([end = relied_on()](raft::Core& core, Instant now, raft::Effects& out) {
         core.on_durable(end, now, out);
     });
@@ -326,13 +333,13 @@ void Group::follow_start() {
 // ------------------------------------------------------------- what comes from outside
 
 void Group::tick(Instant) {
-    if (closing_ || failed_) return;
+    if (out_of_service()) return;
     follow_start();
     call_core([](raft::Core& core, Instant now, raft::Effects& out) { core.tick(now, out); });
 }
 
 void Group::take(raft::NodeId from, const GroupMessage& message) {
-    if (closing_ || failed_ || held_) return;
+    if (out_of_service() || held_) return;
     const raft::Verdict verdict = call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
         return core.step(from, message.message, now, out);
     });
@@ -344,21 +351,21 @@ void Group::take(raft::NodeId from, const GroupMessage& message) {
 }
 
 void Group::peer_up(raft::NodeId node) {
-    if (closing_ || failed_ || core_->configuration().find(node) == nullptr) return;
+    if (out_of_service() || core_->configuration().find(node) == nullptr) return;
     call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
         core.on_peer_up(node, now, out);
     });
 }
 
 void Group::peer_down(raft::NodeId node) {
-    if (closing_ || failed_ || core_->configuration().find(node) == nullptr) return;
+    if (out_of_service() || core_->configuration().find(node) == nullptr) return;
     call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
         core.on_peer_down(node, now, out);
     });
 }
 
 void Group::connection_lost(raft::NodeId node) {
-    if (closing_ || failed_ || core_->configuration().find(node) == nullptr) return;
+    if (out_of_service() || core_->configuration().find(node) == nullptr) return;
     call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
         core.on_connection_lost(node, now, out);
     });
@@ -380,8 +387,10 @@ Task<void> Group::note_down_peers() {
 }
 
 Task<void> Group::truncate(Position end) {
+    ++truncations_;
     const auto truncated =
         co_await when_there_is_room([this, end] { return log_.truncate_suffix(end); });
+    --truncations_;
     if (closing_ || failed_) co_return;
     if (!truncated) {
         give_up("the log can't be cut", truncated.error());

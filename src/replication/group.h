@@ -90,6 +90,10 @@ class Group {
     // What is appended here counts at once.
     bool relies_on_memory() const { return relaxed_ && memory_history_durable_ != 0; }
 
+    // What is wrong with this replica, for the operator; empty: nothing. Its log is damaged and why
+    // it is not repaired yet, or what the log lost is being fetched from the others.
+    std::string ailment() const;
+
     // Held, it hears and says nothing, as if the node were cut off from the others: for a replica
     // that may have to go, so that nobody counts on what it says before that is known.
     void hold(bool held) { held_ = held; }
@@ -126,6 +130,8 @@ class Group {
 
   private:
     friend class Replicator;
+    // A replica whose log was discarded keeps this in place of its store's history.
+    static constexpr uint64_t kHistoryLost = UINT64_MAX;
     struct Outcome;
     struct InboxItem {
         raft::NodeId from;
@@ -144,6 +150,24 @@ class Group {
     void peer_up(raft::NodeId node);
     void peer_down(raft::NodeId node);
     void connection_lost(raft::NodeId node);  // what was on its way to the node is lost
+
+    // Nothing goes in or out: it is closing, can't go on, or its core is being replaced.
+    bool out_of_service() const { return closing_ || failed_ || rebuilding_; }
+
+    // --- repair.cc
+    void on_damage();
+    raft::Fitness fitness() const;
+    runtime::Task<void> repair();
+    runtime::Task<Result<void>> repair_step();
+    runtime::Task<Result<void>> hand_over();
+    runtime::Task<Result<void>> discard();
+    runtime::Task<Result<void>> begin_anew();
+    bool is_busy() const;
+    void restart_core();
+    runtime::Task<void> confirm_whole();
+    Result<void> may_lead() const;
+    Result<void> may_discard(raft::NodeId asking);
+    Result<void> answer_repair(raft::NodeId from, RepairQuestion question);
 
     // Runs one call of the core and what it wants done. `entries`: of the append that is stepped.
     template <class Call>
@@ -194,6 +218,13 @@ class Group {
     bool closing_ = false;
     bool failed_ = false;
     bool held_ = false;
+    bool rebuilding_ = false;  // the log is discarded, and the core begins anew
+    bool repairing_ = false;   // repair() runs
+    std::string repair_blocked_;
+    size_t truncations_ = 0;  // under way
+    // The replica that may discard its log, and until when no other one may.
+    raft::NodeId discarding_;
+    Instant discarding_until_{};
     std::deque<InboxItem> inbox_;  // appends that wait for room in the log
     uint64_t inbox_bytes_ = 0;
     bool inbox_running_ = false;

@@ -47,7 +47,7 @@ Task<void> Group::rely_on_memory() {
 
 void Group::set_relaxed(bool relaxed) {
     relaxed_ = relaxed;
-    if (!closing_ && !failed_) tend_memory_history();
+    if (!out_of_service()) tend_memory_history();
 }
 
 uint64_t Group::store_history() const {
@@ -67,12 +67,12 @@ std::vector<uint8_t> Group::encode_kept_with(
 void Group::tend_memory_history() {
     const bool due =
         relaxed_ ? memory_history_durable_ != store_history() : memory_history_durable_ != 0;
-    if (due && !core_->recovering() && !std::exchange(saving_memory_history_, true))
+    if (due && !rebuilding_ && !core_->recovering() && !std::exchange(saving_memory_history_, true))
         scope_.spawn(save_memory_history());
 }
 
 Task<void> Group::save_memory_history() {
-    while (!closing_ && !failed_ && !core_->recovering()) {
+    while (!out_of_service() && !core_->recovering()) {
         if (!relaxed_ && memory_history_durable_ != 0 && log_.durable_end() < log_.end()) {
             const auto durable = co_await log_.wait_durable(log_.end());
             // The end was cut off, or the store failed.

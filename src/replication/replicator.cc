@@ -16,6 +16,8 @@ namespace {
 
 // A frame of small messages leaves when it is this large, or at the end of the turn.
 constexpr size_t kFrameBytes = 64 << 10;
+constexpr Duration kRoomInterval = std::chrono::milliseconds(2);
+constexpr Duration kRepairCallMax = std::chrono::seconds(1);
 // That one step tells of a connection that came or went: some 2 us each.
 constexpr size_t kGroupsPerStep = 64;
 
@@ -39,6 +41,8 @@ void Replicator::start(rpc::Endpoint* to) {
         endpoint.handle(kGroupSnapshot, [this](rpc::Request request) {
             return receive_snapshot(std::move(request));
         });
+        endpoint.handle(kGroupRepair,
+                        [this](rpc::Request request) { return answer_repair(std::move(request)); });
         endpoint.on_up(
             [this](NodeId node, runtime::ShardId shard) { note_peer(node, shard, true); });
         endpoint.on_down(
@@ -184,9 +188,41 @@ Task<void> Replicator::flush() {
     co_return;
 }
 
+Task<Result<void>> Replicator::wait_for_room(raft::NodeId to, storage::LogId log, size_t bytes,
+                                             runtime::StopToken stop) {
+    if (endpoint_ == nullptr || closing_) co_return fail(ErrorCode::kUnavailable);
+    const runtime::ShardId shard = shard_of(to, log);
+    bool waited = false;
+    while (true) {
+        const auto fits = endpoint_->fits(NodeId{to.v}, shard, rpc::Lane::kData, bytes);
+        if (!fits) co_return fail(ErrorCode::kUnavailable, "no connection");
+        if (*fits) co_return Result<void>{};
+        if (!std::exchange(waited, true)) ++metrics_.appends_waited;
+        const std::pair connection{to.v, shard};
+        const auto [queue, fresh] = waiting_.try_emplace(connection);
+        if (fresh) scope_.spawn(watch_room(connection), runtime::WorkClass::kReplication);
+        co_await try_(co_await queue->second.wait({.stop = stop}));
+        if (closing_) co_return fail(ErrorCode::kUnavailable);
+    }
+}
+
+// Wakes those who wait, now and then, until nobody does.
+Task<void> Replicator::watch_room(std::pair<int32_t, runtime::ShardId> connection) {
+    while (!closing_) {
+        const bool stopped = !co_await runtime::sleep_for(kRoomInterval, scope_.stop_token());
+        const auto found = waiting_.find(connection);
+        if (found->second.empty() || stopped) break;
+        found->second.notify_all();
+        co_await runtime::yield();  // who finds no room waits again
+    }
+    waiting_.find(connection)->second.notify_all();
+    waiting_.erase(connection);
+}
+
 bool Replicator::send_append(raft::NodeId to, storage::LogId log, rpc::Message message) {
     if (endpoint_ == nullptr || closing_) return false;
     ++metrics_.frames_sent;
+    metrics_.append_bytes_sent += message.size();
     const bool sent = endpoint_->send(NodeId{to.v}, shard_of(to, log), std::move(message));
     if (!sent) ++metrics_.frames_refused;
     return sent;
@@ -198,6 +234,16 @@ Task<Result<void>> Replicator::call_snapshot(raft::NodeId to, rpc::Message messa
     co_await try_(endpoint_->call(NodeId{to.v}, shard_of(to, log), std::move(message),
                                   {.deadline = Shard::current().now() + options_.snapshot_timeout,
                                    .stop = scope_.stop_token()}));
+    co_return Result<void>{};
+}
+
+Task<Result<void>> Replicator::ask_repair(raft::NodeId of, RepairRequest request,
+                                          runtime::WaitOptions options) {
+    if (endpoint_ == nullptr || closing_) co_return fail(ErrorCode::kUnavailable);
+    const Instant deadline = Shard::current().now() + kRepairCallMax;
+    co_await try_(
+        endpoint_->call(NodeId{of.v}, shard_of(of, request.log), encode_repair(request),
+                        {.deadline = std::min(deadline, options.deadline), .stop = options.stop}));
     co_return Result<void>{};
 }
 
@@ -240,6 +286,14 @@ Task<Result<rpc::Message>> Replicator::receive_snapshot(rpc::Request request) {
     if (group == nullptr) co_return fail(ErrorCode::kNotFound, "no such group here");
     co_await try_(group->take_snapshot({request.from.node.v}, std::move(snapshot)));
     co_return rpc::Message{};
+}
+
+Task<Result<rpc::Message>> Replicator::answer_repair(rpc::Request request) {
+    const auto asked = co_await try_(decode_repair(request.body.bytes()));
+    Group* group = closing_ ? nullptr : find(asked.log);
+    if (group == nullptr) co_return fail(ErrorCode::kNotFound, "no such group here");
+    co_await try_(group->answer_repair({request.from.node.v}, asked.question));
+    co_return rpc::control_message({}, {});
 }
 
 // A connection from here to that shard of the node came or went: the cores of the groups that use

@@ -28,6 +28,8 @@ struct ReplicatorOptions {
 struct ReplicatorMetrics {
     uint64_t messages_sent = 0;  // of groups; many in a frame
     uint64_t frames_sent = 0;
+    uint64_t appends_waited = 0;  // for room in a queue that was full
+    uint64_t append_bytes_sent = 0;
     uint64_t frames_refused = 0;  // by the endpoint: no connection, a queue that was full
     uint64_t messages_received = 0;
     uint64_t messages_unknown = 0;  // of groups that are not here
@@ -40,6 +42,7 @@ struct ReplicatorMetrics {
     // Elections of relaxed groups in which all voters had to be heard, because a majority of them
     // may have lost what it had acknowledged from memory.
     uint64_t elections_by_all = 0;
+    uint64_t logs_discarded = 0;  // that were damaged, to be fetched again
     // The most groups that one step looked at because a connection came or went.
     uint64_t news_step_max = 0;
 };
@@ -85,8 +88,14 @@ class Replicator {
     void schedule(Group& group);
     void send(raft::NodeId to, GroupMessage message);
     bool send_append(raft::NodeId to, storage::LogId log, rpc::Message message);
+    // Until the connection takes an append of so many bytes. kUnavailable: there is no connection.
+    runtime::Task<Result<void>> wait_for_room(raft::NodeId to, storage::LogId log, size_t bytes,
+                                              runtime::StopToken stop);
+    runtime::Task<void> watch_room(std::pair<int32_t, runtime::ShardId> connection);
     runtime::Task<Result<void>> call_snapshot(raft::NodeId to, rpc::Message message,
                                               storage::LogId log);
+    runtime::Task<Result<void>> ask_repair(raft::NodeId of, RepairRequest request,
+                                           runtime::WaitOptions options);
     runtime::ShardId shard_of(raft::NodeId node, storage::LogId log);
     bool closing() const { return closing_; }
     // It answered once, and does not any more.
@@ -97,6 +106,7 @@ class Replicator {
     void receive_messages(rpc::Received received);
     void receive_append(rpc::Received received);
     runtime::Task<Result<rpc::Message>> receive_snapshot(rpc::Request request);
+    runtime::Task<Result<rpc::Message>> answer_repair(rpc::Request request);
     void note_peer(NodeId node, runtime::ShardId shard, bool up);
     runtime::Task<void> spread_news();
     size_t spread_some(size_t groups_max);
@@ -124,6 +134,8 @@ class Replicator {
     std::map<std::pair<int32_t, runtime::ShardId>, News> news_;
     bool spreading_ = false;
     bool flushing_ = false;
+    // Appends that wait for a queue that is full; the queue's room is looked at by one task.
+    std::map<std::pair<int32_t, runtime::ShardId>, runtime::WaitQueue> waiting_;
     bool closing_ = false;
     runtime::Scope scope_;
 };

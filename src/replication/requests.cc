@@ -38,13 +38,17 @@ Result<void> to_result(raft::RequestStatus status) {
 }  // namespace
 
 Task<Result<void>> Group::admit(uint64_t bytes, StopToken stop) {
-    if (closing_ || failed_ || core_->may_propose() != raft::ProposeStatus::kOk)
+    const auto& damage = log_.damage();
+    const bool is_elsewhere = core_->leader() != raft::kNoNode && core_->leader() != core_->self();
+    if (damage && damage->offline && !is_elsewhere)
+        co_return fail(ErrorCode::kCorrupt, damage->reason);
+    if (out_of_service() || core_->may_propose() != raft::ProposeStatus::kOk)
         co_return not_leader();
     co_return co_await log_.admit(bytes, stop);
 }
 
 Result<EntryInfo> Group::append(storage::Entry entry) {
-    if (closing_ || failed_ || core_->may_propose() != raft::ProposeStatus::kOk) {
+    if (out_of_service() || core_->may_propose() != raft::ProposeStatus::kOk) {
         log_.withdraw(entry.payload.size());
         return not_leader();
     }
@@ -82,7 +86,7 @@ Group::Fate Group::fate(Position end, raft::Term term) const {
 
 Task<Result<void>> Group::read_barrier(runtime::WaitOptions options) {
     const auto inside = gate_.try_enter();
-    if (!inside || closing_ || failed_) co_return not_leader();
+    if (!inside || out_of_service()) co_return not_leader();
     Read read;
     read.id = next_read_++;
     reads_.push_back(read);
@@ -100,7 +104,7 @@ Task<Result<void>> Group::read_barrier(runtime::WaitOptions options) {
 
 Task<Result<void>> Group::truncate_prefix(int64_t start_offset) {
     const auto inside = gate_.try_enter();
-    if (!inside || closing_ || failed_) co_return not_leader();
+    if (!inside || out_of_service()) co_return not_leader();
     if (start_offset > core_->commit().offset)
         co_return fail(ErrorCode::kOutOfRange, "beyond the high watermark");
     co_await try_(log_.truncate_prefix(start_offset));
@@ -116,7 +120,7 @@ template <class Request>
 Task<Result<void>> Group::request(IntrusiveList<Outcome>& outcomes, runtime::WaitOptions options,
                                   std::string_view failed, Request request) {
     const auto inside = gate_.try_enter();
-    if (!inside || closing_ || failed_) co_return not_leader();
+    if (!inside || out_of_service()) co_return not_leader();
     Outcome outcome;
     outcomes.push_back(outcome);
     Result<void> result = to_result(call_core(std::move(request)));
@@ -129,10 +133,14 @@ Task<Result<void>> Group::request(IntrusiveList<Outcome>& outcomes, runtime::Wai
 
 Task<Result<void>> Group::transfer(raft::NodeId target, runtime::WaitOptions options) {
     options.deadline = std::min(options.deadline, Shard::current().now() + kTransferWaitMax);
-    return request(transfers_, options, "leadership was not handed over",
-                   [target](raft::Core& core, Instant now, raft::Effects& out) {
-                       return core.transfer(target, now, out);
-                   });
+    // A replica with a damaged log would not campaign: proposals would wait for nothing.
+    const auto able = co_await replicator_.ask_repair(
+        target, {.question = RepairQuestion::kMayLead, .log = id()}, options);
+    if (!able && able.error().code == ErrorCode::kCorrupt) co_return fail(able.error());
+    co_return co_await request(transfers_, options, "leadership was not handed over",
+                               [target](raft::Core& core, Instant now, raft::Effects& out) {
+                                   return core.transfer(target, now, out);
+                               });
 }
 
 Task<Result<void>> Group::change_configuration(Configuration target, runtime::WaitOptions options) {

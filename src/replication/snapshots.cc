@@ -10,7 +10,7 @@ using runtime::Task;
 using storage::Position;
 
 Task<Result<void>> Group::take_snapshot(raft::NodeId from, Snapshot snapshot) {
-    if (closing_ || failed_) co_return fail(ErrorCode::kUnavailable);
+    if (out_of_service()) co_return fail(ErrorCode::kUnavailable);
     const Visit visit(*this);
     if (snapshot.install.head.start.ordinal != 0)
         co_return fail(ErrorCode::kUnsupported, "a snapshot that starts between control entries");

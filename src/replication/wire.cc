@@ -438,4 +438,22 @@ Result<Snapshot> decode_snapshot(Bytes body) {
     return snapshot;
 }
 
+rpc::Message encode_repair(const RepairRequest& request) {
+    ByteWriter out;
+    out.write_u8(static_cast<uint8_t>(request.question));
+    out.write_unsigned_varlong(request.log.v);
+    return rpc::control_message(kGroupRepair, out.flatten());
+}
+
+Result<RepairRequest> decode_repair(Bytes body) {
+    ByteReader in(body);
+    RepairRequest request;
+    const uint8_t question = in.read_u8();
+    request.question = static_cast<RepairQuestion>(question);
+    request.log = {in.read_unsigned_varlong()};
+    if (!in.ok() || in.remaining() > 0 || question < 1 || question > 2)
+        return malformed("a question about a damaged log");
+    return request;
+}
+
 }  // namespace weir::replication

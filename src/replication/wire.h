@@ -21,6 +21,20 @@ inline constexpr rpc::Kind kGroupAppend{0x0102};    // one way: entries of one g
 inline constexpr rpc::Kind kGroupSnapshot{
     0x0103};  // a request: what a replica needs before entries
 
+// A request about a replica whose log is damaged (repair.cc). Answered by nothing: yes; or by an
+// error: kCorrupt, with the reason: no.
+inline constexpr rpc::Kind kGroupRepair{0x0104};
+enum class RepairQuestion : uint8_t {
+    kMayLead = 1,     // to a replica: is your log whole?
+    kMayDiscard = 2,  // to the leader: are there copies enough without mine?
+};
+struct RepairRequest {
+    RepairQuestion question = RepairQuestion::kMayLead;
+    storage::LogId log;
+};
+rpc::Message encode_repair(const RepairRequest& request);
+Result<RepairRequest> decode_repair(Bytes body);  // kMalformed
+
 // A message of one group. `start_offset`: where the sender's log starts, so that what DeleteRecords
 // or retention removed on the leader goes on its followers too.
 struct GroupMessage {

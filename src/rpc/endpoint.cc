@@ -180,6 +180,13 @@ bool Endpoint::send(NodeId node, ShardId remote_shard, Message message) {
     return true;
 }
 
+std::optional<bool> Endpoint::fits(NodeId node, ShardId remote_shard, Lane lane, size_t size) {
+    Link* link = find_or_dial(node, remote_shard);
+    Connection* connection = link == nullptr ? nullptr : link->connection();
+    if (connection == nullptr) return std::nullopt;
+    return connection->fits(lane, size);
+}
+
 Task<Result<SharedBytes>> Endpoint::call(NodeId node, ShardId remote_shard, Message message,
                                          CallOptions options) {
     const auto held = calls_.try_enter();

@@ -138,6 +138,9 @@ class Endpoint {
     // or its queue or send_memory is full. A remote shard that the peer does not have is taken
     // modulo its count. Messages that are sent within one turn of the loop leave together.
     bool send(NodeId node, runtime::ShardId remote_shard, Message message);
+    // Whether send() would take a message of that size now. Nothing: there is no connection just
+    // now (one is being made).
+    std::optional<bool> fits(NodeId node, runtime::ShardId remote_shard, Lane lane, size_t size);
     // Makes the connection if there is none, without sending anything.
     void connect(NodeId node, runtime::ShardId remote_shard);
 

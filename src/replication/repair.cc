@@ -1,0 +1,256 @@
+// A replica whose log is damaged, and how it gets what it lost back from the others:
+// docs/decisions/0008-damaged-replicas.md.
+//
+//   1. It stands for election after all others, and takes over leadership from nobody. If it leads,
+//      it hands over to a replica that is in sync and whole.
+//   2. It asks the leader whether there are copies enough without its own.
+//   3. It says durably that it lacks what it acknowledged, discards its log, and begins anew as a
+//      recovering replica (docs/decisions/0006-relaxed-durability.md): it elects nobody until the
+//      leader has sent it all again.
+#include <algorithm>
+
+#include "base/check.h"
+#include "replication/group_parts.h"
+#include "runtime/shard.h"
+
+namespace weir::replication {
+
+using raft::NodeId;
+using runtime::Shard;
+using runtime::Task;
+using runtime::try_;
+using storage::Position;
+
+namespace {
+
+constexpr Duration kRetryMin = std::chrono::milliseconds(200);
+constexpr Duration kRetryMax = std::chrono::seconds(10);
+// Whoever may discard its log has begun to by then, or asks again.
+constexpr Duration kDiscardMax = std::chrono::seconds(30);
+constexpr Duration kQuietWait = std::chrono::milliseconds(5);
+constexpr int kQuietTries = 2'000;
+
+std::unexpected<Error> not_yet(std::string why) {
+    return fail(ErrorCode::kUnavailable, std::move(why));
+}
+
+}  // namespace
+
+std::string Group::ailment() const {
+    const auto& damage = log_.damage();
+    if (damage) {
+        std::string text = damage->offline ? "offline: " : "damaged: ";
+        text += damage->reason;
+        if (!repair_blocked_.empty()) text += "; not repaired yet: " + repair_blocked_;
+        return text;
+    }
+    if (failed_) return "stopped: it can't go on until the node starts again";
+    if (core_ && core_->recovering() && memory_history_ == kHistoryLost)
+        return "repair: its log was damaged, and is being fetched from the other replicas";
+    if (core_ && core_->recovering() && log_.may_have_lost())
+        return "recovery: its journal was damaged, and what it may lack is being fetched from the "
+               "other replicas";
+    return {};
+}
+
+raft::Fitness Group::fitness() const {
+    const auto& damage = log_.damage();
+    if (!damage) return raft::Fitness::kWhole;
+    return damage->offline ? raft::Fitness::kUnable : raft::Fitness::kImpaired;
+}
+
+void Group::on_damage() {
+    if (out_of_service()) return;
+    call_core([this](raft::Core& core, Instant now, raft::Effects& out) {
+        core.set_fitness(fitness(), now, out);
+    });
+    if (log_.damage() && !std::exchange(repairing_, true))
+        scope_.spawn(repair(), runtime::WorkClass::kReplication);
+}
+
+Task<void> Group::repair() {
+    Duration pause = kRetryMin;
+    while (log_.damage() && !closing_ && !failed_) {
+        const auto step = co_await repair_step();
+        if (step) {
+            pause = kRetryMin;
+            continue;
+        }
+        std::string why =
+            step.error().message.empty() ? step.error().to_string() : step.error().message;
+        if (std::exchange(repair_blocked_, why) != why && !closing_)
+            Shard::current().log().warn("replication", "a damaged log is not repaired yet",
+                                        "log={} reason=\"{}\"", id().v, why);
+        if (!co_await runtime::sleep_for(pause, scope_.stop_token())) break;
+        pause = std::min(2 * pause, kRetryMax);
+    }
+    repair_blocked_.clear();
+    repairing_ = false;
+}
+
+Task<Result<void>> Group::repair_step() {
+    const raft::Configuration& members = core_->configuration();
+    const auto voters = std::ranges::count_if(
+        members.members, [](const raft::Member& member) { return member.voter; });
+    if (voters - (members.is_voter(core_->self()) ? 1 : 0) <= 0)
+        co_return not_yet("there is no other replica");
+    if (core_->role() == raft::Role::kLeader) co_return co_await hand_over();
+    const NodeId leader = core_->leader();
+    if (leader == raft::kNoNode) co_return not_yet("no leader is known");
+    if (!core_->configuration_settled()) co_return not_yet("the group's members are changing");
+    co_await try_(co_await replicator_.ask_repair(
+        leader, {.question = RepairQuestion::kMayDiscard, .log = id()},
+        {.stop = scope_.stop_token()}));
+    if (closing_ || failed_ || core_->role() != raft::Role::kFollower || core_->leader() != leader)
+        co_return not_yet("the leader changed");
+    co_return co_await discard();
+}
+
+// To a voter that has all, and says that its log is whole.
+Task<Result<void>> Group::hand_over() {
+    Error last{ErrorCode::kUnavailable, "no other replica is in sync", 0};
+    for (const raft::PeerStatus& peer : core_->peers()) {
+        if (peer.down || !peer.caught_up || !core_->configuration().is_voter(peer.node)) continue;
+        auto done = co_await transfer(peer.node, {.stop = scope_.stop_token()});
+        if (done) co_return done;
+        last = std::move(done).error();
+        if (closing_ || failed_ || core_->role() != raft::Role::kLeader) break;
+    }
+    co_return fail(std::move(last));
+}
+
+// What is under way and tells this core its end.
+bool Group::is_busy() const {
+    return saving_ || inbox_running_ || installing_ || saving_configuration_ ||
+           saving_memory_history_ || start_moving_ || truncations_ > 0 || visits_ > 0;
+}
+
+Task<Result<void>> Group::discard() {
+    rebuilding_ = true;
+    for (int i = 0; is_busy() && i < kQuietTries && !closing_ && !failed_; ++i)
+        (void)co_await runtime::sleep_for(kQuietWait, scope_.stop_token());
+    auto done = closing_ || failed_ || is_busy() ? Result<void>(not_yet("the replica is busy"))
+                                                 : co_await begin_anew();
+    rebuilding_ = false;
+    if (closing_ || failed_) co_return not_yet("the replica is closing");
+    if (done) {
+        restart_core();
+    } else {
+        // Its timers ran out unheard.
+        call_core([](raft::Core& core, Instant now, raft::Effects& out) { core.tick(now, out); });
+    }
+    co_return done;
+}
+
+Task<Result<void>> Group::begin_anew() {
+    const std::string reason = log_.damage() ? log_.damage()->reason : "";
+    CHECK(core_->configuration_settled() && !configurations_.empty());
+    const Position start{log_.start_offset(), 0};
+    // The members are committed, and no entry of this log tells of them any more.
+    const raft::ConfigurationAt kept{start, configurations_.back().configuration};
+    const uint64_t before = memory_history_;
+    memory_history_ = kHistoryLost;
+    // 1. It says that it may lack what it acknowledged.  2. The log begins anew.  A crash in
+    // between finds a replica that asks its leader what it lacks, and lacks nothing but what is
+    // damaged.
+    auto done = co_await log_.save_group_config(encode_kept_with(kept));
+    if (!done) {
+        memory_history_ = before;
+        co_return done;
+    }
+    memory_history_durable_ = kHistoryLost;
+    const raft::TermTable& terms = core_->terms();
+    const raft::Term below = terms.knows(start) ? terms.term_before(start) : 0;
+    done = co_await when_there_is_room([&] { return log_.start_anew(start.offset, below); });
+    if (closing_ || failed_) co_return not_yet("the replica is closing");
+    if (done) done = machine_.recover({}, start, {});
+    if (!done) {
+        give_up("a damaged log can't be replaced", done.error());
+        co_return done;
+    }
+    configurations_ = {kept};
+    first_stays_ = true;
+    saved_configuration_at_ = start;
+    covered_ = {};
+    start_wanted_ = start.offset;
+    backlog_end_ = {};
+    ++replicator_.metrics_.logs_discarded;
+    Shard::current().log().warn(
+        "replication", "a damaged log is discarded, and fetched again from the other replicas",
+        "log={} leader={} damage=\"{}\"", id().v, core_->leader().v, reason);
+    co_return done;
+}
+
+void Group::restart_core() {
+    raft::CoreStart at;
+    at.self = core_->self();
+    at.hard_state = log_.hard_state();
+    CHECK(at.hard_state.term == core_->term());
+    at.start = at.end = at.commit = {log_.start_offset(), 0};
+    for (const storage::TermStart& row : log_.terms()) at.terms.push_back({row.term, row.first});
+    at.configurations = configurations_;
+    at.seed = Shard::current().prng().next();
+    at.recovering = true;
+    at.terms_lost = log_.may_have_lost();
+    at.fitness = fitness();
+    core_.emplace(replicator_.options().raft, std::move(at));
+    uncommitted_.move_to(core_->commit().offset);
+    start();
+    machine_.on_role();
+    machine_.on_commit();
+}
+
+Task<void> Group::confirm_whole() {
+    while (!closing_ && !failed_ && log_.may_have_lost()) {
+        if (const auto done = co_await log_.confirm_whole(); done) break;
+        // A full disk, for example: asked again at the next start if it stays so.
+        if (!co_await runtime::sleep_for(kRetryMax, scope_.stop_token())) break;
+    }
+}
+
+// ---------------------------------------------------------- what other replicas ask
+
+Result<void> Group::may_lead() const {
+    if (const auto& damage = log_.damage()) return fail(ErrorCode::kCorrupt, damage->reason);
+    if (out_of_service()) return fail(ErrorCode::kCorrupt, "the replica is out of service");
+    if (core_->recovering())
+        return fail(ErrorCode::kCorrupt, "the replica may lack what it acknowledged");
+    return {};
+}
+
+// Without that replica, what is committed must be durable on a majority, or on all others where
+// those are fewer; and one replica discards its log at a time.
+Result<void> Group::may_discard(NodeId asking) {
+    if (out_of_service() || !core_->leader_ready()) return not_leader();
+    TRY(may_lead());
+    const raft::Configuration& members = core_->configuration();
+    if (!core_->configuration_settled() || members.find(asking) == nullptr)
+        return not_yet("the group's members are changing");
+    const Instant now = Shard::current().now();
+    if (discarding_ != asking && now < discarding_until_)
+        return not_yet("another replica of the group is being repaired");
+    size_t voters = 0;
+    size_t copies = 0;
+    const std::vector<raft::PeerStatus> peers = core_->peers();
+    for (const raft::Member& member : members.members) {
+        if (!member.voter) continue;
+        ++voters;
+        if (member.node == asking) continue;
+        const auto peer = std::ranges::find(peers, member.node, &raft::PeerStatus::node);
+        const bool self = member.node == core_->self();
+        if (self || (peer != peers.end() && !peer->down && peer->match >= core_->commit()))
+            ++copies;
+    }
+    const size_t others = voters - (members.is_voter(asking) ? 1 : 0);
+    if (copies < std::min(voters / 2 + 1, others))
+        return not_yet("too few other replicas have what is committed");
+    discarding_ = asking;
+    discarding_until_ = now + kDiscardMax;
+    return {};
+}
+
+Result<void> Group::answer_repair(NodeId from, RepairQuestion question) {
+    return question == RepairQuestion::kMayLead ? may_lead() : may_discard(from);
+}
+
+}  // namespace weir::replication
