@@ -18,8 +18,9 @@
 namespace weir::runtime {
 namespace {
 
-constexpr mode_t kFileMode = 0644;
-constexpr mode_t kDirectoryMode = 0755;
+// Records are nobody else's to read.
+constexpr mode_t kFileMode = 0600;
+constexpr mode_t kDirectoryMode = 0700;
 
 int or_errno(ssize_t result) { return result < 0 ? -errno : static_cast<int>(result); }
 

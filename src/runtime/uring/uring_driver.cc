@@ -11,8 +11,9 @@
 namespace weir::runtime {
 namespace {
 
-constexpr mode_t kFileMode = 0644;
-constexpr mode_t kDirectoryMode = 0755;
+// Records are nobody else's to read.
+constexpr mode_t kFileMode = 0600;
+constexpr mode_t kDirectoryMode = 0700;
 
 // Workers of the kernel that serve what can't be done without blocking (a flush, a growing file, an
 // open): bounded, since each takes a processor from the shards.
