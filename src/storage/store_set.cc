@@ -85,6 +85,7 @@ class StoreSetImpl final : public StoreSet {
     uint64_t history_ = 0;  // 0: not known yet
     bool opened_ = false;
     File lock_;
+    File directory_lock_;
     std::vector<std::unique_ptr<ShardStore>>
         stores_;  // [shard], each made, used and destroyed there
 };
@@ -100,6 +101,18 @@ Task<Result<void>> StoreSetImpl::take_lock() {
         if (locked || locked.error().code != ErrorCode::kUnavailable) break;
         (void)co_await runtime::sleep_for(50ms);
     }
+    if (!locked) co_return locked;
+    // The directory itself too: somebody may delete LOCK while the node runs, and the next one
+    // would make another.
+    auto directory = co_await File::open(options_.directory,
+                                         {.flags = runtime::kOpenRead | runtime::kOpenBuffered});
+    if (!directory) co_return fail(std::move(directory).error());
+    directory_lock_ = std::move(*directory);
+    for (int attempt = 0; attempt < 5; ++attempt) {
+        locked = co_await directory_lock_.lock();
+        if (locked || locked.error().code != ErrorCode::kUnavailable) break;
+        (void)co_await runtime::sleep_for(50ms);
+    }
     co_return locked;
 }
 
@@ -109,9 +122,13 @@ Task<Result<void>> StoreSetImpl::begin_history() {
     History history;
     const auto text = co_await runtime::read_small_file(path, 4096);
     if (text) {
-        auto parsed = parse_history(*text);
-        if (!parsed) co_return fail(std::move(parsed).error().with(path));
-        history = *parsed;
+        if (auto parsed = parse_history(*text)) {
+            history = *parsed;
+        } else {
+            // As if it were missing.
+            Shard::current().log().warn("storage", "the history is damaged: a new one begins",
+                                        "file={} error=\"{}\"", path, parsed.error().to_string());
+        }
     } else if (!is_not_found(text.error())) {
         co_return fail(text.error());
     }
@@ -121,7 +138,15 @@ Task<Result<void>> StoreSetImpl::begin_history() {
         Shard::current().driver().fill_entropy(
             {reinterpret_cast<uint8_t*>(&history_), sizeof history_});
     }
-    co_return co_await runtime::replace_small_file(path, encode_history({history_, false}));
+    Result<void> noted =
+        co_await runtime::replace_small_file(path, encode_history({history_, false}));
+    if (noted || noted.error().code != ErrorCode::kDiskFull) co_return noted;
+    // A full disk can be served from. What counts is that the file does not say "stopped" while the
+    // node runs: then the next start draws a new number.
+    (void)co_await runtime::unlink_file(path + ".tmp");
+    if (!history.stopped) co_return Result<void>{};
+    co_await try_(runtime::unlink_file(path));
+    co_return co_await runtime::sync_directory(options_.directory);
 }
 
 Task<Result<Layout>> StoreSetImpl::read_or_make_layout() {
@@ -289,6 +314,7 @@ Task<void> StoreSetImpl::close() {
             Shard::current().log().warn("storage", "the orderly stop could not be noted",
                                         "error=\"{}\"", noted.error().to_string());
     }
+    if (directory_lock_.is_open()) (void)co_await directory_lock_.close();
     if (lock_.is_open()) (void)co_await lock_.close();
 }
 

@@ -1363,6 +1363,47 @@ TEST_F(StoreTest, descriptors_that_run_out_hold_up_the_store_and_do_not_end_it) 
     });
 }
 
+TEST_F(StoreTest, a_directory_is_opened_once_also_when_its_LOCK_is_deleted) {
+    with_store([&](Store&) -> Task<void> {
+        must(co_await runtime::unlink_file("/data/LOCK"));
+        const auto second = co_await StoreSet::open(options);
+        CHECK(!second.has_value());
+        EXPECT_EQ(second.error().code, ErrorCode::kUnavailable);
+    });
+}
+
+TEST_F(StoreTest, a_damaged_history_is_no_worse_than_a_missing_one) {
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        must(co_await append_durably(log, make_entry(*log, 100)));
+    });
+    sim::run_on(world, node, [&](Shard&) -> Task<void> {
+        must(co_await runtime::replace_small_file("/data/history", "what is this"));
+    });
+    with_store([&](Store& store) -> Task<void> {
+        EXPECT_EQ(must(co_await read_and_check(store.find({7}), 0, 1)), 1);
+    });
+}
+
+TEST_F(StoreTest, a_start_on_a_full_disk_serves_and_can_make_room) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        co_await append_many(log, 100, 900);
+        // Until the journal's next file is ready.
+        (void)co_await runtime::sleep_for(1s);
+    });
+    node.disk().set_capacity(node.disk().used_bytes());
+    with_store([&](Store& store) -> Task<void> {
+        EXPECT_EQ(must(co_await read_and_check(store.find({7}), 0, 100)), 100);
+        must(co_await store.remove_log({7}));
+    });
+    node.disk().set_capacity(1_GiB);
+    with_store([&](Store& store) -> Task<void> {
+        EXPECT_EQ(store.find({7}), nullptr);
+        co_return;
+    });
+}
+
 TEST_F(StoreTest, a_large_entry_waits_for_a_descriptor_of_its_segment) {
     with_store([&](Store& store) -> Task<void> {
         Log* log = must(co_await store.create_log({7}, {}));

@@ -143,7 +143,8 @@ int32_t Disk::open(std::string_view path, uint32_t flags, uint64_t preallocate, 
         assign({.sequence = 0, .assignments = {{place.directory, place.name, inode}}});
     } else {
         if ((flags & kOpenCreate) != 0 && (flags & kOpenExclusive) != 0) return -EEXIST;
-        if (inode->directory) return -EISDIR;
+        if (inode->directory && (flags & (kOpenWrite | kOpenCreate | kOpenTruncate)) != 0)
+            return -EISDIR;
         if ((flags & kOpenTruncate) != 0) truncate(*inode, 0);
     }
     if (preallocate > inode->size) {
