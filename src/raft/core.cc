@@ -55,6 +55,7 @@ void Core::start(Instant now, Effects& out) {
     CHECK(!started_);
     started_ = true;
     now_ = now;
+    leaps_from_ = now - kTermLeapMax * kTermPace;
     const Turn turn(*this, now, out);
     // An entry of a term tells that the term was; its save may have been under way at the crash.
     if (terms_.last_term() > hard_.term) hard_ = {terms_.last_term(), -1};
@@ -66,7 +67,7 @@ void Core::start(Instant now, Effects& out) {
     if (now_in_force.is_voter(self_) && all_voters(vote_bit(self_))) {
         // There is nobody who could know better.
         asking_terms_ = false;
-        if (fitness_ != Fitness::kUnable) return campaign(false);
+        if (fitness_ != Fitness::kUnable && hard_.term < kTermMax) return campaign(false);
         arm_election();
     } else if (asking_terms_ && !now_in_force.members.empty()) {
         ask_terms();
@@ -90,12 +91,15 @@ void Core::tick(Instant now, Effects& out) {
 
 Instant Core::next_deadline() const { return deadline_; }
 
-Verdict Core::step(NodeId from, const Message& message, Instant now, Effects& out) {
+Verdict Core::step(NodeId from, const Message& message, Instant now, Effects& out,
+                   Vouched vouched) {
     const Turn turn(*this, now, out);
     if (from.v < 0 || from == self_) return Verdict::kInvalid;
-    return std::visit(
+    if (!may_speak(from, vouched)) return Verdict::kStranger;
+    const Term before = hard_.term;
+    const Verdict verdict = std::visit(
         [&](const auto& body) {
-            if (body.term < 0 || body.term > kTermMax) return Verdict::kInvalid;
+            if (!believable(body.term)) return Verdict::kInvalid;
             using Body = std::decay_t<decltype(body)>;
             constexpr bool is_vote =
                 std::is_same_v<Body, VoteRequest> || std::is_same_v<Body, VoteReply>;
@@ -103,14 +107,46 @@ Verdict Core::step(NodeId from, const Message& message, Instant now, Effects& ou
             return on(from, body);
         },
         message);
+    spend_leap(before);
+    return verdict;
 }
 
-Verdict Core::step(NodeId from, InstallSnapshot snapshot, Instant now, Effects& out) {
+Verdict Core::step(NodeId from, InstallSnapshot snapshot, Instant now, Effects& out,
+                   Vouched vouched) {
     const Turn turn(*this, now, out);
     if (from.v < 0 || from == self_) return Verdict::kInvalid;
-    if (snapshot.term < 0 || snapshot.term > kTermMax) return Verdict::kInvalid;
+    if (!may_speak(from, vouched)) return Verdict::kStranger;
+    if (!believable(snapshot.term)) return Verdict::kInvalid;
     if (asking_terms_) return Verdict::kStale;
-    return install(from, std::move(snapshot));
+    const Term before = hard_.term;
+    const Verdict verdict = install(from, std::move(snapshot));
+    spend_leap(before);
+    return verdict;
+}
+
+bool Core::knows(NodeId node) const {
+    return std::ranges::any_of(configurations_, [node](const ConfigurationAt& row) {
+        return row.configuration.find(node) != nullptr;
+    });
+}
+
+bool Core::may_speak(NodeId from, Vouched vouched) const {
+    return vouched == Vouched::kYes || options_->bugs.believe_strangers || knows(from);
+}
+
+bool Core::believable(Term term) const {
+    if (term < 0 || term > kTermMax) return false;
+    if (term <= hard_.term || options_->bugs.believe_wild_terms) return true;
+    const bool waits = configuration().members.empty();  // to be told of its group
+    if (!within_reach(waits ? 0 : hard_.term, term)) return false;
+    return waits || (term - hard_.term) * kTermPace <= now_ - leaps_from_;
+}
+
+// What the message under way raised the term by, from `before`, is spent.
+void Core::spend_leap(Term before) {
+    if (hard_.term <= before) return;
+    const Term leap = std::min(hard_.term - before, kTermLeapMax);
+    leaps_from_ = std::max(leaps_from_, now_ - kTermLeapMax * kTermPace) + leap * kTermPace;
 }
 
 // Of a message that only a leader sends: whether its sender leads now, as far as can be known.

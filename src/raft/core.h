@@ -30,9 +30,14 @@
 
 namespace weir::raft {
 
-// What became of a message. Stale ones (an older term, a duplicate) are normal; invalid ones come
-// from a broken or hostile peer, and are worth a log line.
-enum class Verdict : uint8_t { kTaken, kStale, kInvalid };
+// What became of a message. Stale ones (an older term, a duplicate) are normal; invalid ones and
+// those of strangers (no members of the group) come from a broken or hostile peer, and are worth a
+// log line. Neither changes anything.
+enum class Verdict : uint8_t { kTaken, kStale, kInvalid, kStranger };
+
+// Whether somebody other than this log says that a message's sender may belong to the group: its
+// configuration may have changed in entries that this log does not have yet.
+enum class Vouched : uint8_t { kNo, kYes };
 
 enum class ProposeStatus : uint8_t { kOk, kNotLeader, kTransferring };
 
@@ -69,8 +74,15 @@ class Core {
     Instant next_deadline() const;
 
     // From the peer `from`, as the transport knows it. AppendRequest's entries stay the caller's.
-    Verdict step(NodeId from, const Message& message, Instant now, Effects& out);
-    Verdict step(NodeId from, InstallSnapshot snapshot, Instant now, Effects& out);
+    // Who is neither known() nor vouched for is a stranger. Answers and reports count from known()
+    // nodes alone: whoever was asked is known.
+    Verdict step(NodeId from, const Message& message, Instant now, Effects& out,
+                 Vouched vouched = Vouched::kYes);
+    Verdict step(NodeId from, InstallSnapshot snapshot, Instant now, Effects& out,
+                 Vouched vouched = Vouched::kYes);
+    // Whether some configuration that may be in force has the node. Nobody is known to a replica
+    // that waits to be told of its group.
+    bool knows(NodeId node) const;
 
     // Proposals. After kOk and without another call in between: append {kData, term(), end()} to
     // the log, then tell.
@@ -163,6 +175,9 @@ class Core {
     // core.cc: time, and what comes in
     void follow(Term term, NodeId leader);
     void hear(NodeId leader, Term term);
+    bool may_speak(NodeId from, Vouched vouched) const;
+    bool believable(Term term) const;
+    void spend_leap(Term before);
     Verdict recognize(NodeId from, Term term);
     void arm_election();
     void arm_election_soon();
@@ -292,6 +307,7 @@ class Core {
     Duration founding_retry_{};
     Instant founding_end_{};
     Instant heard_{};
+    Instant leaps_from_{};  // since when terms may be raised by others' words: see kTermPace
     uint64_t draws_;
     uint64_t recovery_id_ = 0;          // of this start
     Term recovery_asked_ = 0;           // the last term whose leader was asked

@@ -437,6 +437,159 @@ TEST(RaftCore, NonsenseIsIgnored) {
     }
 }
 
+// Every kind of message, of a term above all others.
+std::vector<Message> all_kinds(Term term) {
+    return {VoteRequest{.term = term, .last_term = 1, .end = {9, 0}, .transfer = true},
+            VoteRequest{.term = term, .last_term = 1, .end = {9, 0}, .pre_vote = true},
+            VoteReply{.term = term},
+            VoteReply{.term = term, .granted = true},
+            AppendRequest{.term = term},
+            AppendReply{.term = term},
+            AppendReply{.term = term, .accepted = true},
+            Heartbeat{.term = term},
+            HeartbeatReply{.term = term},
+            TimeoutNow{.term = term},
+            RecoveryRequest{.term = term},
+            RecoveryReply{.term = term}};
+}
+
+TEST(RaftCore, WhoIsNoMemberChangesNothingNotEvenATerm) {
+    const Options options;
+    for (const bool leads : {true, false}) {
+        Instant now = kStart;
+        Core core =
+            leads ? leader_of_three(options, now) : Core(options, start_of(1, voters({1, 2, 3})));
+        Effects out;
+        if (!leads) core.start(now, out);
+        const HardState term{core.term(), -1};
+        for (const Message& message : all_kinds(core.term() + 1)) {
+            EXPECT_EQ(core.step({9}, message, now, out, Vouched::kNo), Verdict::kStranger);
+            EXPECT_TRUE(out.empty());
+        }
+        EXPECT_EQ(core.step({9}, InstallSnapshot{core.term() + 1, {{5, 0}, {{1, {}}}, {}}}, now,
+                            out, Vouched::kNo),
+                  Verdict::kStranger);
+        EXPECT_TRUE(out.empty());
+        EXPECT_EQ(core.term(), term.term);
+        EXPECT_EQ(core.role(), leads ? Role::kLeader : Role::kFollower);
+    }
+}
+
+TEST(RaftCore, AnswersCountFromMembersAlone) {
+    const Options options;
+    Instant now = kStart;
+    Core core = leader_of_three(options, now);
+    Effects out;
+    for (const Message& message :
+         {Message(VoteReply{.term = 2}), Message(AppendReply{.term = 2}),
+          Message(HeartbeatReply{.term = 2}), Message(RecoveryRequest{.term = 2})}) {
+        EXPECT_EQ(core.step({9}, message, now, out, Vouched::kYes), Verdict::kStale);
+        EXPECT_TRUE(out.empty());
+    }
+    EXPECT_EQ(core.role(), Role::kLeader);
+}
+
+// The configuration may have changed in entries that this log does not have yet.
+TEST(RaftCore, WhoIsVouchedForMayAskForAVoteAndLead) {
+    const Options options;
+    Core core(options, start_of(1, voters({1, 2, 3})));
+    Effects out;
+    core.start(kStart, out);
+    const VoteRequest request{.term = 1, .end = {4, 0}};
+    EXPECT_EQ(core.step({4}, request, kStart, out, Vouched::kYes), Verdict::kTaken);
+    ASSERT_TRUE(out.save);
+    EXPECT_EQ(*out.save, (HardState{1, 4}));
+    carry_out(core, out, kStart);
+    EXPECT_EQ(core.step({4}, Heartbeat{.term = 1}, kStart, out, Vouched::kYes), Verdict::kTaken);
+    EXPECT_EQ(core.leader(), NodeId{4});
+}
+
+TEST(RaftCore, ATermOutOfReachIsRefusedWhateverTheMessage) {
+    const Options options;
+    Instant now = kStart;
+    Core core = leader_of_three(options, now);
+    Effects out;
+    for (const Term wild : {1 << 30, kTermMax, core.term() + kTermLeapMax + 1, -1, INT32_MAX}) {
+        for (const Message& message : all_kinds(wild)) {
+            EXPECT_EQ(core.step({2}, message, now, out), Verdict::kInvalid) << wild;
+            EXPECT_TRUE(out.empty());
+        }
+    }
+    EXPECT_EQ(core.role(), Role::kLeader);
+    // What elections may have brought while this node was away is believed.
+    EXPECT_EQ(core.step({2}, Heartbeat{.term = core.term() + kTermLeapMax - 1}, now, out),
+              Verdict::kTaken);
+    EXPECT_EQ(core.leader(), NodeId{2});
+}
+
+TEST(RaftCore, AMemberThatRaisesTermsAsFastAsItCanDoesNotUseThemUp) {
+    const Options options;
+    Core core(options, start_of(1, voters({1, 2, 3})));
+    Effects out;
+    Instant now = kStart;
+    core.start(now, out);
+    for (int second = 0; second < 100; ++second) {
+        for (const Term leap : {kTermLeapMax, 10'000, 100, 10, 1, 1}) {
+            (void)core.step({2}, Heartbeat{.term = core.term() + leap}, now, out);
+            carry_out(core, out, now);
+        }
+        now = now + 1s;
+    }
+    EXPECT_LE(core.term(), kTermLeapMax + 100 * (1s / kTermPace));
+    // An election is heard of a moment later.
+    EXPECT_EQ(core.step({3}, Heartbeat{.term = core.term() + 2}, now, out), Verdict::kTaken);
+    EXPECT_EQ(core.leader(), NodeId{3});
+}
+
+TEST(RaftCore, AReplicaThatWaitsToBeToldOfItsGroupTakesItsTerm) {
+    const Options options;
+    CoreStart start;
+    start.self = {4};
+    start.joins = true;
+    Core core(options, start);
+    Effects out;
+    core.start(kStart, out);
+    for (const Term wild : {kTermLeapMax + 1, kTermOldMax - 1, kTermMax})
+        EXPECT_EQ(core.step({1}, Heartbeat{.term = wild}, kStart, out), Verdict::kInvalid) << wild;
+    for (const Term term : {kTermLeapMax, kTermOldMax + 5}) {
+        EXPECT_EQ(core.step({1}, Heartbeat{.term = term}, kStart, out), Verdict::kTaken);
+        EXPECT_EQ(core.term(), term);
+        out.clear();
+    }
+}
+
+TEST(RaftCore, ASavedTermThatIsTheLastOneDoesNotEndTheStart) {
+    const Options options;
+    for (const Configuration& members : {voters({1}), voters({1, 2, 3})}) {
+        CoreStart start = start_of(1, members);
+        start.hard_state = {kTermMax, -1};
+        Core core(options, start);
+        Effects out;
+        Instant now = kStart;
+        core.start(now, out);
+        for (int i = 0; i < 5 && core.next_deadline() != Instant::never(); ++i) {
+            carry_out(core, out, now);
+            now = core.next_deadline();
+            core.tick(now, out);
+        }
+        EXPECT_EQ(core.term(), kTermMax);
+        EXPECT_EQ(core.role(), Role::kFollower);
+    }
+}
+
+// Terms that a version before this one believed, and where it let nobody campaign.
+TEST(RaftCore, AGroupWhoseSavedTermsAreWildElectsALeader) {
+    const Options options;
+    CoreStart start = start_of(1, voters({1}));
+    start.hard_state = {1 << 30, -1};
+    Core core(options, start);
+    Effects out;
+    core.start(kStart, out);
+    carry_out(core, out, kStart);
+    EXPECT_EQ(core.role(), Role::kLeader);
+    EXPECT_EQ(core.term(), (1 << 30) + 1);
+}
+
 TEST(RaftCore, ATermThatIsTooLargeIsNotBelieved) {
     const Options options;
     Core core(options, start_of(1, voters({1, 2, 3})));

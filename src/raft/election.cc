@@ -176,6 +176,7 @@ Verdict Core::on(NodeId from, const VoteRequest& request) {
 }
 
 Verdict Core::on(NodeId from, const VoteReply& reply) {
+    if (!knows(from)) return Verdict::kStale;  // it was known when it was asked
     if (asking_terms_) {
         note_term(from, reply);
         return Verdict::kTaken;

@@ -23,6 +23,10 @@ bool well_formed(const AppendRequest& request) {
         if (info.kind == EntryKind::kData) {
             if (info.next_offset <= info.first.offset || entry.configuration != nullptr)
                 return false;
+            // Both are at least 0 here.
+            if (info.next_offset > kOffsetMax ||
+                info.next_offset - info.first.offset > kEntryOffsetsMax)
+                return false;
         } else {
             if (info.next_offset != info.first.offset) return false;
             if (info.first.ordinal == UINT32_MAX) return false;

@@ -253,6 +253,7 @@ void Core::on_snapshot_sent(NodeId to, bool delivered, Instant now, Effects& out
 }
 
 Verdict Core::on(NodeId from, const AppendReply& reply) {
+    if (!knows(from)) return Verdict::kStale;
     if (reply.term > hard_.term) {
         follow(reply.term, kNoNode);
         return Verdict::kTaken;
@@ -341,6 +342,7 @@ void Core::commit_by_count() {
 // ---- reads
 
 Verdict Core::on(NodeId from, const HeartbeatReply& reply) {
+    if (!knows(from)) return Verdict::kStale;
     if (reply.term > hard_.term) {
         follow(reply.term, kNoNode);
         return Verdict::kTaken;

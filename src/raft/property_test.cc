@@ -66,6 +66,8 @@ const Bug kBugs[] = {
     {"lease_ignores_drift", &RaftBugs::lease_ignores_drift},
     {"lease_survives_transfer", &RaftBugs::lease_survives_transfer},
     {"read_without_term_commit", &RaftBugs::read_without_term_commit},
+    {"believe_strangers", &RaftBugs::believe_strangers},
+    {"believe_wild_terms", &RaftBugs::believe_wild_terms},
     {"rejoin_by_plain_raft", &RaftBugs::rejoin_by_plain_raft},
 };
 

@@ -23,6 +23,8 @@ struct RaftBugs {
     WEIR_BUG(lease_ignores_drift);
     WEIR_BUG(lease_survives_transfer);
     WEIR_BUG(read_without_term_commit);  // a new leader reads before its term start is in
+    WEIR_BUG(believe_strangers);         // whoever is no member is listened to
+    WEIR_BUG(believe_wild_terms);        // a term may lie any distance above one's own
     WEIR_BUG(rejoin_by_plain_raft);      // a replica that lost entries counts as if it had not
 
     bool operator==(const RaftBugs&) const = default;

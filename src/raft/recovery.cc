@@ -67,6 +67,7 @@ void Core::ask_recovery(bool again) {
 
 Verdict Core::on(NodeId from, const RecoveryRequest& request) {
     if (request.end < Position{}) return Verdict::kInvalid;
+    if (!knows(from)) return Verdict::kStale;
     if (request.term > hard_.term) {
         follow(request.term, kNoNode);
         return Verdict::kTaken;

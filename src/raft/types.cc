@@ -4,6 +4,12 @@
 
 namespace weir::raft {
 
+bool within_reach(Term known, Term term) {
+    if (term < 0 || term > kTermMax) return false;
+    if (term <= known || term - known <= kTermLeapMax) return true;
+    return known == 0 && term >= kTermOldMax && term - kTermOldMax <= kTermLeapMax;
+}
+
 const Member* Configuration::find(NodeId node) const {
     for (const Member& member : members) {
         if (member.node == node) return &member;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/node_id.h"
+#include "base/time.h"
 #include "storage/entry.h"
 
 namespace weir::raft {
@@ -22,8 +23,21 @@ inline constexpr NodeId kNoNode{};
 
 // A term is Kafka's leader epoch. 0: before the first election.
 using Term = int32_t;
-// No message with a larger one is believed, so that one wild number can't use up the terms.
-inline constexpr Term kTermMax = 1 << 30;
+inline constexpr Term kTermMax = INT32_MAX - 1;
+// What the words of others may raise a replica's term by: so much at once, and in the long run one
+// in kTermPace. A message with a term beyond that is invalid. Elections raise terms by a few a
+// second, so no wild number, and no number of them in half a year, uses up the terms.
+inline constexpr Term kTermLeapMax = 1'000'000;
+inline constexpr Duration kTermPace = std::chrono::milliseconds(10);
+// Versions that believed any term had this for the largest. A group whose terms were run up to it
+// goes on above it.
+inline constexpr Term kTermOldMax = 1 << 30;
+// Whether a group that is known to have come to the term `known` may have come to `term`. 0: all
+// that is known is that there is such a group.
+bool within_reach(Term known, Term term);
+// No log reaches it: a larger offset in a message is invalid.
+inline constexpr int64_t kOffsetMax = int64_t{1} << 62;
+inline constexpr int64_t kEntryOffsetsMax = int64_t{1} << 31;  // that one entry may hold
 
 inline constexpr size_t kMembersMax = 16;       // of one configuration, old and new together
 inline constexpr size_t kTermRowsMax = 16'384;  // a core forgets the oldest terms beyond

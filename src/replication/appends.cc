@@ -107,7 +107,8 @@ Task<void> Group::take_one(InboxItem item) {
         size_t kept_to = 0;
         const raft::Verdict verdict = call_core(
             [&](raft::Core& core, Instant now, raft::Effects& out) {
-                const raft::Verdict stepped = core.step(item.from, raft::Message(part), now, out);
+                const raft::Verdict stepped =
+                    core.step(item.from, raft::Message(part), now, out, vouched(item.from));
                 kept_from = out.append_begin;
                 kept_to = out.append_end;
                 return stepped;
@@ -120,7 +121,7 @@ Task<void> Group::take_one(InboxItem item) {
             log_.withdraw(bytes, unwanted);
         }
         if (verdict != raft::Verdict::kTaken) {
-            if (verdict == raft::Verdict::kInvalid) ++replicator_.metrics_.messages_malformed;
+            count(verdict, item.from);
             co_return;
         }
         begin = end;

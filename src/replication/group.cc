@@ -1,5 +1,7 @@
 #include "replication/group.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/byte_reader.h"
@@ -23,6 +25,8 @@ namespace {
 // What a checkpoint holds of a group begins with this; what is older than groups does not.
 constexpr uint8_t kStateMagic = 0xc1;
 constexpr uint8_t kStateVersion = 1;
+// Of messages that are refused, on one shard: they come as fast as a peer likes.
+constexpr Duration kRefusalLogInterval = std::chrono::seconds(10);
 
 uint32_t control_summary(size_t payload) {
     return static_cast<uint32_t>(std::min<size_t>(payload, storage::kSummaryBytesMax));
@@ -111,6 +115,10 @@ Task<Result<void>> Group::open(Beginning beginning) {
     start.self = replicator_.options().self;
     start.hard_state = log_.hard_state();
     start.hard_state.term = std::max(start.hard_state.term, log_.last_term());
+    if (start.hard_state.term < 0 || start.hard_state.term > raft::kTermMax)
+        co_return fail(ErrorCode::kCorrupt,
+                       fmt::format("a term of {} is saved, and none is larger than {}",
+                                   start.hard_state.term, raft::kTermMax));
     if (start.hard_state.term != log_.hard_state().term) start.hard_state.voted_for = -1;
     start.start = {log_.start_offset(), 0};
     start.end = log_.end();
@@ -338,12 +346,33 @@ void Group::tick(Instant) {
     call_core([](raft::Core& core, Instant now, raft::Effects& out) { core.tick(now, out); });
 }
 
+raft::Vouched Group::vouched(raft::NodeId from) const {
+    if (core_->knows(from)) return raft::Vouched::kYes;
+    return machine_.vouches_for(from) ? raft::Vouched::kYes : raft::Vouched::kNo;
+}
+
+void Group::count(raft::Verdict verdict, raft::NodeId from) {
+    const bool is_stranger = verdict == raft::Verdict::kStranger;
+    if (!is_stranger && verdict != raft::Verdict::kInvalid) return;
+    ReplicatorMetrics& metrics = replicator_.metrics_;
+    ++(is_stranger ? metrics.messages_of_strangers : metrics.messages_malformed);
+    const Instant now = Shard::current().now();
+    if (now < replicator_.refusal_logged_ + kRefusalLogInterval) return;
+    replicator_.refusal_logged_ = now;
+    Shard::current().log().warn(
+        "replication", "messages that no member of the group can have sent are ignored",
+        "log={} node={} term={} reason=\"{}\" ignored={}", id().v, from.v, core_->term(),
+        is_stranger ? "the node does not belong to the group"
+                    : "a term, a position or an order that can't be",
+        metrics.messages_of_strangers + metrics.messages_malformed);
+}
+
 void Group::take(raft::NodeId from, const GroupMessage& message) {
     if (out_of_service() || held_) return;
     const raft::Verdict verdict = call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
-        return core.step(from, message.message, now, out);
+        return core.step(from, message.message, now, out, vouched(from));
     });
-    if (verdict == raft::Verdict::kInvalid) ++replicator_.metrics_.messages_malformed;
+    count(verdict, from);
     if (core_->leader() == from && verdict == raft::Verdict::kTaken) {
         start_wanted_ = std::max(start_wanted_, message.start_offset);
         follow_leaders_start();

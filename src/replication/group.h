@@ -52,6 +52,9 @@ class StateMachine {
     // How far the log's start may move, as far as the machine is concerned: one that reads entries
     // of its own log needs those that no checkpoint's state covers yet.
     virtual int64_t start_max() const { return INT64_MAX; }
+    // Whether the node may belong to the group by what the owner knows beside the log, which may
+    // lack the entries that say so. Others than the members and those are not listened to.
+    virtual bool vouches_for(raft::NodeId) const { return true; }
 };
 
 // How a replica begins that no leader has told of its group's members.
@@ -170,6 +173,9 @@ class Group {
     Result<void> answer_repair(raft::NodeId from, RepairQuestion question);
 
     // Runs one call of the core and what it wants done. `entries`: of the append that is stepped.
+    raft::Vouched vouched(raft::NodeId from) const;
+    // Counts what the core refused, and says so in the log now and then.
+    void count(raft::Verdict verdict, raft::NodeId from);
     template <class Call>
     auto call_core(Call call, std::vector<storage::Entry>* entries = nullptr);
     void carry_out(raft::Effects& effects, std::vector<storage::Entry>* entries);

@@ -34,7 +34,8 @@ struct ReplicatorMetrics {
     uint64_t messages_received = 0;
     uint64_t messages_unknown = 0;  // of groups that are not here
     uint64_t messages_malformed = 0;
-    uint64_t appends_dropped = 0;  // an inbox that was full, a log that took no more
+    uint64_t messages_of_strangers = 0;  // of nodes that do not belong to the group
+    uint64_t appends_dropped = 0;        // an inbox that was full, a log that took no more
     uint64_t elections_won = 0;
     uint64_t snapshots_sent = 0;
     uint64_t snapshots_installed = 0;
@@ -133,6 +134,7 @@ class Replicator {
     };
     std::map<std::pair<int32_t, runtime::ShardId>, News> news_;
     bool spreading_ = false;
+    Instant refusal_logged_{INT64_MIN / 2};  // of messages that nobody can have sent
     bool flushing_ = false;
     // Appends that wait for a queue that is full; the queue's room is looked at by one task.
     std::map<std::pair<int32_t, runtime::ShardId>, runtime::WaitQueue> waiting_;

@@ -15,8 +15,11 @@ Task<Result<void>> Group::take_snapshot(raft::NodeId from, Snapshot snapshot) {
     if (snapshot.install.head.start.ordinal != 0)
         co_return fail(ErrorCode::kUnsupported, "a snapshot that starts between control entries");
     const raft::Verdict verdict = call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
-        return core.step(from, std::move(snapshot.install), now, out);
+        return core.step(from, std::move(snapshot.install), now, out, vouched(from));
     });
+    count(verdict, from);
+    if (verdict == raft::Verdict::kStranger)
+        co_return fail(ErrorCode::kUnavailable, "the sender does not belong to the group");
     if (verdict == raft::Verdict::kInvalid) co_return fail(ErrorCode::kMalformed);
     if (!install_) co_return Result<void>{};  // stale, or what it holds is here
     const raft::SnapshotHead head = *std::exchange(install_, std::nullopt);

@@ -42,7 +42,7 @@ bool read_flag(ByteReader& from) {
 }
 int64_t read_offset(ByteReader& from) {
     const int64_t offset = from.read_varlong();
-    if (offset < 0) from.set_failed();
+    if (offset < 0 || offset > raft::kOffsetMax) from.set_failed();
     return offset;
 }
 
@@ -355,7 +355,8 @@ Result<DecodedAppend> decode_append(const runtime::SharedBytes& body) {
         entry.info.max_timestamp_ms = in.read_varlong();
         sizes.push_back(in.read_unsigned_varint());
         if (!in.ok() || kind > 1 || (kind == 1) != (width == 0) ||
-            width > static_cast<uint64_t>(INT64_MAX - at.offset) ||
+            width > static_cast<uint64_t>(raft::kEntryOffsetsMax) ||
+            width > static_cast<uint64_t>(raft::kOffsetMax - at.offset) ||
             sizes.back() > storage::kEntryBytesMax)
             return malformed("an entry");
         entry.info.first = at;

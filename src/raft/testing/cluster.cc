@@ -43,6 +43,7 @@ struct Plan {
     bool relaxed = false;
     bool may_lose = false;  // relaxed: majorities may crash
     bool damage = false;    // relaxed: disks lose what was flushed, and replicas discard their logs
+    double hostile = 0;     // of each event: a message that no healthy member sends comes before it
 };
 
 Plan draw_plan(uint64_t seed) {
@@ -194,7 +195,12 @@ struct Node {
 class Cluster {
   public:
     Cluster(uint64_t seed, const RaftBugs& bugs, bool trace)
-        : plan_(draw_plan(seed)), prng_(seed, "faults"), net_(seed, "net"), trace_(trace) {
+        : plan_(draw_plan(seed)),
+          prng_(seed, "faults"),
+          net_(seed, "net"),
+          hostile_(seed, "hostile"),
+          trace_(trace) {
+        plan_.hostile = hostile_.chance(0.5) ? 0.02 : 0;
         plan_.options.bugs = bugs;
         // A plan's drift is what the options allow; the bug is that they are not heeded.
         const size_t count = std::min(plan_.voters + plan_.spares, kNodesMax);
@@ -268,6 +274,7 @@ class Cluster {
         queue_.pop();
         now_ = event.at;
         ++stats_.events;
+        if (plan_.hostile > 0 && hostile_.chance(plan_.hostile)) attack();
         Node& node = nodes_[event.node];
         hash_ = mix64(hash_ ^ mix64(static_cast<uint64_t>(event.at) * 31 +
                                     static_cast<uint64_t>(event.kind) * 7 + event.node));
@@ -795,6 +802,45 @@ class Cluster {
 
     bool no_bugs() const { return plan_.options.bugs == RaftBugs{}; }
 
+    // Nodes outside of the group say what would unseat its leader, and members say what can't be.
+    // Neither may change anything.
+    void attack() {
+        Node& node = nodes_[hostile_.below(nodes_.size())];
+        if (!node.core || node.paused) return;
+        const bool stranger = hostile_.chance(0.5);
+        const NodeId from{stranger ? static_cast<int32_t>(50 + hostile_.below(5))
+                                   : static_cast<int32_t>(hostile_.below(nodes_.size()))};
+        if (from == node.id) return;
+        const Term own = node.core->term();
+        // A replica that waits to be told of its group believes any term of its owner's peers.
+        if (!stranger && node.core->configuration().members.empty()) return;
+        const int64_t near = static_cast<int64_t>(hostile_.below(4)) - 1;
+        const Term term = static_cast<Term>(
+            stranger ? std::clamp<int64_t>(own + near, 0, kTermMax)
+                     : std::min<int64_t>(INT32_MAX, int64_t{own} + kTermLeapMax + 1 +
+                                                        static_cast<int64_t>(hostile_.below(
+                                                            uint64_t{1} << hostile_.below(31)))));
+        const Position end{static_cast<int64_t>(hostile_.below(1'000'000)), 0};
+        const Message messages[] = {
+            VoteRequest{.term = term, .end = end, .transfer = true},
+            VoteRequest{.term = term, .end = end, .pre_vote = true},
+            VoteReply{.term = term, .granted = hostile_.chance(0.5)},
+            AppendRequest{.term = term, .commit = end},
+            AppendReply{.term = term, .accepted = true, .match = end, .received = end},
+            Heartbeat{.term = term, .quiet = true, .commit = end, .end = end},
+            HeartbeatReply{.term = term, .quiet = true, .context = 1, .match = end},
+            TimeoutNow{.term = term},
+            RecoveryRequest{.term = term},
+            RecoveryReply{.term = term, .end = end}};
+        const Message& message = messages[hostile_.below(std::size(messages))];
+        Effects out;
+        ++stats_.attacks;
+        node.core->step(from, message, clock(node), out, stranger ? Vouched::kNo : Vouched::kYes);
+        if (!out.empty() || node.core->term() != own)
+            fail(fmt::format("{} changed something at {} by what {} may say: {}", from.v, node.id.v,
+                             stranger ? "no stranger" : "no member", text(message)));
+    }
+
     // The driver's heartbeats between nodes: who can be reached, and whether it was started anew.
     void monitor() {
         for (Node& node : nodes_) {
@@ -1257,6 +1303,7 @@ class Cluster {
     Plan plan_;
     Prng prng_;
     Prng net_;
+    Prng hostile_;
     bool trace_;
     std::vector<Node> nodes_;
     std::priority_queue<Event> queue_;
@@ -1297,6 +1344,7 @@ void ClusterStats::add(const ClusterStats& other) {
     changes += other.changes;
     transfers += other.transfers;
     sleeps += other.sleeps;
+    attacks += other.attacks;
     invalid += other.invalid;
     disks_rolled_back += other.disks_rolled_back;
     logs_discarded += other.logs_discarded;

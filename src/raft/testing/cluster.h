@@ -28,6 +28,7 @@ struct ClusterStats {
     uint64_t changes = 0;  // of the configuration, finished
     uint64_t transfers = 0;
     uint64_t sleeps = 0;
+    uint64_t attacks = 0;            // messages that no healthy member sends
     uint64_t invalid = 0;            // messages that a core called invalid
     uint64_t relaxed_committed = 0;  // entries, from memory
     uint64_t recoveries = 0;

@@ -115,6 +115,8 @@ std::string_view text(Verdict verdict) {
             return "stale";
         case Verdict::kInvalid:
             return "invalid";
+        case Verdict::kStranger:
+            return "a stranger's";
     }
     CHECK(false);
 }

@@ -129,6 +129,8 @@ class PartitionEvents {
     virtual Unpacking& unpacking() = 0;
     // Of the partitions of this shard.
     virtual ProducerShare& producer_share() = 0;
+    // Whether the metadata names the node for the partition: StateMachine::vouches_for().
+    virtual bool is_named(const Partition& partition, NodeId node) const = 0;
 };
 
 class Partition final : public replication::StateMachine {
@@ -210,6 +212,7 @@ class Partition final : public replication::StateMachine {
 
     // --- replication::StateMachine: the folds of the log
     uint32_t summary_bytes() const override { return kBatchHeaderSize; }
+    bool vouches_for(NodeId node) const override { return events_.is_named(*this, node); }
     Result<void> recover(Bytes state, storage::Position state_end,
                          std::vector<storage::RecoveredState::Replayed> entries) override;
     storage::CapturedState capture() override;

@@ -79,6 +79,9 @@ class PartitionTable final : private PartitionEvents {
     const ServerBugs& bugs() const override { return bugs_; }
     Unpacking& unpacking() override { return unpacking_; }
     ProducerShare& producer_share() override { return producer_share_; }
+    bool is_named(const Partition& partition, NodeId node) const override {
+        return replicas_.is_named(partition, node);
+    }
 
     cluster::MetadataShard& metadata_;
     replication::Replicator& replicator_;

@@ -76,6 +76,13 @@ const cluster::PartitionAssignment* ReplicaSet::find_wanted(const Place& place) 
     return names(partition, replicator_.options().self.v) ? &partition : nullptr;
 }
 
+bool ReplicaSet::is_named(const Partition& partition, NodeId node) const {
+    const cluster::TopicImage* topic = metadata_.image().find(partition.topic_id());
+    const auto index = static_cast<size_t>(partition.index());
+    return topic != nullptr && index < topic->partitions.size() &&
+           names(topic->partitions[index], node.v);
+}
+
 void ReplicaSet::add_places(const cluster::TopicImage& topic, size_t first,
                             std::vector<Place>& to) const {
     for (size_t i = first; i < topic.partitions.size(); ++i) {

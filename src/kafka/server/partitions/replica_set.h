@@ -51,6 +51,8 @@ class ReplicaSet {
     bool owns(storage::LogId id) const;
     // Of this node and this shard; nullptr if there is none (any more).
     const cluster::PartitionAssignment* find_wanted(const Place& place) const;
+    // Whether the image names that node for the partition, among its replicas or where it moves.
+    bool is_named(const Partition& partition, NodeId node) const;
     // Makes or removes the replicas, whichever the image says, before it returns (the first failure
     // if there was one), or in the background until it is done.
     runtime::Task<Result<void>> bring_all_in_line(std::vector<Place> places);
