@@ -117,9 +117,10 @@ Task<Result<void>> Broker::join_cluster(runtime::StopToken stop) {
     co_await try_(membership_.load(stores_->local().find(storage::kMetadataLog)));
     if (options_.rpc) {
         co_await make_endpoints();
-        parts_[0].endpoint->handle(cluster::kHelloCall, [this](rpc::Request request) {
-            return membership_.answer_hello(std::move(request));
-        });
+        parts_[0].endpoint->handle(
+            cluster::kHelloCall,
+            [this](rpc::Request request) { return membership_.answer_hello(std::move(request)); },
+            rpc::From::kAnyone);
     }
     if (!membership_.is_new_own()) {
         co_await identify(membership_.transport_identity());
@@ -145,11 +146,25 @@ Task<Result<void>> Broker::join_cluster(runtime::StopToken stop) {
 }
 
 Task<void> Broker::make_endpoints() {
+    const Logger& log = Shard::current().log();
+    if (options_.credentials == nullptr && options_.insecure) {
+        log.warn("cluster",
+                 "nodes do not prove that they belong to the cluster (--insecure): whoever reaches "
+                 "the rpc port can take part in it",
+                 "rpc={}", *options_.rpc);
+    } else if (options_.credentials != nullptr && !options_.credentials->required()) {
+        log.warn("cluster",
+                 "nodes that do not prove that they belong to the cluster are believed "
+                 "(--cluster-secret-optional): start without it once all nodes have the secret",
+                 "rpc={}", *options_.rpc);
+    }
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {
             rpc::EndpointOptions options;
             options.memory = &received_memory_;
             options.send_memory = &sending_memory_;
+            options.credentials = options_.credentials.get();
+            options.bugs = options_.rpc_bugs;
             parts_[i].endpoint =
                 std::make_unique<rpc::Endpoint>(membership_.transport_identity(), options);
             co_return;

@@ -144,6 +144,9 @@ cluster::Hello Membership::hello() const {
 
 Task<Result<rpc::Message>> Membership::answer_hello(rpc::Request request) {
     const auto asker = co_await try_(cluster::decode_hello(request.body.bytes()));
+    // What it promised counts as a founder's: nobody speaks for another.
+    if (asker.identity.uuid != request.from.uuid)
+        co_return fail(ErrorCode::kInvalidArgument, "a hello in the name of another node");
     if (bootstrap_) {
         bootstrap_->heard_from_asker(asker);
         heard_.notify_all();
@@ -197,6 +200,12 @@ Task<bool> Membership::ask(rpc::Endpoint& endpoint, size_t seed, StopToken stop)
         {.deadline = Shard::current().now() + kAskTimeout, .stop = stop});
     const auto heard = answer ? cluster::decode_hello(answer->bytes())
                               : Result<cluster::Hello>(fail(answer.error()));
+    // Waiting does not help if the seed does not talk to this node: the log says why.
+    if (!answer && answer.error().code == ErrorCode::kUnsupported) {
+        refusals_[seed] = fmt::format("{}: {}", bootstrap_->seeds()[seed], answer.error().message);
+    } else {
+        refusals_.erase(seed);
+    }
     if (heard) {
         bootstrap_->heard(seed, *heard);
     } else {
@@ -228,10 +237,10 @@ Task<bool> Membership::join_through(rpc::Endpoint& endpoint, std::string address
 }
 
 void Membership::tell_waiting() {
-    const std::string waiting =
-        bootstrap_->phase() == Bootstrap::Phase::kJoining
-            ? fmt::format("the controller to take this node in; {}", join_error_)
-            : bootstrap_->waiting_for();
+    std::string waiting = bootstrap_->phase() == Bootstrap::Phase::kJoining
+                              ? fmt::format("the controller to take this node in; {}", join_error_)
+                              : bootstrap_->waiting_for();
+    for (const auto& [seed, refusal] : refusals_) waiting += "; " + refusal;
     const Instant now = Shard::current().now();
     if (waiting.empty() || (waiting == waiting_for_ && now < told_ + kTellInterval)) return;
     waiting_for_ = waiting;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -68,6 +69,8 @@ class Membership {
     std::optional<cluster::Bootstrap> bootstrap_;  // with seeds
     runtime::WaitQueue heard_;                     // somebody asked
     std::vector<std::pair<int32_t, cluster::Endpoint>> members_;
+    std::map<size_t, std::string>
+        refusals_;             // of seeds that do not talk to this node, as last said
     std::string join_error_;   // of the last attempt to be taken in
     std::string waiting_for_;  // as last told
     Instant told_;

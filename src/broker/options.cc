@@ -214,6 +214,36 @@ Result<void> check_reachable(std::string_view option, const std::string& address
     return {};
 }
 
+// Whether nobody but this machine reaches it.
+bool is_loopback(const std::string& address) {
+    const auto parsed = parse_host_port(address);
+    if (!parsed) return false;
+    const std::string& host = parsed->host;
+    if (host == "localhost" || host == "::1") return true;
+    // Numbers alone: 127.example.com is a name.
+    return host.starts_with("127.") && host.find_first_not_of("0123456789.") == std::string::npos;
+}
+
+Result<void> check_secret(const BrokerOptions& options) {
+    if (options.cluster_secret_optional && !options.cluster_secret) {
+        return fail(ErrorCode::kInvalidArgument,
+                    "--cluster-secret-optional needs --cluster-secret FILE");
+    }
+    if (!options.rpc || options.cluster_secret || options.insecure) return {};
+    const auto refuse = [](std::string_view option, const std::string& address) {
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("--{} {}: others than this machine's programs reach the nodes "
+                                "there: give --cluster-secret FILE, the same on every node, or "
+                                "--insecure if the network keeps all others out",
+                                option, address));
+    };
+    if (!is_loopback(*options.rpc)) return refuse("rpc", *options.rpc);
+    for (const std::string& seed : options.seeds) {
+        if (!is_loopback(seed)) return refuse("seeds", seed);
+    }
+    return {};
+}
+
 Result<void> check_cluster_options(const BrokerOptions& options) {
     if (options.rpc) TRY(check_reachable("rpc", *options.rpc));
     if (options.seeds.empty()) return {};
@@ -281,6 +311,10 @@ Result<BrokerOptions> make_options(ConfigMap file, ConfigMap flags, uint64_t mac
         options.seeds.emplace_back(seed);
     std::ranges::sort(options.seeds);
     options.rack = reader.text("broker.rack");
+    options.cluster_secret = reader.text("cluster.secret.file");
+    options.cluster_secret_optional =
+        cluster::config_boolean(*reader.text("cluster.secret.optional"));
+    options.insecure = cluster::config_boolean(*reader.text("insecure"));
     options.journal_bytes = static_cast<uint64_t>(reader.integer("journal.bytes"));
     options.journal_file_bytes = static_cast<uint64_t>(reader.integer("journal.file.bytes"));
     options.cache_bytes = static_cast<uint64_t>(reader.integer("cache.bytes"));
@@ -308,6 +342,7 @@ Result<BrokerOptions> make_options(ConfigMap file, ConfigMap flags, uint64_t mac
         options.advertised = to_text(*advertised);
     }
     TRY(check_cluster_options(options));
+    TRY(check_secret(options));
     TRY_ASSIGN(const HostPort kafka, parse_host_port(options.kafka));
     if (is_any_address(kafka.host) && !options.advertised) {
         return fail(ErrorCode::kInvalidArgument,
@@ -316,6 +351,14 @@ Result<BrokerOptions> make_options(ConfigMap file, ConfigMap flags, uint64_t mac
                                 options.kafka));
     }
     return options;
+}
+
+Result<std::shared_ptr<const rpc::Credentials>> make_credentials(const BrokerOptions& options,
+                                                                 std::string_view file) {
+    auto secret = rpc::ClusterSecret::parse(file);
+    if (!secret) return fail(std::move(secret).error().with(options.cluster_secret.value_or("")));
+    return std::make_shared<rpc::ClusterSecret>(std::move(*secret),
+                                                !options.cluster_secret_optional);
 }
 
 Result<HostPort> parse_host_port(std::string_view text) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,8 @@
 #include "cluster/config_view.h"
 #include "kafka/server/partitions/server_bugs.h"
 #include "raft/options.h"
+#include "rpc/credentials.h"
+#include "rpc/rpc_bugs.h"
 #include "storage/store.h"
 
 namespace weir::broker {
@@ -36,6 +39,11 @@ struct BrokerOptions {
     std::vector<std::string> seeds;  // sorted; none: a cluster of its own
     std::optional<int32_t> node_id;
     std::optional<std::string> rack;
+    // The file that --cluster-secret names; whoever reads it makes the credentials.
+    std::optional<std::string> cluster_secret;
+    bool cluster_secret_optional = false;
+    bool insecure = false;
+    std::shared_ptr<const rpc::Credentials> credentials = {};
     uint64_t journal_bytes = 0;
     uint64_t journal_file_bytes = 0;
     uint64_t cache_bytes = 0;
@@ -44,11 +52,16 @@ struct BrokerOptions {
     std::function<void(storage::StoreOptions&)> adjust_store = {};
     std::function<void(raft::Options&)> adjust_raft = {};
     kafka::ServerBugs server_bugs = {};
+    rpc::RpcBugs rpc_bugs = {};
 };
 
 // Flags win over the file. kInvalidArgument names the option and says what it may be.
 Result<BrokerOptions> make_options(cluster::ConfigMap file, cluster::ConfigMap flags,
                                    uint64_t machine_memory_bytes);
+
+// What the file of the cluster's secret says. kInvalidArgument names the file.
+Result<std::shared_ptr<const rpc::Credentials>> make_credentials(const BrokerOptions& options,
+                                                                 std::string_view file);
 
 // A TOML file of `name = value`. A dotted name may be written as it is, quoted, or as tables.
 Result<cluster::ConfigMap> parse_options_file(std::string_view text);

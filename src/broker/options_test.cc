@@ -153,6 +153,7 @@ TEST(Options, the_reference_page_is_what_the_table_says) {
 
 TEST(Options, what_makes_a_cluster_is_checked) {
     const auto problem = [](cluster::ConfigMap flags) {
+        flags["insecure"] = "true";
         const auto options = make_options({}, std::move(flags), 0);
         return options ? "" : options.error().message;
     };
@@ -166,10 +167,44 @@ TEST(Options, what_makes_a_cluster_is_checked) {
               "--seeds: other nodes cannot connect to h1:0");
     EXPECT_EQ(problem({{"rpc", "h1:9700"}, {"seeds", "h1:9700,h2:1,h1:9700"}}),
               "--seeds: h1:9700 is there twice");
-    const auto options = make_options({}, {{"rpc", "h1:9700"}, {"seeds", "h2:9700,h1:9700"}}, 0);
+    const auto options = make_options(
+        {}, {{"rpc", "h1:9700"}, {"seeds", "h2:9700,h1:9700"}, {"insecure", "true"}}, 0);
     ASSERT_TRUE(options);
     EXPECT_EQ(options->seeds, (std::vector<std::string>{"h1:9700", "h2:9700"}));
     EXPECT_FALSE(options->node_id);
+}
+
+TEST(Options, a_cluster_beyond_loopback_needs_a_secret_or_is_called_insecure) {
+    const auto problem = [](std::string_view rpc, std::string_view seeds,
+                            cluster::ConfigMap flags = {}) {
+        flags["rpc"] = rpc;
+        if (!seeds.empty()) flags["seeds"] = seeds;
+        const auto options = make_options({}, std::move(flags), 0);
+        return options ? "" : options.error().message;
+    };
+    for (const std::string_view near :
+         {"127.0.0.1:9700", "127.9.9.9:1", "localhost:9700", "[::1]:9700"}) {
+        EXPECT_EQ(problem(near, ""), "") << near;
+        EXPECT_EQ(problem(near, near), "") << near;
+    }
+    for (const std::string_view far : {"10.0.0.1:9700", "h1:9700", "127.example.com:9700",
+                                       "[fe80::1]:9700", "localhost.example.com:9700"}) {
+        EXPECT_NE(problem(far, "").find("--cluster-secret FILE"), std::string::npos) << far;
+        EXPECT_NE(problem("127.0.0.1:9700", std::string("127.0.0.1:9700,") + std::string(far))
+                      .find("--cluster-secret FILE"),
+                  std::string::npos)
+            << far;
+        EXPECT_EQ(problem(far, far, {{"insecure", "true"}}), "");
+        EXPECT_EQ(problem(far, far, {{"cluster.secret.file", "/secret"}}), "");
+    }
+    EXPECT_NE(problem("127.0.0.1:9700", "", {{"cluster.secret.optional", "true"}}), "");
+    const auto options =
+        make_options({}, {{"rpc", "h1:9700"}, {"cluster.secret.file", "/secret"}}, 0);
+    ASSERT_TRUE(options);
+    EXPECT_TRUE((*make_credentials(*options, "0123456789abcdef\n"))->required());
+    const auto refused = make_credentials(*options, "\n");
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().message, "/secret: no secret is in it");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // weir start: runs a node until SIGTERM.
 #include <fmt/format.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -39,12 +40,15 @@ uint64_t machine_memory_bytes() {
 }
 
 // Before there is a node there is no shard to read with.
-std::optional<std::string> read_text_file(const std::string& path) {
+std::optional<std::string> read_text_file(const std::string& path, size_t bytes_max = SIZE_MAX) {
     std::FILE* file = std::fopen(path.c_str(), "rb");
     if (file == nullptr) return std::nullopt;
     std::string text;
     char chunk[4096];
-    while (const size_t got = std::fread(chunk, 1, sizeof chunk, file)) text.append(chunk, got);
+    while (const size_t got = std::fread(chunk, 1, sizeof chunk, file)) {
+        text.append(chunk, got);
+        if (text.size() > bytes_max) break;
+    }
     const bool ok = std::ferror(file) == 0;
     std::fclose(file);
     if (!ok) return std::nullopt;
@@ -56,6 +60,25 @@ std::string absolute_path(const std::string& path) {
     const auto absolute = std::filesystem::absolute(path, problem).lexically_normal();
     if (problem) return path;
     return absolute.has_filename() ? absolute.string() : absolute.parent_path().string();
+}
+
+Result<void> read_secret(broker::BrokerOptions& options) {
+    const std::string& path = *options.cluster_secret;
+    struct stat info{};
+    if (stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode))
+        return fail(ErrorCode::kNotFound, fmt::format("cannot read the cluster secret {}", path));
+    if ((info.st_mode & S_IWOTH) != 0)
+        return fail(ErrorCode::kInvalidArgument,
+                    fmt::format("every user can write the cluster secret {}: chmod 600 it", path));
+    if ((info.st_mode & (S_IRWXG | S_IROTH)) != 0) {
+        fmt::print(stderr, "weir: other users can read the cluster secret {}: chmod 600 it\n",
+                   path);
+    }
+    const auto text = read_text_file(path, rpc::ClusterSecret::kBytesMax + 16);
+    if (!text)
+        return fail(ErrorCode::kNotFound, fmt::format("cannot read the cluster secret {}", path));
+    TRY_ASSIGN(options.credentials, broker::make_credentials(options, *text));
+    return {};
 }
 
 Result<broker::BrokerOptions> read_options(const StartFlags& flags) {
@@ -77,6 +100,7 @@ Result<broker::BrokerOptions> read_options(const StartFlags& flags) {
                                                   machine_memory_bytes()));
     // As clients are told of it.
     options.data = absolute_path(options.data);
+    if (options.cluster_secret) TRY(read_secret(options));
     return options;
 }
 
@@ -149,6 +173,12 @@ void add_start_command(CLI::App& app, int* exit_code) {
         if (key.flag.empty()) continue;
         const std::string name(key.name);
         std::string help(key.doc);
+        if (key.type == cluster::ConfigType::kBoolean) {
+            command->add_flag_callback(
+                fmt::format("--{}", key.flag), [flags, name] { flags->by_option[name] = "true"; },
+                help);
+            continue;
+        }
         if (key.default_value) help += fmt::format(" [{}]", *key.default_value);
         command
             ->add_option_function<std::string>(

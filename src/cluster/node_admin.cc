@@ -91,6 +91,8 @@ Result<Registration> plan_registration(const MetadataImage& image, const Foundin
             node.id =
                 founder != founding.end() ? founder->node_id : std::max(image.node_ids_end(), 1);
         }
+        if (node.id > kNodeIdMax)
+            return invalid(fmt::format("node id {}: the largest is {}", node.id, kNodeIdMax));
         TRY(check_id_is_free(image, founding, node.id, node.uuid));
         if (image.nodes().size() >= kNodesMax)
             return invalid(fmt::format("a cluster has at most {} nodes", kNodesMax));

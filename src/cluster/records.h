@@ -24,6 +24,8 @@ using ConfigMap = std::map<std::string, std::string, std::less<>>;
 inline constexpr size_t kReplicasMax = 64;
 // Of a host, a rack, a feature's name.
 inline constexpr size_t kNodeTextMax = 255;
+// Of a node that registers from now on: nobody uses the ids up that nodes are given.
+inline constexpr int32_t kNodeIdMax = 1'000'000'000;
 inline constexpr size_t kNodeFeaturesMax = 64;
 
 struct PartitionAssignment {

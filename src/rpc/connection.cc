@@ -46,6 +46,7 @@ Task<void> Connection::run() {
 Task<void> Connection::read() {
     uint64_t bytes_counted = 0;
     while (true) {
+        reader_.limit_messages(owner_.message_bytes_max(options_.message_bytes_max));
         auto incoming = co_await reader_.next(stop_.token());
         metrics_.bytes_received += reader_.bytes_read() - bytes_counted;
         bytes_counted = reader_.bytes_read();

@@ -21,6 +21,8 @@ class Connection {
         virtual Result<void> receive(Incoming incoming) = 0;
         // Asked now and then; false ends the connection in good order.
         virtual bool wanted() { return true; }
+        // Of the next message that comes, where the options allow so much.
+        virtual size_t message_bytes_max(size_t options_max) { return options_max; }
 
       protected:
         ~Owner() = default;

@@ -56,8 +56,8 @@ void Endpoint::on_message(Kind kind, MessageHandler handler) {
     CHECK(message_handlers_.emplace(kind, std::move(handler)).second);
 }
 
-void Endpoint::handle(Kind kind, RequestHandler handler) {
-    CHECK(request_handlers_.emplace(kind, std::move(handler)).second);
+void Endpoint::handle(Kind kind, RequestHandler handler, From from) {
+    CHECK(request_handlers_.emplace(kind, Handler{std::move(handler), from}).second);
 }
 
 void Endpoint::on_up(PeerCallback callback) { up_.push_back(std::move(callback)); }
@@ -71,12 +71,13 @@ Endpoint::Peer* Endpoint::find_peer(NodeId node) {
     return found == peers_.end() ? nullptr : &found->second;
 }
 
-void Endpoint::set_address(NodeId node, std::string host, uint16_t port) {
+void Endpoint::set_address(NodeId node, std::string host, uint16_t port, Uuid uuid) {
     CHECK(node.valid());
     const bool bare_ipv6 = host.contains(':') && !host.starts_with('[');
     std::string address =
         bare_ipv6 ? fmt::format("[{}]:{}", host, port) : fmt::format("{}:{}", host, port);
     Peer& peer = peers_[node];
+    peer.uuid = uuid;
     if (peer.address == address) return;
     peer.address = std::move(address);
     for (const auto& [shard, link] : peer.links) link->dial_now();
@@ -116,7 +117,7 @@ std::optional<PeerStatus> Endpoint::status(NodeId node) {
         heard(connection->heard());
     }
     inbound_.for_each([&](const Inbound& inbound) {
-        if (inbound.hello().from.node == node) heard(inbound.heard());
+        if (inbound.hello().from.node == node && inbound.is_member()) heard(inbound.heard());
     });
     return status;
 }
@@ -242,7 +243,7 @@ Task<Result<SharedBytes>> Endpoint::call_once(std::string address, ShardId remot
                                                    .from_shard = shard.id(),
                                                    .to_shard = remote_shard,
                                                    .transient = true},
-                                                  options_, stop));
+                                                  {}, options_, stop));
     OneCall one(*dialled.stream, options_, metrics_, stop);
     runtime::Scope scope;
     scope.spawn(OneCall::run(&one));
@@ -256,35 +257,53 @@ Task<Result<SharedBytes>> Endpoint::call_once(std::string address, ShardId remot
 
 // ---------------------------------------------------------------- accepted connections
 
-Task<void> Endpoint::serve(std::unique_ptr<runtime::TcpStream> stream, Hello hello,
+bool Endpoint::is_member(const Accepted& accepted) const {
+    const Identity& from = accepted.hello.from;
+    if (!from.node.valid() || from.cluster.is_zero() || from.cluster != identity_.cluster)
+        return false;
+    if (options_.credentials != nullptr && options_.credentials->required() && !accepted.proven)
+        return false;
+    const auto peer = peers_.find(from.node);
+    if (peer == peers_.end()) return false;
+    return peer->second.uuid.is_zero() || peer->second.uuid == from.uuid;
+}
+
+Task<void> Endpoint::serve(std::unique_ptr<runtime::TcpStream> stream, Accepted accepted,
                            std::function<Task<void>()> ended) {
     if (closed_) {
         co_await stream->close();
         co_await ended();
         co_return;
     }
-    scope_.spawn(run_inbound(std::move(stream), hello, std::move(ended)), WorkClass::kReplication);
+    scope_.spawn(run_inbound(std::move(stream), std::move(accepted), std::move(ended)),
+                 WorkClass::kReplication);
 }
 
-Task<void> Endpoint::run_inbound(std::unique_ptr<runtime::TcpStream> stream, Hello hello,
+Task<void> Endpoint::run_inbound(std::unique_ptr<runtime::TcpStream> stream, Accepted accepted,
                                  std::function<Task<void>()> ended) {
     if (!closed_) {
+        const Hello& hello = accepted.hello;
         if (hello.from.node.valid() && !hello.transient) {
             // The same shard has dialled again: the older connection is dead, whether that was
-            // noticed here or not, and nothing that still comes over it may follow what is new.
+            // noticed here or not, and nothing that still comes over it may follow what is new. Who
+            // only says that it is that node ends nothing.
             inbound_.for_each([&](Inbound& older) {
-                if (older.hello().from.node == hello.from.node && !older.hello().transient &&
-                    older.hello().from_shard == hello.from_shard &&
-                    older.hello().to_shard == hello.to_shard)
+                const Hello& was = older.hello();
+                if (was.from.node == hello.from.node && was.from.uuid == hello.from.uuid &&
+                    was.from.cluster == hello.from.cluster && accepted.proven >= older.proven() &&
+                    !was.transient && was.from_shard == hello.from_shard &&
+                    was.to_shard == hello.to_shard)
                     older.end();
             });
         }
-        if (Peer* peer = find_peer(hello.from.node)) peer->shards = hello.shards;
-        Inbound inbound(*this, *stream, hello);
+        Inbound inbound(*this, *stream, accepted);
+        if (inbound.is_member()) find_peer(hello.from.node)->shards = hello.shards;
         inbound_.push_back(inbound);
         co_await inbound.run();
-        if (Peer* peer = find_peer(hello.from.node))
+        if (inbound.is_member()) {
+            Peer* peer = find_peer(hello.from.node);
             peer->last_heard = std::max(peer->last_heard, std::optional(inbound.heard()));
+        }
     }
     co_await stream->close();
     co_await ended();

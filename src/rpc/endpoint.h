@@ -20,6 +20,7 @@
 #include "base/intrusive_list.h"
 #include "rpc/hello.h"
 #include "rpc/message.h"
+#include "rpc/rpc_bugs.h"
 #include "runtime/memory.h"
 #include "runtime/scope.h"
 #include "runtime/socket.h"
@@ -38,6 +39,9 @@ struct EndpointOptions {
     // Bounds what send() queues on the data lanes of all connections together, but for one message
     // each; no bound if there is none. Outlives the endpoint.
     runtime::MemoryBudget* send_memory = nullptr;
+    // What the nodes of the cluster prove each other with; outlives the endpoint. None: they are
+    // taken for what they say they are, so the port must be out of reach of others.
+    const Credentials* credentials = nullptr;
 
     // Of one message, both ways; at most kMessageBytesMax.
     size_t message_bytes_max = kMessageBytesMax;
@@ -64,6 +68,7 @@ struct EndpointOptions {
     Duration redial_max = 1s;
     // A connection that nobody used for so long is closed until somebody needs it.
     Duration idle_after = 300s;
+    RpcBugs bugs;
 };
 
 struct EndpointMetrics {
@@ -72,13 +77,14 @@ struct EndpointMetrics {
     uint64_t writes = 0;  // vectored sends that carried them
     uint64_t messages_received = 0;
     uint64_t bytes_received = 0;
-    uint64_t messages_refused = 0;  // by send(): no connection, or its queue was full
-    uint64_t messages_dropped = 0;  // that came, and there was no memory for them
-    uint64_t messages_unknown = 0;  // one-way, of a kind that nobody handles
-    uint64_t requests_refused = 0;  // too many ran, or of a kind that nobody handles
-    uint64_t responses_late = 0;    // nobody waited any more
-    uint64_t connections_made = 0;  // outbound
-    uint64_t connections_lost = 0;  // outbound
+    uint64_t messages_refused = 0;       // by send(): no connection, or its queue was full
+    uint64_t messages_dropped = 0;       // that came, and there was no memory for them
+    uint64_t messages_of_strangers = 0;  // of nodes that are no members, and requests: refused
+    uint64_t messages_unknown = 0;       // one-way, of a kind that nobody handles
+    uint64_t requests_refused = 0;       // too many ran, or of a kind that nobody handles
+    uint64_t responses_late = 0;         // nobody waited any more
+    uint64_t connections_made = 0;       // outbound
+    uint64_t connections_lost = 0;       // outbound
     uint64_t dials_failed = 0;
     uint64_t frames_malformed = 0;  // each ended a connection
 };
@@ -104,6 +110,17 @@ struct CallOptions {
     bool* unanswered = nullptr;
 };
 
+// A connection as the listener hands it over.
+struct Accepted {
+    Hello hello;
+    bool proven = false;  // the dialling node proved that it belongs to the cluster
+};
+
+// Whose messages of a kind are handled: those of members alone, or those of any node that passes
+// the hello. A member is a node of this one's cluster whose address was set here (set_address),
+// with the uuid that was given there.
+enum class From : uint8_t { kMembers, kAnyone };
+
 class Endpoint {
   public:
     Endpoint(const Identity& identity, const EndpointOptions& options);
@@ -114,7 +131,7 @@ class Endpoint {
     // --- before the first message can come
     // One handler a kind; CHECKed.
     void on_message(Kind kind, MessageHandler handler);
-    void handle(Kind kind, RequestHandler handler);
+    void handle(Kind kind, RequestHandler handler, From from = From::kMembers);
     // When a connection from here to that shard of the node is there, and when it is lost: calls
     // that waited have failed by then. From the connection's own task: must return soon.
     using PeerCallback = std::function<void(NodeId node, runtime::ShardId remote_shard)>;
@@ -126,8 +143,10 @@ class Endpoint {
     const Identity& identity() const { return identity_; }
     const EndpointOptions& options() const { return options_; }
 
-    // Where to find a node. A connection that there is stays; the next one goes to the new address.
-    void set_address(NodeId node, std::string host, uint16_t port);
+    // Where to find a node, which is a member from now on. Another uuid than the one given here is
+    // another node; zero: it is not known. A connection that there is stays; the next one goes to
+    // the new address.
+    void set_address(NodeId node, std::string host, uint16_t port, Uuid uuid = {});
     // Ends all connections with the node, both ways; calls end with kUnavailable.
     void forget(NodeId node);
     // Nothing for a node whose address was not set.
@@ -171,7 +190,7 @@ class Endpoint {
 
     // For the Listener: takes over a connection whose hello was answered, and serves it until it
     // ends; `ended` runs then, on this shard.
-    runtime::Task<void> serve(std::unique_ptr<runtime::TcpStream> stream, Hello hello,
+    runtime::Task<void> serve(std::unique_ptr<runtime::TcpStream> stream, Accepted accepted,
                               std::function<runtime::Task<void>()> ended);
 
   private:
@@ -180,6 +199,7 @@ class Endpoint {
 
     struct Peer {
         std::string address;
+        Uuid uuid;  // zero: not known
         uint32_t shards = 0;
         std::optional<Instant> last_heard;
         std::string last_error;
@@ -193,14 +213,20 @@ class Endpoint {
                                                           runtime::ShardId remote_shard,
                                                           Message message, runtime::StopToken stop);
     runtime::Task<void> run_link(std::unique_ptr<Link> link);
-    runtime::Task<void> run_inbound(std::unique_ptr<runtime::TcpStream> stream, Hello hello,
+    runtime::Task<void> run_inbound(std::unique_ptr<runtime::TcpStream> stream, Accepted accepted,
                                     std::function<runtime::Task<void>()> ended);
+    // Whether who dialled so is a member, by what is known now.
+    bool is_member(const Accepted& accepted) const;
 
     Identity identity_;
     EndpointOptions options_;
     EndpointMetrics metrics_;
     std::map<Kind, MessageHandler> message_handlers_;
-    std::map<Kind, RequestHandler> request_handlers_;
+    struct Handler {
+        RequestHandler handle;
+        From from;
+    };
+    std::map<Kind, Handler> request_handlers_;
     std::vector<PeerCallback> up_;
     std::vector<PeerCallback> down_;
     std::map<NodeId, Peer> peers_;

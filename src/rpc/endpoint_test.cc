@@ -52,9 +52,12 @@ struct Notes {
 };
 
 void set_handlers(Endpoint& endpoint, Notes* notes) {
-    endpoint.handle(kEcho, [](Request request) -> Task<Result<Message>> {
-        co_return Message{.parts = {request.body}};
-    });
+    endpoint.handle(
+        kEcho,
+        [](Request request) -> Task<Result<Message>> {
+            co_return Message{.parts = {request.body}};
+        },
+        From::kAnyone);
     endpoint.handle(kSlow, [](Request request) -> Task<Result<Message>> {
         (void)co_await runtime::sleep_for(2s, request.stop);
         co_return message(kSlow, "slow");
@@ -520,9 +523,9 @@ TEST_F(Endpoints, garbage_and_half_hellos_close_the_connection) {
     EXPECT_EQ(cluster_->endpoint(1, 0).metrics().frames_malformed, 1);
     // Half a frame: what is missing is never sent.
     EXPECT_GE(strange(hello, std::vector<uint8_t>(20, 0)).second, 2900ms);
-    const std::vector<uint8_t> version_2 = encode(
-        Hello{.version_min = 2, .version_max = 3, .from = {.uuid = test_uuid(9)}, .shards = 1});
-    EXPECT_EQ(strange(version_2, {0}).first.reply->refusal, Refusal::kVersion);
+    const std::vector<uint8_t> version_3 = encode(
+        Hello{.version_min = 3, .version_max = 4, .from = {.uuid = test_uuid(9)}, .shards = 1});
+    EXPECT_EQ(strange(version_3, {0}).first.reply->refusal, Refusal::kVersion);
 }
 
 TEST_F(Endpoints, a_bad_checksum_closes_the_connection_and_says_so) {

@@ -148,9 +148,17 @@ void fuzz(Bytes input) {
     std::vector<uint8_t> bytes(rest.begin(), rest.end());
     const bool fix = (input[0] & kFixChecksums) != 0;
     if ((input[0] & kHello) != 0)
-        return fuzz_hello<Hello>(std::move(bytes), std::move(pieces), fix, &read_hello);
+        return fuzz_hello<Hello>(
+            std::move(bytes), std::move(pieces), fix,
+            +[](runtime::ByteStream& stream, runtime::StopToken stop) {
+                return read_hello(stream, stop);
+            });
     if ((input[0] & kReply) != 0)
-        return fuzz_hello<HelloReply>(std::move(bytes), std::move(pieces), fix, &read_hello_reply);
+        return fuzz_hello<HelloReply>(
+            std::move(bytes), std::move(pieces), fix,
+            +[](runtime::ByteStream& stream, runtime::StopToken stop) {
+                return read_hello_reply(stream, stop);
+            });
     if (fix) fix_checksums(bytes);
     fuzz_frames(std::move(bytes), std::move(pieces));
 }

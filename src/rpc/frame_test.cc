@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <charconv>
+#include <numeric>
 
 #include "base/crc32c.h"
 #include "base/units.h"
@@ -121,13 +122,25 @@ const char* const kHelloHex =
 const char* const kReplyHex =
     "575250520000002e41519e6800000001101112131415161718191a1b1c1d1e1f0000000230313233343536373839"
     "3a3b3c3d3e3f000000040000";
+const char* const kProvingHelloHex =
+    "575250430000005a6174b74f00010002101112131415161718191a1b1c1d1e1f0000000120212223242526272829"
+    "2a2b2c2d2e2f000000020000000000000003000000020002404142434445464748494a4b4c4d4e4f505152535455"
+    "565758595a5b5c5d5e5f";
+const char* const kProvingReplyHex =
+    "575250520000006f42d65b9f00000002101112131415161718191a1b1c1d1e1f0000000230313233343536373839"
+    "3a3b3c3d3e3f00000004000001606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7fdb"
+    "425cdf5d1b515a7f1a57a172e21985ebd015bc5dbf0e5b8a886f56c654d178";
+const char* const kProofHex =
+    "575250500000002007c6a9f3c7a4e04b1a174abc210e93433eaa269732bd5bb02298ba973a975720def75285";
+const char* const kVerdictHex = "575250560000000448674bc700000000";
 const char* const kRequestHex =
     "d7cc08610000000501020201000001f40000000000000007000000050000000068656c6c6f";
 const char* const kFailureHex =
     "7dbba9d50000000d010204010000000000000000000000070000000d0000000000046e6f2073756368206c6f67";
 
 TEST_F(Wire, the_example_hello_is_what_the_document_says) {
-    const Hello hello{.from = {uuid_from(0x10), NodeId{1}, uuid_from(0x20)},
+    const Hello hello{.version_max = 1,
+                      .from = {uuid_from(0x10), NodeId{1}, uuid_from(0x20)},
                       .shards = 2,
                       .from_shard = 0,
                       .to_shard = 3,
@@ -147,6 +160,57 @@ TEST_F(Wire, the_example_reply_is_what_the_document_says) {
     const auto read = loop_.run(read_hello_reply(stream, {}));
     ASSERT_TRUE(read);
     EXPECT_EQ(encode(*read), from_hex(kReplyHex));
+}
+
+TEST_F(Wire, the_example_proofs_are_what_the_document_says) {
+    const ClusterSecret secret(*ClusterSecret::parse("correct horse battery staple\n"), true);
+    Hello hello{.from = {uuid_from(0x10), NodeId{1}, uuid_from(0x20)},
+                .shards = 2,
+                .to_shard = 3,
+                .to = NodeId{2},
+                .proves = true};
+    std::iota(hello.nonce.begin(), hello.nonce.end(), uint8_t{0x40});
+    std::vector<uint8_t> exchange = encode(hello);
+    EXPECT_EQ(exchange, from_hex(kProvingHelloHex));
+    HelloReply reply{
+        .version = 2, .from = {uuid_from(0x10), NodeId{2}, uuid_from(0x30)}, .shards = 4};
+    std::iota(reply.nonce.begin(), reply.nonce.end(), uint8_t{0x60});
+    reply.proof.emplace();
+    *reply.proof = secret.prove(Side::kAccepting, exchange_before_reply(exchange, reply));
+    const std::vector<uint8_t> said = encode(reply);
+    EXPECT_EQ(said, from_hex(kProvingReplyHex));
+    exchange.insert(exchange.end(), said.begin(), said.end());
+    EXPECT_EQ(encode_proof(secret.prove(Side::kDialling, exchange)), from_hex(kProofHex));
+    EXPECT_EQ(encode(Verdict{}), from_hex(kVerdictHex));
+
+    PiecesStream stream(from_hex(kProvingReplyHex), {5});
+    const auto read = loop_.run(read_hello_reply(stream, {}));
+    ASSERT_TRUE(read);
+    EXPECT_EQ(encode(*read), from_hex(kProvingReplyHex));
+    PiecesStream hello_stream(from_hex(kProvingHelloHex), {7});
+    const auto hello_read = loop_.run(read_hello(hello_stream, {}));
+    ASSERT_TRUE(hello_read);
+    EXPECT_TRUE(hello_read->proves);
+    EXPECT_EQ(hello_read->nonce, hello.nonce);
+}
+
+TEST_F(Wire, a_proof_or_verdict_with_any_bit_flipped_or_any_byte_missing_is_none) {
+    for (const char* const hex : {kProofHex, kVerdictHex}) {
+        const std::vector<uint8_t> whole = from_hex(hex);
+        const auto is_read = [&](std::vector<uint8_t> bytes) {
+            PiecesStream stream(std::move(bytes));
+            return hex == kProofHex ? loop_.run(read_proof(stream, {})).has_value()
+                                    : loop_.run(read_verdict(stream, {})).has_value();
+        };
+        EXPECT_TRUE(is_read(whole));
+        for (size_t bit = 0; bit < whole.size() * 8; ++bit) {
+            std::vector<uint8_t> bytes = whole;
+            bytes[bit / 8] ^= static_cast<uint8_t>(1 << (bit % 8));
+            EXPECT_FALSE(is_read(bytes)) << bit;
+        }
+        for (size_t size = 0; size < whole.size(); ++size)
+            EXPECT_FALSE(is_read({whole.begin(), whole.begin() + static_cast<ptrdiff_t>(size)}));
+    }
 }
 
 TEST_F(Wire, a_hello_of_a_later_version_may_say_more) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "runtime/shard.h"
 
 namespace weir::rpc {
@@ -9,32 +11,53 @@ namespace weir::rpc {
 using runtime::Shard;
 using runtime::Task;
 
-Inbound::Inbound(Endpoint& endpoint, runtime::ByteStream& stream, const Hello& hello)
+namespace {
+
+// What nodes ask before they are members is small.
+constexpr size_t kStrangerBytesMax = size_t{64} << 10;
+constexpr Duration kStrangerPatience = 1s;
+
+}  // namespace
+
+Inbound::Inbound(Endpoint& endpoint, runtime::ByteStream& stream, const Accepted& accepted)
     : endpoint_(endpoint),
       stream_(stream),
-      hello_(hello),
+      accepted_(accepted),
       connection_(stream, *this, endpoint.options_, endpoint.metrics_,
                   endpoint.scope_.stop_token()) {}
 
 Origin Inbound::origin() const {
-    return {.node = hello_.from.node, .uuid = hello_.from.uuid, .shard = hello_.from_shard};
+    return {.node = hello().from.node,
+            .uuid = hello().from.uuid,
+            .shard = hello().from_shard,
+            .member = is_member()};
 }
 
 Task<void> Inbound::run() {
     Shard::current().log().debug("rpc", "accepted", "peer={} address={} remote_shard={}",
-                                 hello_.from.node.v, stream_.peer(), hello_.from_shard);
+                                 hello().from.node.v, stream_.peer(), hello().from_shard);
     co_await connection_.run();
     co_await requests_.close();
     Shard::current().log().debug("rpc", "an accepted connection has ended",
                                  "peer={} address={} remote_shard={} error=\"{}\"",
-                                 hello_.from.node.v, stream_.peer(), hello_.from_shard,
+                                 hello().from.node.v, stream_.peer(), hello().from_shard,
                                  connection_.error().to_string());
+}
+
+size_t Inbound::message_bytes_max(size_t options_max) {
+    return is_member() ? options_max : std::min(options_max, kStrangerBytesMax);
 }
 
 Result<void> Inbound::receive(Incoming incoming) {
     if (incoming.type == FrameType::kRequest) return start(std::move(incoming));
     if (incoming.type != FrameType::kMessage)
         return fail(ErrorCode::kMalformed, "a response where requests come");
+    if (!is_member() && !endpoint_.options_.bugs.trust_hello) {
+        ++endpoint_.metrics_.messages_of_strangers;
+        // A member that this node has not heard of yet dials again, and is asked about again.
+        if (Shard::current().now() < connection_.since() + kStrangerPatience) return {};
+        return fail(ErrorCode::kCancelled, "messages of a node that is not known");
+    }
     if (incoming.dropped) {
         ++endpoint_.metrics_.messages_dropped;
         return {};
@@ -55,23 +78,36 @@ Outgoing Inbound::refusal(const Incoming& incoming, const Error& error) const {
 }
 
 Result<void> Inbound::start(Incoming incoming) {
-    const auto handler = endpoint_.request_handlers_.find(incoming.kind);
-    const bool known = handler != endpoint_.request_handlers_.end();
-    const bool has_room = endpoint_.requests_running_ < endpoint_.options_.requests_running_max;
     if (incoming.dropped) ++endpoint_.metrics_.messages_dropped;
-    if (known && has_room && !incoming.dropped) {
-        ++endpoint_.requests_running_;
-        requests_.spawn(work(&handler->second, std::move(incoming)));
-        return {};
+    const auto found = endpoint_.request_handlers_.find(incoming.kind);
+    if (found == endpoint_.request_handlers_.end()) {
+        return refuse(incoming, {.code = ErrorCode::kUnsupported,
+                                 .message = fmt::format("nobody handles requests of kind {}",
+                                                        static_cast<uint16_t>(incoming.kind))});
     }
+    const Endpoint::Handler& handler = found->second;
+    if (handler.from == From::kMembers && !is_member() && !endpoint_.options_.bugs.trust_hello) {
+        ++endpoint_.metrics_.messages_of_strangers;
+        // It may be one that this node has not heard of yet.
+        return refuse(incoming, {.code = ErrorCode::kUnavailable,
+                                 .message = "only members of the cluster may ask for that"});
+    }
+    if (incoming.dropped) {
+        return refuse(incoming, {.code = ErrorCode::kResourceExhausted,
+                                 .message = "there is no memory for the request"});
+    }
+    if (endpoint_.requests_running_ >= endpoint_.options_.requests_running_max) {
+        return refuse(incoming,
+                      {.code = ErrorCode::kResourceExhausted, .message = "too many requests run"});
+    }
+    ++endpoint_.requests_running_;
+    requests_.spawn(work(&handler.handle, std::move(incoming)));
+    return {};
+}
+
+Result<void> Inbound::refuse(const Incoming& incoming, const Error& error) {
     ++endpoint_.metrics_.requests_refused;
-    Outgoing no = refusal(
-        incoming, known ? Error{.code = ErrorCode::kResourceExhausted,
-                                .message = incoming.dropped ? "there is no memory for the request"
-                                                            : "too many requests run"}
-                        : Error{.code = ErrorCode::kUnsupported,
-                                .message = fmt::format("nobody handles requests of kind {}",
-                                                       static_cast<uint16_t>(incoming.kind))});
+    Outgoing no = refusal(incoming, error);
     // It sends more than it may, and does not read what it is told.
     if (!connection_.fits(no.message.lane, no.message.size()))
         return fail(ErrorCode::kResourceExhausted, "too many requests, and no room for refusals");

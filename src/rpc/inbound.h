@@ -9,18 +9,23 @@ namespace weir::rpc {
 
 class Inbound final : public ListHook, public Connection::Owner {
   public:
-    Inbound(Endpoint& endpoint, runtime::ByteStream& stream, const Hello& hello);
+    Inbound(Endpoint& endpoint, runtime::ByteStream& stream, const Accepted& accepted);
     ~Inbound() = default;
 
     // Until the connection has ended and no request of it runs.
     runtime::Task<void> run();
     void end() { connection_.end(); }
-    const Hello& hello() const { return hello_; }
+    const Hello& hello() const { return accepted_.hello; }
+    bool proven() const { return accepted_.proven; }
+    // By what is known now: the news of a node may come after its first connection.
+    bool is_member() const { return endpoint_.is_member(accepted_); }
     Instant heard() const { return connection_.heard(); }
 
   private:
     Result<void> receive(Incoming incoming) override;
+    size_t message_bytes_max(size_t options_max) override;
     Result<void> start(Incoming incoming);
+    Result<void> refuse(const Incoming& incoming, const Error& error);
     runtime::Task<void> work(const RequestHandler* handler, Incoming incoming);
     Origin origin() const;
     // A response that says no.
@@ -28,7 +33,7 @@ class Inbound final : public ListHook, public Connection::Owner {
 
     Endpoint& endpoint_;
     runtime::ByteStream& stream_;
-    const Hello hello_;
+    const Accepted accepted_;
     Connection connection_;
     runtime::Scope requests_;
 };

@@ -47,7 +47,8 @@ Task<void> Link::run() {
         dialling_ = true;
         const Endpoint::Peer* peer = endpoint_.find_peer(node_);
         CHECK(peer != nullptr);  // else end() was called
-        auto dialled = co_await dial(peer->address, hello(), endpoint_.options_, stop_.token());
+        auto dialled =
+            co_await dial(peer->address, hello(), peer->uuid, endpoint_.options_, stop_.token());
         if (dialled) {
             const Instant since = Shard::current().now();
             co_await serve(std::move(*dialled));

@@ -65,28 +65,82 @@ Task<void> Listener::accept_all() {
 Task<void> Listener::welcome(std::unique_ptr<TcpStream> stream) {
     runtime::DeadlineStop limit(Shard::current().now() + options_.hello_timeout,
                                 scope_.stop_token());
-    auto hello = co_await read_hello(*stream, limit.token());
-    if (hello) {
-        HelloReply reply;
-        judge(*hello, &reply);
-        const std::vector<uint8_t> bytes = encode(reply);
-        const auto sent = co_await stream->write_all({Bytes(bytes)}, limit.token());
-        if (reply.refusal != Refusal::kNone) {
-            Shard::current().log().warn("rpc", "a connection is refused",
-                                        "address={} node={} reason=\"{}\"", stream->peer(),
-                                        hello->from.node.v, reply.reason);
-        } else if (sent) {
-            co_return co_await hand_over(std::move(stream), *hello);
-        }
+    Accepted accepted;
+    Verdict verdict;
+    const auto greeted = co_await greet(stream.get(), &accepted, &verdict, limit.token());
+    if (greeted && verdict.refusal == Refusal::kNone)
+        co_return co_await hand_over(std::move(stream), std::move(accepted));
+    if (greeted || verdict.refusal != Refusal::kNone) {
+        log_refusal(stream->peer(), accepted.hello, verdict);
     } else if (!scope_.stop_requested()) {
-        const Error error = hello.error().code == ErrorCode::kCancelled
+        const Error error = greeted.error().code == ErrorCode::kCancelled
                                 ? Error{.code = ErrorCode::kTimedOut, .message = "no hello came"}
-                                : hello.error();
+                                : greeted.error();
         Shard::current().log().warn("rpc", "a connection is closed before its hello",
                                     "address={} error=\"{}\"", stream->peer(), error.to_string());
     }
     co_await stream->close();
     --connections_;
+}
+
+// A stranger that dials again and again is one line now and then.
+void Listener::log_refusal(const std::string& address, const Hello& hello, const Verdict& verdict) {
+    const Instant now = Shard::current().now();
+    const bool is_news = verdict.reason != refusal_logged_ || now >= refusal_logged_at_ + 10s;
+    if (is_news) {
+        refusal_logged_ = verdict.reason;
+        refusal_logged_at_ = now;
+    }
+    Shard::current().log().event(is_news ? LogLevel::kWarn : LogLevel::kDebug, "rpc",
+                                 "a connection is refused", "address={} node={} reason=\"{}\"",
+                                 address, hello.from.node.v, verdict.reason);
+}
+
+// The hello, its reply and, where both have something to prove with, their proofs.
+Task<Result<void>> Listener::greet(TcpStream* stream, Accepted* accepted, Verdict* verdict,
+                                   runtime::StopToken stop) {
+    const Credentials* credentials = endpoints_[0]->options().credentials;
+    Hello& hello = accepted->hello;
+    std::vector<uint8_t> exchange;
+    hello = co_await runtime::try_(read_hello(*stream, stop, &exchange));
+    HelloReply reply;
+    judge(hello, &reply);
+    const bool proves = credentials != nullptr && hello.proves && reply.version >= kVersionProofs &&
+                        reply.refusal == Refusal::kNone;
+    if (!proves && reply.refusal == Refusal::kNone) {
+        if (credentials != nullptr && credentials->required()) {
+            reply.refusal = Refusal::kNotProven;
+            reply.reason = "this cluster asks for its secret (--cluster-secret)";
+        } else {
+            reply.refusal = admit(hello, &reply.reason);
+        }
+    }
+    if (proves) {
+        Shard::current().driver().fill_entropy(reply.nonce);
+        reply.proof.emplace();
+        *reply.proof = credentials->prove(Side::kAccepting, exchange_before_reply(exchange, reply));
+    }
+    *verdict = {.refusal = reply.refusal, .reason = reply.reason};
+    const std::vector<uint8_t> bytes = encode(reply);
+    co_await runtime::try_(stream->write_all({Bytes(bytes)}, stop));
+    if (!proves) co_return Result<void>{};
+
+    exchange.insert(exchange.end(), bytes.begin(), bytes.end());
+    const Proof proof = co_await runtime::try_(read_proof(*stream, stop));
+    accepted->proven = credentials->check(Side::kDialling, exchange, proof);
+    if (!accepted->proven && credentials->required()) {
+        verdict->refusal = Refusal::kNotProven;
+        verdict->reason = "the node has another cluster secret";
+    } else {
+        verdict->refusal = admit(hello, &verdict->reason);
+    }
+    const std::vector<uint8_t> said = encode(*verdict);
+    co_await runtime::try_(stream->write_all({Bytes(said)}, stop));
+    co_return Result<void>{};
+}
+
+Refusal Listener::admit(const Hello& hello, std::string* reason) const {
+    return options_.admit ? options_.admit(hello, reason) : Refusal::kNone;
 }
 
 void Listener::judge(const Hello& hello, HelloReply* reply) const {
@@ -109,17 +163,13 @@ void Listener::judge(const Hello& hello, HelloReply* reply) const {
         return refuse(Refusal::kOtherNode, self.node.valid()
                                                ? fmt::format("this is node {}", self.node.v)
                                                : "this node has no id yet");
-    if (!options_.admit) return;
-    std::string reason;
-    const Refusal refusal = options_.admit(hello, &reason);
-    if (refusal != Refusal::kNone) refuse(refusal, std::move(reason));
 }
 
-Task<void> Listener::hand_over(std::unique_ptr<TcpStream> stream, Hello hello) {
-    const auto to = static_cast<ShardId>(hello.to_shard % endpoints_.size());
+Task<void> Listener::hand_over(std::unique_ptr<TcpStream> stream, Accepted accepted) {
+    const auto to = static_cast<ShardId>(accepted.hello.to_shard % endpoints_.size());
     co_await runtime::on(to,
                          [this, endpoint = endpoints_[to], detached = stream->detach(),
-                          hello]() mutable -> Task<void> {
+                          accepted]() mutable -> Task<void> {
                              // Called on the connection's shard; the count is on this one.
                              std::function<Task<void>()> ended = [this]() -> Task<void> {
                                  co_await runtime::on(0, [this]() -> Task<void> {
@@ -127,8 +177,8 @@ Task<void> Listener::hand_over(std::unique_ptr<TcpStream> stream, Hello hello) {
                                      co_return;
                                  });
                              };
-                             co_await endpoint->serve(TcpStream::attach(std::move(detached)), hello,
-                                                      std::move(ended));
+                             co_await endpoint->serve(TcpStream::attach(std::move(detached)),
+                                                      accepted, std::move(ended));
                          });
 }
 

@@ -17,8 +17,9 @@ namespace weir::rpc {
 struct ListenerOptions {
     uint32_t connections_max = 16384;
     Duration hello_timeout = 3s;
-    // Asked on shard 0 about a hello that fits this node's cluster and version otherwise; gives
-    // kNone, or why it is refused with a sentence in *reason. Default: all are welcome.
+    // Asked on shard 0 about a hello that fits this node's cluster and version otherwise, and whose
+    // proof is right where one is asked for; gives kNone, or why it is refused with a sentence in
+    // *reason. Default: all are welcome.
     std::function<Refusal(const Hello& hello, std::string* reason)> admit;
 };
 
@@ -40,15 +41,21 @@ class Listener {
   private:
     runtime::Task<void> accept_all();
     runtime::Task<void> welcome(std::unique_ptr<runtime::TcpStream> stream);
-    // Fills the reply.
+    runtime::Task<Result<void>> greet(runtime::TcpStream* stream, Accepted* accepted,
+                                      Verdict* verdict, runtime::StopToken stop);
+    // Fills the reply, but for what admit() says.
     void judge(const Hello& hello, HelloReply* reply) const;
-    runtime::Task<void> hand_over(std::unique_ptr<runtime::TcpStream> stream, Hello hello);
+    Refusal admit(const Hello& hello, std::string* reason) const;
+    void log_refusal(const std::string& address, const Hello& hello, const Verdict& verdict);
+    runtime::Task<void> hand_over(std::unique_ptr<runtime::TcpStream> stream, Accepted accepted);
 
     std::vector<Endpoint*> endpoints_;
     ListenerOptions options_;
     runtime::TcpListener listener_;
     runtime::Scope scope_;
     size_t connections_ = 0;
+    std::string refusal_logged_;  // the last one's reason
+    Instant refusal_logged_at_{};
 };
 
 }  // namespace weir::rpc

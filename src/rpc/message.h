@@ -50,6 +50,7 @@ struct Origin {
     NodeId node;                 // invalid: it has none yet
     Uuid uuid;                   // of the node's data directory
     runtime::ShardId shard = 0;  // of that node
+    bool member = false;         // of this node's cluster, as Endpoint says who is
 };
 
 // A one-way message that came. The body's memory is reserved of the endpoint's budget as long as

@@ -41,6 +41,9 @@ class MessageReader {
     // error nothing more can be read.
     runtime::Task<Result<Incoming>> next(runtime::StopToken stop);
 
+    // Of the messages that begin from now on.
+    void limit_messages(size_t bytes_max) { message_bytes_max_ = bytes_max; }
+
     // When bytes came last.
     Instant heard() const { return heard_; }
     uint64_t bytes_read() const { return bytes_read_; }
@@ -74,7 +77,7 @@ class MessageReader {
 
     runtime::ByteStream& stream_;
     runtime::MemoryBudget& memory_;
-    const size_t message_bytes_max_;
+    size_t message_bytes_max_;
     const Duration patience_;
     bool short_of_memory_ = false;  // the last wait for memory was in vain
     // What came and is not taken yet lies at [begin_, end_).

@@ -26,12 +26,15 @@ using PerShard = std::vector<std::unique_ptr<Endpoint>>;
 
 Task<void> make(PerShard* endpoints, ShardId shard, NodeId node, runtime::MemoryBudget* memory) {
     co_await runtime::on(shard, [&]() -> Task<void> {
-        const Identity identity{.node = node};
+        Identity identity{.node = node};
+        identity.cluster.bytes.fill(1);
         (*endpoints)[shard] =
             std::make_unique<Endpoint>(identity, EndpointOptions{.memory = memory});
         (*endpoints)[shard]->handle(kEcho, [](Request request) -> Task<Result<Message>> {
             co_return Message{.parts = {request.body}};
         });
+        // Of whom it hears; nobody dials it.
+        if (node == n1) (*endpoints)[shard]->set_address(NodeId{0}, "127.0.0.1", 1);
         co_return;
     });
 }

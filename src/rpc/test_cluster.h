@@ -132,7 +132,8 @@ class TestCluster {
         Endpoint endpoint(node.identity, node.options);
         for (size_t other = 0; other < cluster->size(); ++other) {
             if (other != index)
-                endpoint.set_address(NodeId{static_cast<int32_t>(other)}, name(other), kPort);
+                endpoint.set_address(NodeId{static_cast<int32_t>(other)}, name(other), kPort,
+                                     cluster->nodes_[other]->identity.uuid);
         }
         if (cluster->setup) cluster->setup(index, id, endpoint);
         node.endpoints[id] = &endpoint;

@@ -68,15 +68,17 @@ Task<void> ClusterLink::close() {
 }
 
 void ClusterLink::set_handlers() {
-    const auto handle = [this]<class Room>(
-                            rpc::Kind kind, Room& room,
-                            Task<Result<rpc::Message>> (Room::*answer)(rpc::Request)) {
+    const auto handle = [this]<class Room>(rpc::Kind kind, Room& room,
+                                           Task<Result<rpc::Message>> (Room::*answer)(rpc::Request),
+                                           rpc::From from = rpc::From::kMembers) {
         parts_.endpoint().handle(
-            kind, [this, &room, answer](rpc::Request request) -> Task<Result<rpc::Message>> {
+            kind,
+            [this, &room, answer](rpc::Request request) -> Task<Result<rpc::Message>> {
                 return run_inside((room.*answer)(std::move(request)));
-            });
+            },
+            from);
     };
-    handle(cluster::kRegisterCall, registration_, &Registration::answer);
+    handle(cluster::kRegisterCall, registration_, &Registration::answer, rpc::From::kAnyone);
     handle(cluster::kLeaderUpdateCall, gossip_, &LeaderGossip::answer);
     handle(cluster::kReplicasCall, controller_calls_, &ControllerCalls::answer_report);
     handle(cluster::kProducerIdsCall, controller_calls_, &ControllerCalls::answer_producer_ids);

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "cluster/wire.h"
+#include "raft/types.h"
 #include "runtime/remote.h"
 
 namespace weir::broker {
@@ -61,7 +62,10 @@ Task<void> LeaderGossip::send_all_to(int32_t node) {
 }
 
 Task<Result<rpc::Message>> LeaderGossip::answer(rpc::Request request) {
-    const auto update = co_await try_(cluster::decode_leader_update(request.body.bytes()));
+    auto update = co_await try_(cluster::decode_leader_update(request.body.bytes()));
+    if (update.node != request.from.node.v)
+        co_return fail(ErrorCode::kMalformed, "a leader update in the name of another node");
+    std::erase_if(update.states, [this](const LeaderState& state) { return !can_be(state); });
     for (const LeaderState& state : update.states) publisher_.heard(state);
     for (ShardId i = 0; i < link_.shards.size(); ++i) {
         co_await runtime::on(i, [to = link_.shards[i].metadata, &update]() -> Task<void> {
@@ -72,6 +76,12 @@ Task<Result<rpc::Message>> LeaderGossip::answer(rpc::Request request) {
     co_return rpc::control_message(
         {}, cluster::encode(cluster::LeaderUpdateReply{
                 .incarnation = incarnation_, .after = update.after, .upto = update.upto}));
+}
+
+// Epochs are terms, and are bounded like those: what a wild one said would stand for ever.
+bool LeaderGossip::can_be(const LeaderState& state) const {
+    const LeaderState* known = link_.shards[0].metadata->leaders().find(state.log);
+    return raft::within_reach(known == nullptr ? 0 : known->epoch, state.epoch);
 }
 
 Task<void> LeaderGossip::sweep(const std::vector<int32_t>& nodes) {

@@ -33,6 +33,8 @@ class LeaderGossip {
   private:
     runtime::Task<void> send_all_to(int32_t node);
 
+    bool can_be(const cluster::LeaderState& state) const;
+
     LinkParts& link_;
     uint64_t incarnation_ = 0;
     cluster::LeaderPublisher publisher_;

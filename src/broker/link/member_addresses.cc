@@ -33,7 +33,7 @@ void MemberAddresses::add_hints(const AddressMap& addresses) {
 Task<std::vector<int32_t>> MemberAddresses::sync() {
     std::vector<int32_t> gone;
     if (link_.is_alone()) co_return gone;
-    AddressMap wanted;
+    std::map<int32_t, MemberAddress> wanted;
     const cluster::MetadataImage& image = link_.image();
     const replication::Group* group = link_.controller->group();
     for (const auto& [node, address] : hints_) {
@@ -41,12 +41,16 @@ Task<std::vector<int32_t>> MemberAddresses::sync() {
         // that.
         if (group == nullptr || image.nodes().empty() || group->configuration().members.empty() ||
             node >= image.node_ids_end() || group->configuration().find(NodeId{node}) != nullptr)
-            wanted[node] = address;
+            wanted[node] = {address, {}};
+    }
+    for (const cluster::Founder& founder : link_.identity.founding) {
+        const auto found = wanted.find(founder.node_id);
+        if (found != wanted.end()) found->second.uuid = founder.uuid;
     }
     for (const auto& [node, registered] : image.nodes()) {
-        if (node != link_.self()) wanted[node] = registered.info.rpc;
+        if (node != link_.self()) wanted[node] = {registered.info.rpc, registered.info.uuid};
     }
-    AddressMap moved;
+    std::map<int32_t, MemberAddress> moved;
     for (const auto& [node, address] : known_) {
         if (!wanted.contains(node)) gone.push_back(node);
     }
@@ -59,8 +63,8 @@ Task<std::vector<int32_t>> MemberAddresses::sync() {
     for (ShardId i = 0; i < link_.shards.size(); ++i) {
         co_await runtime::on(i, [to = link_.shards[i].endpoint, &gone, &moved]() -> Task<void> {
             for (const int32_t node : gone) to->forget(NodeId{node});
-            for (const auto& [node, address] : moved)
-                to->set_address(NodeId{node}, address.host, address.port);
+            for (const auto& [node, at] : moved)
+                to->set_address(NodeId{node}, at.address.host, at.address.port, at.uuid);
             co_return;
         });
     }

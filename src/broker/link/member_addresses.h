@@ -15,6 +15,12 @@ namespace weir::broker {
 
 using AddressMap = std::map<int32_t, cluster::Endpoint>;  // by node id
 
+struct MemberAddress {
+    cluster::Endpoint address;
+    Uuid uuid;  // of the member's data directory; zero: not known yet
+    bool operator==(const MemberAddress&) const = default;
+};
+
 class MemberAddresses {
   public:
     // `members`: those that are known before the metadata is.
@@ -25,8 +31,8 @@ class MemberAddresses {
     void add_hints(const AddressMap& addresses);
     void remove_hint(int32_t node) { hints_.erase(node); }
 
-    // The members whose addresses the endpoints have.
-    const AddressMap& known() const { return known_; }
+    // The members whose addresses the endpoints have: who else dials is a stranger to them.
+    const std::map<int32_t, MemberAddress>& known() const { return known_; }
     // Brings the endpoints in line with the image and the hints. Returns the nodes that are members
     // no more: the endpoints have forgotten them.
     runtime::Task<std::vector<int32_t>> sync();
@@ -36,7 +42,7 @@ class MemberAddresses {
   private:
     LinkParts& link_;
     AddressMap hints_;
-    AddressMap known_;
+    std::map<int32_t, MemberAddress> known_;
 };
 
 }  // namespace weir::broker

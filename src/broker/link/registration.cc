@@ -122,6 +122,9 @@ Task<Result<cluster::RegisterReply>> Registration::register_here(cluster::NodeRe
 Task<Result<rpc::Message>> Registration::answer(rpc::Request request) {
     auto wanted = co_await try_(cluster::decode_register_request(request.body.bytes()));
     const Instant deadline = std::min(request.deadline, LinkParts::in(kRegisterTimeout));
+    // A node registers itself alone; a member passes on what such a node said.
+    if (request.from.uuid != wanted.node.uuid && !(wanted.passed_on && request.from.member))
+        co_return fail(ErrorCode::kUnavailable, "a node can register itself alone");
     if (link_.controller->leads()) {
         const auto reply =
             co_await try_(register_here(std::move(wanted.node), wanted.is_member, deadline));

@@ -43,10 +43,12 @@ class Forward : public testing::Test {
     static Task<void> be_controller(Forward* test) {
         const rpc::Identity self = identity(1);
         rpc::Endpoint endpoint(self, rpc::EndpointOptions{.memory = &test->memory});
+        endpoint.set_address(NodeId{0}, "asked", 7000);
         endpoint.handle(
             kForwardCall, [test, &endpoint](rpc::Request) -> Task<Result<rpc::Message>> {
                 if (++test->calls == 1) {
                     endpoint.forget(NodeId{0});
+                    endpoint.set_address(NodeId{0}, "asked", 7000);
                     co_return fail(ErrorCode::kUnavailable);
                 }
                 ByteWriter out;
