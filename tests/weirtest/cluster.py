@@ -68,6 +68,16 @@ class Cluster:
     def _prepare(self, node):
         if "--rpc" not in node.arguments:
             node.arguments += ["--rpc", node.rpc, "--seeds", ",".join(self.seeds)]
+            if not node.rpc.startswith("127."):
+                node.arguments += ["--cluster-secret", self.secret()]
+
+    def secret(self):
+        """The file of the cluster's secret, which nodes beyond loopback must have."""
+        path = os.path.join(self.folder, "secret")
+        if not os.path.exists(path):
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as f:
+                f.write("a secret of the tests\n")
+        return path
 
     def start(self, order=None, gap=0.0, seconds_max=60):
         """All that do not run, side by side, in this order; returns when each says that it serves."""
