@@ -7,6 +7,7 @@
 
 #include "kafka/server/partitions/server_bugs.h"
 #include "raft/raft_bugs.h"
+#include "rpc/rpc_bugs.h"
 #include "storage/storage_bugs.h"
 
 namespace weir::sim {
@@ -15,6 +16,7 @@ struct ClusterBugs {
     raft::RaftBugs raft;
     storage::StorageBugs storage;
     kafka::ServerBugs server;
+    rpc::RpcBugs rpc;
 };
 
 struct NamedClusterBug {
@@ -22,11 +24,13 @@ struct NamedClusterBug {
     bool raft::RaftBugs::* raft = nullptr;
     bool storage::StorageBugs::* storage = nullptr;
     bool kafka::ServerBugs::* server = nullptr;
+    bool rpc::RpcBugs::* rpc = nullptr;
 
     void switch_on(ClusterBugs& bugs) const {
         if (raft != nullptr) bugs.raft.*raft = true;
         if (storage != nullptr) bugs.storage.*storage = true;
         if (server != nullptr) bugs.server.*server = true;
+        if (rpc != nullptr) bugs.rpc.*rpc = true;
     }
 };
 
@@ -60,6 +64,8 @@ inline constexpr std::array kClusterBugs{
     NamedClusterBug{.name = "read_without_term_commit",
                     .raft = &raft::RaftBugs::read_without_term_commit},
     NamedClusterBug{.name = "rejoin_by_plain_raft", .raft = &raft::RaftBugs::rejoin_by_plain_raft},
+    NamedClusterBug{.name = "believe_wild_terms", .raft = &raft::RaftBugs::believe_wild_terms},
+    NamedClusterBug{.name = "trust_hello", .rpc = &rpc::RpcBugs::trust_hello},
     NamedClusterBug{.name = "acknowledge_before_flush",
                     .storage = &storage::StorageBugs::acknowledge_before_flush},
     NamedClusterBug{.name = "forget_journal_tail",

@@ -23,7 +23,7 @@ std::string Knobs::to_string() const {
         "clock_jumps={} "
         "rolling={} "
         "sick_disk={} "
-        "lost_disk={} slow_disks={} send_bytes={}\n"
+        "lost_disk={} slow_disks={} secret={} strangers={}ms send_bytes={}\n"
         "  store: journal_file={} unflushed={} cache={} bypass={} offsets_partitions={}\n"
         "  clients: topics={}x{} relaxed={}{} idempotent={} plain={} weak={} readers={} "
         "members={} admin={} "
@@ -32,7 +32,8 @@ std::string Knobs::to_string() const {
         "decommission={}\n",
         nodes, joiners, shards_max, minority_only, work_time.count() / 1'000'000,
         fault_mean.count() / 1'000'000, kills, blackouts, hunting, pauses, orderly, busy_controller,
-        links, full_disk, clock_jumps, rolling, one_sick_disk, lost_disk, slow_disks, send_bytes,
+        links, full_disk, clock_jumps, rolling, one_sick_disk, lost_disk, slow_disks,
+        static_cast<int>(secret), strangers_mean.count() / 1'000'000, send_bytes,
         journal_file_bytes, unflushed_bytes, cache_bytes, bypass_bytes, offsets_partitions,
         clients.topics, clients.partitions, clients.relaxed_topics,
         clients.changing_durability ? " (changing)" : "", clients.idempotent_producers,
@@ -115,6 +116,13 @@ Knobs draw_knobs(uint64_t seed, uint32_t nodes_wanted) {
         }
         knobs.slow_disks = windows.chance(0.5);
     }
+    Prng hostile(seed, "hostile peers");
+    const uint64_t secret = hostile.below(6);
+    knobs.secret = secret < 2   ? Knobs::Secret::kNone
+                   : secret < 5 ? Knobs::Secret::kAll
+                                : Knobs::Secret::kSome;
+    if (knobs.nodes > 1 && hostile.chance(0.5))
+        knobs.strangers_mean = std::chrono::milliseconds(hostile.between(30, 600));
     return knobs;
 }
 
@@ -156,6 +164,12 @@ ClientOptions with_addresses(ClientOptions options, uint32_t nodes) {
     return options;
 }
 
+std::shared_ptr<const rpc::Credentials> cluster_secret(bool required) {
+    auto secret = rpc::ClusterSecret::parse("the secret of the simulated cluster");
+    CHECK(secret);
+    return std::make_shared<rpc::ClusterSecret>(std::move(*secret), required);
+}
+
 broker::BrokerOptions broker_options(const Knobs& knobs, const ClusterBugs& bugs, uint32_t index) {
     cluster::ConfigMap flags{
         {"data", "/data"},
@@ -171,7 +185,12 @@ broker::BrokerOptions broker_options(const Knobs& knobs, const ClusterBugs& bugs
         {"producer.id.expiration.ms", "2147483647"},
         {"offsets.retention.minutes", "2147483647"},
     };
+    const bool has_secret =
+        knobs.secret == Knobs::Secret::kAll || (knobs.secret == Knobs::Secret::kSome && index % 2);
     if (knobs.nodes > 1) {
+        flags[has_secret ? "cluster.secret.file" : "insecure"] = has_secret ? "/secret" : "true";
+        if (knobs.secret == Knobs::Secret::kSome && has_secret)
+            flags["cluster.secret.optional"] = "true";
         flags["rpc"] = host(index) + ":9700";
         std::string seeds;
         for (uint32_t i = 0; i < knobs.nodes; ++i)
@@ -195,6 +214,8 @@ broker::BrokerOptions broker_options(const Knobs& knobs, const ClusterBugs& bugs
         raft.bugs = bugs.raft;
     };
     options.server_bugs = bugs.server;
+    options.rpc_bugs = bugs.rpc;
+    if (has_secret) options.credentials = cluster_secret(knobs.secret == Knobs::Secret::kAll);
     return options;
 }
 

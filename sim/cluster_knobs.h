@@ -31,7 +31,11 @@ struct Knobs {
     bool lost_disk;       // one node's, once
     bool one_sick_disk;   // the plan's disk errors strike one node; else none
     bool slow_disks;      // some machines' disks take long to flush
-    uint64_t send_bytes;  // of one append between replicas
+    // Whether nodes have a secret: none, all (and ask for it), or some of them (and none asks).
+    enum class Secret : uint8_t { kNone, kAll, kSome };
+    Secret secret;
+    Duration strangers_mean;  // between two attempts of hostile peers; 0: there are none
+    uint64_t send_bytes;      // of one append between replicas
     int32_t offsets_partitions;
     uint64_t journal_file_bytes;
     uint64_t unflushed_bytes;
@@ -50,6 +54,8 @@ std::string host(uint32_t index);
 // The addresses of the cluster's nodes and joiners, for the clients.
 ClientOptions with_addresses(ClientOptions options, uint32_t nodes);
 // The options of the broker on that machine. `knobs` and `bugs` outlive them.
+// The secret that nodes and hostile members have.
+std::shared_ptr<const rpc::Credentials> cluster_secret(bool required);
 broker::BrokerOptions broker_options(const Knobs& knobs, const ClusterBugs& bugs, uint32_t index);
 
 }  // namespace weir::sim

@@ -62,6 +62,10 @@ Task<void> ClusterRun::client_main(ClusterRun* run, Shard* shard) {
     if (shard->id() == 0) co_await ClusterClients::run(&run->clients_);
 }
 
+Task<void> ClusterRun::strangers_main(ClusterRun* run, Shard* shard) {
+    if (shard->id() == 0) co_await ClusterStrangers::run(&run->strangers_);
+}
+
 void ClusterRun::start(Machine& machine) {
     machine.stop = machine.fatal = machine.serving = false;
     if (machine.wipe) {

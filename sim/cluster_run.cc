@@ -27,6 +27,16 @@ ClientOptions ClusterRun::client_options() {
     return options;
 }
 
+ClusterStrangers::Options ClusterRun::strangers_options() const {
+    ClusterStrangers::Options options{.seed = options_.seed,
+                                      .pause_mean = knobs_.strangers_mean,
+                                      .required = knobs_.secret == Knobs::Secret::kAll};
+    if (knobs_.secret != Knobs::Secret::kNone) options.credentials = cluster_secret(true);
+    for (uint32_t i = 0; i < knobs_.nodes + knobs_.joiners; ++i)
+        options.addresses.push_back(host(i) + ":9700");
+    return options;
+}
+
 ClusterRun::ClusterRun(const ClusterRunOptions& options)
     : options_(options),
       knobs_(draw_knobs(options.seed, options.nodes)),
@@ -37,7 +47,8 @@ ClusterRun::ClusterRun(const ClusterRunOptions& options)
       prng_(world_.prng("nemesis")),
       history_([this](const std::string& broken) { fail(broken); }),
       clients_(client_options(), history_, [this](const std::string& broken) { fail(broken); }),
-      watch_(history_, [this](const std::string& broken) { fail(broken); }) {
+      watch_(history_, [this](const std::string& broken) { fail(broken); }),
+      strangers_(strangers_options(), [this](const std::string& broken) { fail(broken); }) {
     note(world_.plan().to_string());
     note(knobs_.to_string());
     for (uint32_t i = 0; i < knobs_.nodes + knobs_.joiners; ++i) {
@@ -61,8 +72,10 @@ ClusterRun::ClusterRun(const ClusterRunOptions& options)
         if (knobs_.slow_disks && prng_.chance(0.6))
             disk.sync_mean = draw(kSlowSyncMin, kSlowSyncMax);
     }
-    DiskFaults& none = client_node_->disk_faults();
-    none = {};
+    client_node_->disk_faults() = {};
+    if (knobs_.strangers_mean == 0ns) return;
+    strangers_node_ = &world_.add_node({.name = "strangers", .shards = 1});
+    strangers_node_->disk_faults() = {};
 }
 
 ClusterRun::~ClusterRun() {
@@ -70,6 +83,8 @@ ClusterRun::~ClusterRun() {
         if (machine->node->running()) kill(*machine, Kill::kProcess);
     }
     if (client_node_->running()) world_.kill(*client_node_, Kill::kProcess);
+    if (strangers_node_ != nullptr && strangers_node_->running())
+        world_.kill(*strangers_node_, Kill::kProcess);
 }
 
 void ClusterRun::heal() {
@@ -201,6 +216,10 @@ ClusterRunResult ClusterRun::run() {
         });
     }
     world_.start(*client_node_, [this](Shard& shard) { return client_main(this, &shard); });
+    if (strangers_node_ != nullptr) {
+        world_.start(*strangers_node_,
+                     [this](Shard& shard) { return strangers_main(this, &shard); });
+    }
     next_strike();
     next_look();
     // Before the cluster is there, too; not for ever, since a node on a slow disk that is killed
@@ -252,6 +271,9 @@ ClusterRunResult ClusterRun::run() {
     seen.reassignments = clients.reassignments;
     seen.maintenances = clients.maintenances;
     seen.removed_nodes = clients.removed_nodes;
+    seen.attacks = strangers_.counts().attempts;
+    seen.attacks_wild = strangers_.counts().wild;
+    seen.attacks_replayed = strangers_.counts().replays;
     result_.failure = failure_;
     result_.trace_hash = world_.trace_hash();
     for (auto& machine : machines_)
@@ -267,8 +289,11 @@ void ClusterRun::stop_all() {
         machine->stop = true;
         machine->held_down = true;
     }
+    strangers_.stop();
     const auto all_down = [this] {
-        return client_node_->finished() && std::ranges::all_of(machines_, [](const auto& m) {
+        return client_node_->finished() &&
+               (strangers_node_ == nullptr || strangers_node_->finished()) &&
+               std::ranges::all_of(machines_, [](const auto& m) {
                    return !m->node->running() || m->node->finished();
                });
     };
@@ -280,6 +305,7 @@ void ClusterRun::stop_all() {
     for (auto& machine : machines_)
         if (machine->node->running()) world_.reap(*machine->node);
     world_.reap(*client_node_);
+    if (strangers_node_ != nullptr) world_.reap(*strangers_node_);
 }
 
 // ---------------------------------------------------------------- results
@@ -312,6 +338,9 @@ void ClusterRunResult::Seen::add(const Seen& other) {
     reassignments += other.reassignments;
     maintenances += other.maintenances;
     removed_nodes += other.removed_nodes;
+    attacks += other.attacks;
+    attacks_wild += other.attacks_wild;
+    attacks_replayed += other.attacks_replayed;
     lost_disks += other.lost_disks;
     joined += other.joined;
     replicas_compared += other.replicas_compared;
@@ -325,12 +354,13 @@ std::string ClusterRunResult::Seen::to_string() const {
         "commits={} epochs={} may_lose={} lost={} requests={} failures={} rebalances={} topics={} "
         "removed={} "
         "transfers={} reassignments={} maintenances={} removed_nodes={} lost_disks={} joined={} "
+        "attacks={} wild={} replayed={} "
         "replicas={}",
         nodes, kills, power_cuts, blackouts, pauses, orderly_restarts, failed_lives,
         partitions_two_way, partitions_one_way, full_disks, clock_jumps, sent, acknowledged, read,
         commits, epochs, may_lose, lost, requests, failures, rebalances, topics_made,
         topics_removed, transfers, reassignments, maintenances, removed_nodes, lost_disks, joined,
-        replicas_compared);
+        attacks, attacks_wild, attacks_replayed, replicas_compared);
 }
 
 ClusterRunResult run_cluster(const ClusterRunOptions& options) {

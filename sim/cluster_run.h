@@ -63,6 +63,9 @@ struct ClusterRunResult {
         uint64_t reassignments = 0;
         uint64_t maintenances = 0;
         uint64_t removed_nodes = 0;
+        uint64_t attacks = 0;           // connections of hostile peers
+        uint64_t attacks_wild = 0;      // ... that said hello as a member
+        uint64_t attacks_replayed = 0;  // ... that said again what a member had said
         uint64_t lost_disks = 0;
         uint64_t joined = 0;  // after the cluster was there
         uint64_t replicas_compared = 0;

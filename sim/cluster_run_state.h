@@ -24,6 +24,7 @@
 #include "cluster_history.h"
 #include "cluster_knobs.h"
 #include "cluster_run.h"
+#include "cluster_strangers.h"
 #include "cluster_watch.h"
 #include "runtime/sim/world.h"
 #include "runtime/wait.h"
@@ -141,9 +142,11 @@ class ClusterRun {
     static Task<void> watch_stop(Machine* machine, runtime::StopSource* source,
                                  runtime::StopToken over);
     static Task<void> client_main(ClusterRun* run, Shard* shard);
+    static Task<void> strangers_main(ClusterRun* run, Shard* shard);
     static Task<void> look(std::map<uint64_t, SeenReplica>* seen, broker::Broker* broker);
     static Task<void> look_here(std::map<uint64_t, SeenReplica>* seen, broker::Broker* broker);
     ClientOptions client_options();
+    ClusterStrangers::Options strangers_options() const;
 
     ClusterRunOptions options_;
     Knobs knobs_;
@@ -152,10 +155,12 @@ class ClusterRun {
     World world_;
     std::vector<std::unique_ptr<Machine>> machines_;
     Node* client_node_ = nullptr;
+    Node* strangers_node_ = nullptr;  // of runs that have hostile peers
     Prng prng_;
     ClusterHistory history_;
     ClusterClients clients_;
     ClusterWatch watch_;
+    ClusterStrangers strangers_;
     bool striking_ = false;
     bool healed_ = false;
     bool rolling_ = false;

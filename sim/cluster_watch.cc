@@ -21,6 +21,9 @@ std::string to_string(const raft::Configuration& configuration) {
     return text;
 }
 
+// More than the elections of a run.
+constexpr raft::Term kTermsMax = 20'000;
+
 }  // namespace
 
 void ClusterWatch::look(const std::vector<Server>& servers,
@@ -49,6 +52,11 @@ void ClusterWatch::look(const std::vector<Server>& servers,
 }
 
 void ClusterWatch::check(const std::string& name, const std::vector<Replica>& replicas) {
+    for (const Replica& replica : replicas) {
+        if (replica.core->term() > kTermsMax)
+            fail_(fmt::format("{}: node {} is in term {}, to which no elections can have led", name,
+                              replica.node, replica.core->term()));
+    }
     const Replica* leader = nullptr;
     for (const Replica& replica : replicas) {
         if (replica.core->role() != raft::Role::kLeader) continue;
