@@ -168,6 +168,12 @@ std::string render_metrics(const std::vector<ShardMetrics>& shards,
                sum_of(shards, [](const auto& s) { return s.store.cache_bytes; }));
     page.counter("weir_corruptions_total", "Stored data whose checksum failed.",
                  sum_of(shards, [](const auto& s) { return s.store.corruptions; }));
+    page.gauge("weir_damaged_logs", "Replicas with a file that is known to be damaged or missing.",
+               sum_of(shards, [](const auto& s) { return s.store.damaged_logs; }));
+    page.gauge("weir_offline_logs", "Damaged replicas that take no appends.",
+               sum_of(shards, [](const auto& s) { return s.store.offline_logs; }));
+    page.gauge("weir_logs_with_loss", "Replicas that may lack entries that were acknowledged.",
+               sum_of(shards, [](const auto& s) { return s.store.logs_with_loss; }));
     return page.text();
 }
 

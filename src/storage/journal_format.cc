@@ -241,6 +241,7 @@ Bytes BlockBuilder::finish(BlockHeader header) {
     store_le<uint32_t>(to + 40, header.shard);
     store_le<uint32_t>(to + 44, header.group_count);
     store_le<int64_t>(to + 48, header.written_ms);
+    store_le<uint64_t>(to + 56, header.file_bytes);
     store_le<uint32_t>(to + 4, crc32c({to + kCheckedFrom, at_ - kCheckedFrom}));
     const size_t padded = round_to_page(at_);
     CHECK(padded <= memory_.size());
@@ -260,6 +261,7 @@ BlockCheck check_block(Bytes bytes, BlockHeader* header, bool verify_checksum) {
     header->shard = load_le<uint32_t>(at + 40);
     header->group_count = load_le<uint32_t>(at + 44);
     header->written_ms = load_le<int64_t>(at + 48);
+    header->file_bytes = load_le<uint64_t>(at + 56);
     if (header->length < kBlockHeaderBytes) return BlockCheck::kBroken;
     if (header->length > bytes.size()) return BlockCheck::kIncomplete;
     if (verify_checksum && load_le<uint32_t>(at + 4) !=

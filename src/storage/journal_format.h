@@ -30,7 +30,8 @@ struct BlockHeader {
     uint64_t block_sequence = 0;  // consecutive over all files of a journal
     uint32_t shard = 0;
     uint32_t group_count = 0;
-    int64_t written_ms = 0;  // for people
+    int64_t written_ms = 0;   // for people
+    uint64_t file_bytes = 0;  // of its file, which never changes; 0: an earlier version's block
 };
 
 enum class RecordType : uint8_t {

@@ -89,6 +89,20 @@ bool JournalReader::ours(const BlockHeader& header) const {
            header.file_sequence == files_[current_].sequence && header.length <= kBlockBytesMax;
 }
 
+// A header lies in one sector, which is written as a whole or not at all: one that agrees in all
+// fields but one with the next block's was damaged since.
+bool JournalReader::resembles_next(Bytes page) const {
+    if (page.size() < kBlockHeaderBytes) return false;
+    const uint8_t* at = page.data();
+    const bool agrees[] = {load_le<uint32_t>(at) == kBlockMagic,
+                           load_le<uint16_t>(at + 8) == kJournalVersion,
+                           load_le<uint64_t>(at + 16) == options_.journal_id,
+                           load_le<uint64_t>(at + 24) == files_[current_].sequence,
+                           load_le<uint64_t>(at + 32) == expected_,
+                           load_le<uint32_t>(at + 40) == options_.shard};
+    return std::ranges::count(agrees, false) == 1;
+}
+
 Task<Result<JournalReader::Place>> JournalReader::look(uint64_t offset) {
     Place place;
     place.bytes = co_await try_(view(offset, kPage));
@@ -114,6 +128,15 @@ Task<Result<std::optional<JournalReader::Block>>> JournalReader::next() {
     while (true) {
         Place place = co_await try_(look(at_));
         if (place.check == BlockCheck::kValid && place.header.block_sequence == expected_) {
+            // The file got its size before its first block, durably.
+            if (const uint64_t made = place.header.file_bytes;
+                made != 0 && made != files_[current_].bytes) {
+                co_return fail(ErrorCode::kCorrupt,
+                               fmt::format("{} has {} bytes and was made with {}: blocks that were "
+                                           "acknowledged may be gone",
+                                           files_[current_].path, files_[current_].bytes, made));
+            }
+            torn_.clear();
             Block block{.header = place.header,
                         .bytes = {place.bytes.begin(), place.bytes.begin() + place.header.length},
                         .path = files_[current_].path,
@@ -126,6 +149,10 @@ Task<Result<std::optional<JournalReader::Block>>> JournalReader::next() {
             at_ += round_to_page(place.header.length);
             co_return block;
         }
+        const bool broken =
+            place.check == BlockCheck::kBroken && place.header.block_sequence == expected_;
+        if (torn_.empty() && (broken || resembles_next(place.bytes)))
+            torn_ = fmt::format("{} offset {}", files_[current_].path, at_);
         // The journal goes on in a later file (the rest of this one was too small for the block, or
         // a restart began a new file), or it ends here.
         if (current_ + 1 == files_.size()) break;

@@ -45,6 +45,10 @@ class JournalReader {
 
     // Makes a block that turned out to be torn in its references invalid, durably.
     static runtime::Task<Result<void>> erase(const Block& block);
+    // Where the block after the last one that counts was begun and is not whole, or was damaged:
+    // its header names it, in all fields but one at least. A crash can leave the first, and then it
+    // was never acknowledged. Empty: nowhere.
+    const std::string& torn() const { return torn_; }
     // Says that the last block that next() gave does not count.
     void unread() { --expected_; }
 
@@ -67,6 +71,7 @@ class JournalReader {
     };
     runtime::Task<Result<Place>> look(uint64_t offset);
     bool ours(const BlockHeader& header) const;
+    bool resembles_next(Bytes page) const;
     runtime::Task<Result<void>> search_beyond_the_end(size_t file, uint64_t offset);
 
     Options options_;
@@ -78,6 +83,7 @@ class JournalReader {
     uint64_t expected_ = 0;
     runtime::IoBuffer buffer_;
     uint64_t buffer_offset_ = 0;
+    std::string torn_;
 };
 
 }  // namespace weir::storage

@@ -164,7 +164,8 @@ BlockHeader JournalWriter::next_header() const {
             .file_sequence = file_sequence_,
             .block_sequence = next_block_,
             .shard = options_.shard,
-            .written_ms = runtime::Shard::current().wall_now().ms};
+            .written_ms = runtime::Shard::current().wall_now().ms,
+            .file_bytes = file_bytes_};
 }
 
 Task<Result<void>> JournalWriter::write(Bytes block) {

@@ -114,6 +114,11 @@ Task<Result<RecoveredShard>> recover_shard(RecoveryOptions options) {
     if (replayed) replayed = co_await replay_journal(&options, &reader, &replay, &recovered.blocks);
     co_await reader.close();
     co_await try_(std::move(replayed));
+    if (!reader.torn().empty()) {
+        runtime::Shard::current().log().warn(
+            "storage", "the last block is not whole: it was never acknowledged, or it is damaged",
+            "shard={} place=\"{}\"", options.shard, reader.torn());
+    }
     recovered.logs = std::move(replay.logs());
     recovered.journal = reader.finish();
     co_return recovered;

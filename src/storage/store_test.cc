@@ -1363,6 +1363,30 @@ TEST_F(StoreTest, descriptors_that_run_out_hold_up_the_store_and_do_not_end_it) 
     });
 }
 
+TEST_F(StoreTest, a_journal_file_that_is_shorter_than_it_was_made_is_told_from_a_crash) {
+    with_store_killed([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {}));
+        for (int i = 0; i < 20; ++i) must(co_await append_durably(log, make_entry(*log, 100)));
+    });
+    // Between two blocks, where a journal may end.
+    sim::run_on(world, node, [](Shard&) -> Task<void> {
+        runtime::File file =
+            must(co_await runtime::File::open("/data/shards-1/0/journal-0000000000000001",
+                                              {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
+        must(co_await file.truncate(10 * kPage));
+        must(co_await file.sync());
+        must(co_await file.close());
+    });
+    sim::run_on(world, node, [&](Shard&) -> Task<void> {
+        auto set = co_await StoreSet::open(options);
+        CHECK(!set.has_value());
+        EXPECT_EQ(set.error().code, ErrorCode::kCorrupt);
+        EXPECT_NE(set.error().message.find("journal-0000000000000001 has 40960 bytes"),
+                  std::string::npos)
+            << set.error().message;
+    });
+}
+
 TEST_F(StoreTest, a_directory_is_opened_once_also_when_its_LOCK_is_deleted) {
     with_store([&](Store&) -> Task<void> {
         must(co_await runtime::unlink_file("/data/LOCK"));
