@@ -166,10 +166,9 @@ class Replicas : public testing::Test {
         std::vector<Mailbox*> boxes;
         Mailbox mailbox(0, boxes, scope);
         boxes.push_back(&mailbox);
-        const ServerBugs no_bugs;
         runtime::MemoryBudget unpacking_memory(64 << 20);
         Unpacking unpacking(unpacking_memory);
-        PartitionTable table(set->local(), metadata, replicator, mailbox, no_bugs, unpacking);
+        PartitionTable table(set->local(), metadata, replicator, mailbox, test->bugs, unpacking);
         if (const auto done = co_await table.open(); !done) {
             ADD_FAILURE() << done.error().to_string();
             co_return;
@@ -249,6 +248,7 @@ class Replicas : public testing::Test {
     }
 
     std::string log;
+    ServerBugs bugs;  // of all nodes, at once
     std::vector<std::unique_ptr<Node>> nodes;
     Uuid topic;
     cluster::MetadataImage image;  // as all nodes have it
@@ -322,6 +322,34 @@ TEST_F(Replicas, what_a_leader_alone_appended_is_cut_off_and_its_producer_may_se
     ASSERT_TRUE(run_until([&] { return partition(first)->high_watermark() == 4; })) << log;
     EXPECT_EQ(partition(first)->producers().at(0).last_sequence, 3);
     EXPECT_EQ(partition(first)->log().end().offset, 4);
+}
+
+// 1. A leader that nobody hears takes a batch.  2. Its client, who got no answer, sends it
+// again.  3. The leader knows it, and must not say so: another one leads, and has never seen it.
+TEST_F(Replicas, a_batch_that_is_sent_again_is_not_acknowledged_before_it_is_committed) {
+    const size_t first = wait_leader();
+    ASSERT_EQ(append(first, 0, 3).error, KafkaError::kNone);
+    for (size_t i = 0; i < kNodes; ++i) {
+        if (i == first) continue;
+        world.cut_link(*nodes[first]->node, *nodes[i]->node);
+        world.cut_link(*nodes[i]->node, *nodes[first]->node);
+    }
+    ASSERT_EQ(append(first, 3, 4, false).base_offset, 3);
+    // The bug is seen here.
+    bugs.answer_duplicate_before_commit = true;
+    EXPECT_EQ(append(first, 3, 4).error, KafkaError::kNone);
+    EXPECT_EQ(partition(first)->high_watermark(), 3) << "what was acknowledged is not committed";
+    bugs.answer_duplicate_before_commit = false;
+    EXPECT_NE(append(first, 3, 4).error, KafkaError::kNone);
+    // And the batch is lost.
+    ASSERT_TRUE(run_until([&] {
+        for (size_t i = 0; i < 3; ++i) {
+            if (i != first && partition(i)->leads()) return true;
+        }
+        return false;
+    })) << log;
+    const auto second = static_cast<size_t>(leader());
+    EXPECT_EQ(append(second, 3, 1).base_offset, 3);
 }
 
 // A client that is told NOT_LEADER_OR_FOLLOWER takes the record for one that was not written.
