@@ -106,7 +106,7 @@ Task<http::Response> AdminApi::answer(http::Request request) {
             http::check_provenance(request.from, request.method != "GET", names_)) {
         reply = refuse(static_cast<uint16_t>(refusal->status), refusal->why);
     } else if (request.method == "GET" && request.path == "/v1/cluster/health") {
-        reply = health();
+        reply = co_await health();
     } else if (request.method == "GET" && request.path == "/v1/cluster/members") {
         reply = members();
     } else if (request.method == "GET" && request.path == "/v1/cluster/features") {
@@ -145,9 +145,16 @@ cluster::ClusterView AdminApi::view() const {
             .self = self_};
 }
 
-AdminReply AdminApi::health() const {
-    return {200, cluster::to_json(cluster::health_of(controller_.image(),
-                                                     controller_.local().leaders(), view()))};
+Task<AdminReply> AdminApi::health() {
+    std::vector<int32_t> nodes{link_.self()};
+    for (const auto& [id, node] : controller_.image().nodes()) {
+        if (id != link_.self() && link_.is_alive(id)) nodes.push_back(id);
+    }
+    auto ailments =
+        co_await link_.ailments().ask(std::move(nodes), Shard::current().now() + kProgressTimeout);
+    co_return AdminReply{
+        200, cluster::to_json(cluster::health_of(controller_.image(), controller_.local().leaders(),
+                                                 view(), std::move(ailments)))};
 }
 
 AdminReply AdminApi::members() const {

@@ -28,7 +28,7 @@ class AdminApi {
   private:
     runtime::Task<cluster::AdminReply> change_at_controller(cluster::AdminCall call);
     cluster::ClusterView view() const;
-    cluster::AdminReply health() const;
+    runtime::Task<cluster::AdminReply> health();
     cluster::AdminReply members() const;
     runtime::Task<cluster::AdminReply> partitions(std::string query);
     cluster::AdminReply features() const;

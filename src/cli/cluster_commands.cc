@@ -42,6 +42,13 @@ Task<Result<void>> show_health(const AdminFlags* flags) {
                         text_of(node.value("rack", Json())), text_of(node["alive"]),
                         text_of(node["draining"])});
     fmt::print("{}", format_table(rows));
+    for (const Json& each : health.value("ailments", Json::array())) {
+        const std::string topic = text_of(each["topic"]);
+        fmt::print("node {}: {}: {}\n", text_of(each["node"]),
+                   topic.empty() ? "the cluster's metadata"
+                                 : fmt::format("{}-{}", topic, text_of(each["partition"])),
+                   text_of(each["reason"]));
+    }
     co_return Result<void>{};
 }
 

@@ -28,7 +28,8 @@ ClusterLink::ClusterLink(Options options)
       registration_(parts_, addresses_, std::move(options.seeds), [this] { wake(); }),
       controller_calls_(parts_),
       transfers_(parts_),
-      progress_(parts_) {}
+      progress_(parts_),
+      ailments_(parts_) {}
 
 ClusterLink::~ClusterLink() = default;
 
@@ -85,6 +86,7 @@ void ClusterLink::set_handlers() {
     handle(cluster::kEndCall, controller_calls_, &ControllerCalls::answer_end);
     handle(cluster::kAdminCall, controller_calls_, &ControllerCalls::answer_admin);
     handle(cluster::kProgressCall, progress_, &ReplicaProgress::answer);
+    handle(cluster::kAilmentsCall, ailments_, &ReplicaAilments::answer);
 }
 
 // What answers is part of the link until it has ended.

@@ -17,6 +17,7 @@
 #include "broker/link/liveness.h"
 #include "broker/link/member_addresses.h"
 #include "broker/link/registration.h"
+#include "broker/link/replica_ailments.h"
 #include "broker/link/replica_progress.h"
 #include "rpc/hello.h"
 
@@ -64,6 +65,7 @@ class ClusterLink {
     Registration& registration() { return registration_; }
     ControllerCalls& controller_calls() { return controller_calls_; }
     LeaderTransfer& transfers() { return transfers_; }
+    ReplicaAilments& ailments() { return ailments_; }
     ReplicaProgress& progress() { return progress_; }
 
   private:
@@ -82,6 +84,7 @@ class ClusterLink {
     ControllerCalls controller_calls_;
     LeaderTransfer transfers_;
     ReplicaProgress progress_;
+    ReplicaAilments ailments_;
     runtime::WaitQueue wake_;  // of watch()
     bool status_moved_ = false;
     Instant swept_;

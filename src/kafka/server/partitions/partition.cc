@@ -340,8 +340,12 @@ Task<FetchOutcome> Partition::fetch(FetchRange range, runtime::StopToken stop) {
     FetchOutcome outcome;
     outcome.epoch = leader_epoch();
     outcome.error = check_epoch(range.current_leader_epoch);
-    if (outcome.error == KafkaError::kNone && range.leader_only && !is_leader())
-        outcome.error = KafkaError::kNotLeaderOrFollower;
+    if (outcome.error == KafkaError::kNone && range.leader_only && !is_leader()) {
+        // A log that takes no appends can't lead: if nobody else does, there is nobody to ask.
+        const bool is_stuck = leader_ < 0 && log_.damage() && log_.damage()->offline;
+        outcome.error =
+            is_stuck ? KafkaError::kKafkaStorageError : KafkaError::kNotLeaderOrFollower;
+    }
     if (outcome.error != KafkaError::kNone) {
         outcome.hint = hint();
         co_return outcome;

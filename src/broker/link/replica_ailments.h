@@ -1,0 +1,30 @@
+// ReplicaAilments: what is wrong with replicas, as the nodes that have them say. Shard 0.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "broker/link/link_parts.h"
+#include "cluster/wire.h"
+
+namespace weir::broker {
+
+class ReplicaAilments {
+  public:
+    explicit ReplicaAilments(LinkParts& link) : link_(link) {}
+
+    // Of all replicas of these nodes, by node and log. What a node does not answer by the deadline
+    // is missing.
+    runtime::Task<std::vector<cluster::ReplicaAilment>> ask(std::vector<int32_t> nodes,
+                                                            Instant deadline);
+    // Of kAilmentsCall.
+    runtime::Task<Result<rpc::Message>> answer(rpc::Request request);
+
+  private:
+    runtime::Task<cluster::AilmentMap> ailments_here();
+    runtime::Task<bool> ask_one(int32_t node, Instant deadline, cluster::AilmentMap* into);
+
+    LinkParts& link_;
+};
+
+}  // namespace weir::broker
