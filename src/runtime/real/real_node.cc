@@ -12,6 +12,7 @@
 #include "runtime/host/clock.h"
 #include "runtime/host/doorbells.h"
 #include "runtime/host/host_driver.h"
+#include "runtime/real/helper_threads.h"
 #include "runtime/real/processors.h"
 #include "runtime/real/watchdog.h"
 #include "runtime/scope.h"
@@ -119,9 +120,12 @@ class Node final : public RealNode {
                                                 .clock = &clock_,
                                                 .shards = group_.count()});
         }
+        helpers_.emplace(std::max(1u, group_.count() / 2), group_, doorbells_);
+        set_helpers(group_, &*helpers_);
         for (ShardThread& thread : threads_)
             thread.thread = std::thread([this, &thread] { run_shard(thread); });
         for (ShardThread& thread : threads_) thread.thread.join();
+        set_helpers(group_, nullptr);
         for (ShardThread& thread : threads_) {
             if (!thread.started) return fail(thread.started.error());
         }
@@ -182,8 +186,14 @@ class Node final : public RealNode {
         Shard& shard = *self.shard;
         while (!self.leave || self.root->size() > 0) {
             if (self.id == 0) take_signal();
+            helpers_->deliver(self.id);
             if (!shard.turn() && shard.prepare_to_park()) {
-                park(self, driver);
+                if (helpers_->has_done(self.id)) {
+                    shard.unpark();
+                    driver.poll(Instant{});
+                } else {
+                    park(self, driver);
+                }
             } else {
                 driver.poll(Instant{});
             }
@@ -255,6 +265,7 @@ class Node final : public RealNode {
     int exit_code_ = 0;
 
     std::optional<Watchdog> watchdog_;
+    std::optional<HelperThreads> helpers_;
 
     // Shard 0's.
     StopSource stop_;
