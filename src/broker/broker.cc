@@ -508,6 +508,7 @@ Task<http::Response> Broker::metrics_page() {
         shards.push_back(co_await runtime::on(i, [this, i]() -> Task<ShardMetrics> {
             co_return gather_metrics(*parts_[i].server, stores_->local());
         }));
+        if (build_.stalls) shards.back().stalls = build_.stalls(i);
     }
     co_return http::Response{.content_type = std::string(http::PrometheusPage::kContentType),
                              .body = render_metrics(shards, memory_metrics(shards), build_)};

@@ -33,6 +33,7 @@
 #include "rpc/endpoint.h"
 #include "rpc/listener.h"
 #include "runtime/memory.h"
+#include "runtime/stall_counts.h"
 #include "storage/store.h"
 
 namespace weir::broker {
@@ -43,6 +44,8 @@ struct ShardMetrics;
 struct BuildInfo {
     std::string version;
     std::string driver;
+    // Of a shard, from any thread; none where nobody watches for stalls.
+    std::function<runtime::StallCounts(runtime::ShardId)> stalls = {};
 };
 
 class Broker {

@@ -174,6 +174,24 @@ std::string render_metrics(const std::vector<ShardMetrics>& shards,
                sum_of(shards, [](const auto& s) { return s.store.offline_logs; }));
     page.gauge("weir_logs_with_loss", "Replicas that may lack entries that were acknowledged.",
                sum_of(shards, [](const auto& s) { return s.store.logs_with_loss; }));
+    const auto seconds = [](Duration duration) {
+        return static_cast<double>(duration.count()) / 1e9;
+    };
+    Duration stalled{};
+    Duration longest{};
+    for (const ShardMetrics& shard : shards) {
+        stalled += shard.stalls.total;
+        longest = std::max(longest, shard.stalls.longest);
+    }
+    page.counter("weir_stalls_total",
+                 "Steps that held a shard for 5 ms or more: meanwhile nothing else of it ran.",
+                 sum_of(shards, [](const auto& s) { return s.stalls.count; }));
+    page.counter("weir_stall_seconds_total", "How long such steps lasted, together.",
+                 seconds(stalled));
+    page.gauge("weir_stall_seconds_max", "How long the longest of them lasted.", seconds(longest));
+    page.counter("weir_starved_steps_total",
+                 "Steps that lasted as long because the machine gave the thread no processor.",
+                 sum_of(shards, [](const auto& s) { return s.stalls.starved; }));
     return page.text();
 }
 

@@ -9,6 +9,7 @@
 #include "kafka/server/metrics.h"
 #include "kafka/server/partitions/partition_table.h"
 #include "storage/store.h"
+#include "runtime/stall_counts.h"
 
 namespace weir::kafka {
 class Server;
@@ -30,6 +31,7 @@ struct ShardMetrics {
     uint64_t fetches_waiting = 0;
     uint64_t fetch_answer_bytes = 0;
     uint64_t producers = 0;  // idempotent ones that partitions remember
+    runtime::StallCounts stalls = {};
 };
 
 // One share of --memory (broker/budget.h).

@@ -124,7 +124,9 @@ void add_machine_name(broker::BrokerOptions& options) {
 Task<int> serve(RealNode* node, const broker::BrokerOptions* options) {
     bool storage_failed = false;
     broker::Broker broker(*options,
-                          {.version = WEIR_VERSION, .driver = std::string(node->driver_name())},
+                          {.version = WEIR_VERSION,
+                           .driver = std::string(node->driver_name()),
+                           .stalls = [node](runtime::ShardId id) { return node->stalls(id); }},
                           [&](const Error&) {
                               storage_failed = true;
                               node->request_stop();

@@ -17,17 +17,11 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "runtime/shard.h"
+#include "runtime/stall_counts.h"
 #include "runtime/stop_token.h"
 #include "runtime/task.h"
 
 namespace weir::runtime {
-
-struct StallCounts {
-    uint64_t count = 0;    // steps that held the shard over the threshold
-    uint64_t starved = 0;  // steps that did because the machine gave the thread no processor
-    Duration total{};      // how long the former held it, together
-    Duration longest{};
-};
 
 enum class DriverChoice : uint8_t { kAuto, kUring, kAio };
 // "auto", "uring", "aio".

@@ -20,6 +20,7 @@ namespace {
 constexpr Duration kPeriod = 1ms;
 constexpr int kQuietSamples = 2;       // with all shards parked, before the watchdog sleeps
 constexpr Duration kReportEvery = 1s;  // of one shard
+constexpr Duration kReportWhileRunning = 1s;
 // Ignored by default, so that one that comes late hurts nobody.
 constexpr int kTraceSignal = SIGURG;
 
@@ -112,6 +113,7 @@ void Watchdog::attach(Shard& shard) {
 void Watchdog::detach(ShardId id) {
     const std::lock_guard lock(mutex_);
     Seat& seat = *seats_[id];
+    if (seat.watching) end_of_step(seat, options_.clock->now());
     seat.shard = nullptr;
     seat.awake.store(false);
     this_seat = nullptr;
@@ -173,11 +175,16 @@ void Watchdog::sample(Seat& seat, Instant now) {
     if (!running) return;
     if (!seat.watching) {
         seat.watching = true;
-        seat.judged = seat.stalled = false;
+        seat.judged = seat.stalled = seat.reporting = seat.said = false;
         seat.step = step;
         seat.since = now;
         seat.ran = processor_time(seat.cpu_clock);
         return;
+    }
+    // It may never end.
+    if (seat.reporting && !seat.said && now - seat.since >= kReportWhileRunning) {
+        seat.said = true;
+        report(seat, "a step does not end", now);
     }
     if (seat.judged) return;
     // It began up to a period before it was first seen.
@@ -200,7 +207,9 @@ void Watchdog::judge(Seat& seat, Instant now) {
         return;
     }
     seat.last_report = now;
-    report(seat, now, ran);
+    seat.reporting = true;
+    seat.processor_percent = 100 * ran.count() / std::max<int64_t>(1, (now - seat.since).count());
+    seat.stack = stack_of(seat);
 }
 
 void Watchdog::end_of_step(Seat& seat, Instant now) {
@@ -210,18 +219,14 @@ void Watchdog::end_of_step(Seat& seat, Instant now) {
     seat.stalled_ns.fetch_add(held.count(), std::memory_order_relaxed);
     seat.longest_ns.store(std::max(seat.longest_ns.load(std::memory_order_relaxed), held.count()),
                           std::memory_order_relaxed);
-    // Its report told a small part of it.
-    if (held < 20 * options_.threshold || seat.suppressed > 0) return;
-    options_.log.warn("runtime", "a stall ended", "shard={} ms={}", seat.shard->id(), ms(held));
+    if (seat.reporting) report(seat, "a step holds its shard", now);
 }
 
-void Watchdog::report(Seat& seat, Instant now, Duration ran) {
-    const std::string stack = stack_of(seat);
-    options_.log.warn("runtime", "a step holds its shard",
+void Watchdog::report(Seat& seat, std::string_view what, Instant now) {
+    options_.log.warn("runtime", what,
                       "shard={} ms={} on_processor={}% not_reported={} stack=\"{}\"",
-                      seat.shard->id(), ms(now - seat.since),
-                      100 * ran.count() / std::max<int64_t>(1, (now - seat.since).count()),
-                      std::exchange(seat.suppressed, 0), stack);
+                      seat.shard->id(), ms(now - seat.since), seat.processor_percent,
+                      std::exchange(seat.suppressed, 0), seat.stack);
 }
 
 std::string Watchdog::stack_of(Seat& seat) {

@@ -1,6 +1,7 @@
 // The stall detector: a thread that watches for a step that holds a shard too long, and reports it
-// with the stack of the shard's thread. Each step that holds a shard delays everything else on it,
-// so a report is a bug to mend, not an event to expect.
+// when it has ended, with its length and the stack that the shard's thread had at the threshold; a
+// step of a second and more also while it runs. Each step that holds a shard delays everything else
+// on it, so a report is a bug to mend, not an event to expect.
 //
 // It samples every millisecond while some shard is awake and sleeps in the kernel while all are
 // parked: an idle node uses no processor. So the threshold is exact to a millisecond or so. A step
@@ -90,6 +91,10 @@ class Watchdog {
         Duration ran{};       // the thread's processor time then
         bool judged = false;  // past the threshold: a stall, or starved
         bool stalled = false;
+        bool reporting = false;  // its end is logged, with:
+        std::string stack;
+        int64_t processor_percent = 0;
+        bool said = false;  // it was logged before its end
         Instant last_report;
         uint64_t suppressed = 0;
     };
@@ -103,7 +108,7 @@ class Watchdog {
     void sample(Seat& seat, Instant now);
     void end_of_step(Seat& seat, Instant now);
     void judge(Seat& seat, Instant now);
-    void report(Seat& seat, Instant now, Duration ran);
+    void report(Seat& seat, std::string_view what, Instant now);
     std::string stack_of(Seat& seat);
     void rouse();
 
