@@ -201,6 +201,14 @@ Result<void> Decoder::finish(const char* message, bool may_trail) const {
     return weir::fail(ErrorCode::kMalformed, std::move(text));
 }
 
+std::string_view cut_text(std::string_view text, size_t size_max) {
+    if (text.size() <= size_max) return text;
+    // Not within a character of several bytes (RFC 3629, 3: bytes 10xxxxxx follow another).
+    size_t size = size_max;
+    while (size > 0 && (static_cast<uint8_t>(text[size]) & 0xc0) == 0x80) --size;
+    return text.substr(0, size);
+}
+
 void Encoder::fail(const char* field, const char* problem) {
     if (problem_ != nullptr) return;
     field_ = field;
@@ -245,7 +253,9 @@ void Encoder::write(const std::string& v, const char* field) {
 }
 
 void Encoder::write(const std::optional<std::string>& v, bool nullable, const char* field) {
-    if (v) {
+    if (v && v->size() > kErrorTextMax && std::string_view(field).ends_with("error_message")) {
+        write(std::string(cut_text(*v, kErrorTextMax)), field);
+    } else if (v) {
         write(*v, field);
     } else {
         write_null_length(false, nullable, field);

@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/byte_reader.h"
@@ -115,6 +116,13 @@ class Decoder {
     size_t& budget_;
     const char* problem_ = nullptr;
 };
+
+// An error's text may quote what the client sent, which may be as long as a string can be. The
+// answer must hold it and say the rest: every field `error_message` is cut to so many bytes when it
+// is encoded.
+inline constexpr size_t kErrorTextMax = 512;
+// The longest beginning of `text` (UTF-8) of at most `size_max` bytes that ends between characters.
+std::string_view cut_text(std::string_view text, size_t size_max);
 
 class Encoder {
   public:

@@ -5,12 +5,14 @@
 #include "base/byte_reader.h"
 #include "base/byte_writer.h"
 #include "kafka/protocol/api_versions.h"
+#include "kafka/protocol/codec.h"
 #include "kafka/protocol/consumer_group_heartbeat.h"
 #include "kafka/protocol/consumer_protocol_subscription.h"
 #include "kafka/protocol/create_topics.h"
 #include "kafka/protocol/delete_topics.h"
 #include "kafka/protocol/fetch.h"
 #include "kafka/protocol/find_coordinator.h"
+#include "kafka/protocol/incremental_alter_configs.h"
 #include "kafka/protocol/init_producer_id.h"
 #include "kafka/protocol/join_group.h"
 #include "kafka/protocol/list_offsets.h"
@@ -394,6 +396,25 @@ TEST(Encoding, refuses_what_a_version_has_no_place_for) {
         const Result<void> encoded = c.request.encode(out, c.version);
         ASSERT_FALSE(encoded) << c.why;
         EXPECT_EQ(encoded.error().message, c.why);
+    }
+    // An error's text is cut, between two characters of UTF-8.
+    for (const size_t before : {size_t{0}, kErrorTextMax - 1, kErrorTextMax - 2}) {
+        IncrementalAlterConfigsResponse response;
+        std::string text(before, 'x');
+        for (int i = 0; i < 20'000; ++i) text += "\u00e9";
+        response.responses.push_back(
+            {.error_message = text, .resource_name = text.substr(0, 30'000)});
+        ByteWriter encoded;
+        ASSERT_TRUE(response.encode(encoded, 1));
+        const std::vector<uint8_t> bytes = encoded.flatten();
+        ByteReader in(bytes);
+        const auto decoded = IncrementalAlterConfigsResponse::decode(in, 1);
+        ASSERT_TRUE(decoded);
+        const std::string& cut = *decoded->responses.at(0).error_message;
+        EXPECT_GE(cut.size(), kErrorTextMax - 1);
+        EXPECT_LE(cut.size(), kErrorTextMax);
+        EXPECT_EQ((cut.size() - std::min(before, cut.size())) % 2, 0u);
+        EXPECT_EQ(decoded->responses.at(0).resource_name.size(), 30'000u) << "names are not";
     }
     // But what the schema calls ignorable is left out.
     ByteWriter out;
