@@ -493,6 +493,27 @@ class Kept(unittest.TestCase):
                     answer = c.call("DescribeConfigs", 1, resources=[{"type": TOPIC_RESOURCE, "name": "first", "keys": ["retention.ms"]}])
                     self.assertEqual("777000", answer["resources"][0]["configs"][0]["value"])
 
+    def test_retention_by_time_empties_a_topic_that_goes_quiet(self):
+        """Kafka rolls the active segment and deletes it; so the usual way to purge a topic works."""
+        quiet = {"alone": {"retention.ms": "1000"}, "stamped": {"retention.ms": "1000", "message.timestamp.type": "LogAppendTime"},
+                 "both": {"retention.ms": "1000", "cleanup.policy": "compact,delete"}, "later": {}, "none": {"retention.bytes": "0"}}
+        kept = {"young": {}, "compacted": {"retention.ms": "1000", "cleanup.policy": "compact"}}
+        with Node(config="log.retention.check.interval.ms = 300\n") as node, Connection(node) as c:
+            now = int(time.time() * 1000)
+            for name, configs in (quiet | kept).items():
+                create_topic(node, name, 1, configs)
+                self.assertEqual(wire.NONE, produce(c, name, batch([(b"k", b"v")] * 3, base_timestamp=now))["error"])
+            create_topic(node, "of 1970".replace(" ", "-"), 1)
+            produce(c, "of-1970", batch([b"x"] * 3, base_timestamp=0))
+            c.call("IncrementalAlterConfigs", 1, resources=[{"type": TOPIC_RESOURCE, "name": "later",
+                                                            "configs": [{"name": "retention.ms", "op": 0, "value": "1000"}]}])
+            deadline = time.monotonic() + 30 * PATIENCE
+            while waiting := [name for name in (*quiet, "of-1970") if list_offset(c, name, -2)[2] != 3]:
+                self.assertLess(time.monotonic(), deadline, waiting)
+                time.sleep(0.2)
+            self.assertEqual([0, 0], [list_offset(c, name, -2)[2] for name in kept])
+            self.assertEqual(3, produce(c, "alone", batch([b"x"]))["base_offset"])
+
     def test_retention_by_size_removes_old_segments(self):
         with Node(config="log.retention.check.interval.ms = 300\n") as node:
             create_topic(node, "topic", 1, {"segment.bytes": str(1 << 20), "retention.bytes": str(3 << 20), "retention.ms": "-1"})

@@ -414,12 +414,16 @@ Task<Result<void>> Handover::admit_large(PartitionLog* log, uint64_t bytes,
 }
 
 Task<Result<void>> Handover::roll_if_expired(PartitionLog* log) {
-    Segment* active = log->state().active();
+    const Segment* active = log->state().active();
     const int64_t now_ms = runtime::Shard::current().wall_now().ms;
-    if (active == nullptr || active->data_end == 0 ||
-        now_ms - active->created_ms < log->config().segment_ms || log->moving()) {
-        co_return Result<void>{};
-    }
+    if (active != nullptr && now_ms - active->created_ms >= log->config().segment_ms)
+        co_return co_await roll(log);
+    co_return Result<void>{};
+}
+
+Task<Result<void>> Handover::roll(PartitionLog* log) {
+    const Segment* active = log->state().active();
+    if (active == nullptr || active->data_end == 0 || log->moving()) co_return Result<void>{};
     // It takes no more runs; the next hand-over opens another. The journal has to know it now: from
     // here on a truncation may take the whole segment, and a replay must do the same.
     const SegmentClosed full{.segment = active->id, .footer_position = active->data_end};

@@ -61,6 +61,8 @@ class Handover {
     runtime::Task<void> move_idle(PartitionLog* log);
     // Rolls the active segment if it is older than its log's segment_ms.
     runtime::Task<Result<void>> roll_if_expired(PartitionLog* log);
+    // Rolls it now, if it holds anything and nobody writes to it.
+    runtime::Task<Result<void>> roll(PartitionLog* log);
 
   private:
     // For a bypass of `length`. The caller has set the log's segment_asked; when it is reset, the

@@ -37,6 +37,7 @@ struct ReadResult {
     uint64_t size = 0;
     int64_t first_offset = 0;  // of the first entry given: <= the offset asked for
     int64_t next_offset = 0;   // where to read on
+    bool memory_was_short = false;  // more was wanted and is there
 };
 
 struct ReadLimits {
@@ -121,6 +122,9 @@ class Log {
     };
     virtual std::optional<TermEnd> end_of_term(int32_t term) const = 0;
     virtual uint64_t size_bytes() const = 0;  // of what is held: segments and memory
+    // Whether `offset` lies in a segment that takes no more entries: what can be read from there in
+    // one go does not grow by appends.
+    virtual bool is_in_older_segment(int64_t offset) const = 0;
 
     // Waits until the store has room for so many entries of `bytes` together (memory not yet handed
     // over, journal space), in the order of the calls; back-pressure, not failure. Each of them is

@@ -99,7 +99,10 @@ Task<Result<ReadResult>> LogReader::read(int64_t offset, ReadLimits limits, Stop
         Result<Run> got =
             co_await run_at(at, limits.bytes_max - std::min(result.size, limits.bytes_max),
                             waits ? Memory::kWait : Memory::kNow, stop);
-        if (!got && !waits && got.error().code == ErrorCode::kResourceExhausted) break;
+        if (!got && !waits && got.error().code == ErrorCode::kResourceExhausted) {
+            result.memory_was_short = true;
+            break;
+        }
         const Run run = co_await try_(std::move(got));
         if (run.bytes.empty()) {
             // Retention or a truncation went by. What is gathered is still right.

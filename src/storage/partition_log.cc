@@ -45,7 +45,7 @@ PartitionLog::PartitionLog(ShardStore& store, LogSnapshot recovered,
       state_floor_(recovered.state_floor),
       saved_state_(std::move(recovered.state)),
       recovered_(std::move(replay)) {
-    unflushed_since_ms_ = runtime::Shard::current().wall_now().ms;
+    unflushed_since_ms_ = unstamped_since_ms_ = runtime::Shard::current().wall_now().ms;
 }
 
 PartitionLog::~PartitionLog() = default;
@@ -62,6 +62,22 @@ std::optional<Log::TermEnd> PartitionLog::end_of_term(int32_t term) const {
     if (after == state_.terms.begin()) return std::nullopt;
     return TermEnd{(after - 1)->term,
                    after == state_.terms.end() ? state_.end.offset : after->first.offset};
+}
+
+bool PartitionLog::is_in_older_segment(int64_t offset) const {
+    if (!state_.segments.empty()) {
+        const Segment& last = state_.segments.back();
+        if (offset < last.base.offset) return true;
+        if (offset < last.end.offset) return last.full && !state_.memory.empty();
+    }
+    // What is in memory would fill more than one segment by now.
+    if (state_.memory_bytes <= config_.segment_bytes) return false;
+    uint64_t bytes = 0;
+    for (size_t i = state_.memory.find(offset); i < state_.memory.size(); ++i) {
+        bytes += state_.memory[i].payload.size();
+        if (bytes > config_.segment_bytes) return true;
+    }
+    return false;
 }
 
 Task<Result<void>> PartitionLog::admit(uint64_t bytes, StopToken stop, uint64_t entries) {
@@ -110,6 +126,8 @@ Result<void> PartitionLog::append(Entry entry) {
     const uint64_t size = entry.payload.size();
     used_ = true;
     if (state_.memory.empty()) unflushed_since_ms_ = runtime::Shard::current().wall_now().ms;
+    if (entry.info.kind == EntryKind::kData && entry.info.max_timestamp_ms < 0)
+        unstamped_since_ms_ = runtime::Shard::current().wall_now().ms;
     if (wastes_its_block(entry.payload))
         entry.payload = runtime::SharedBytes::copy_of(entry.payload.bytes());
     // The store counts it from here on. A block with entries of several logs may outlive this one,

@@ -44,6 +44,7 @@ class PartitionLog final : public Log {
     int32_t last_term() const override { return state_.last_term(); }
     std::vector<TermStart> terms() const override { return state_.terms; }
     std::optional<TermEnd> end_of_term(int32_t term) const override;
+    bool is_in_older_segment(int64_t offset) const override;
     uint64_t size_bytes() const override { return state_.segment_bytes() + state_.memory_bytes; }
     runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop,
                                       uint64_t entries) override;
@@ -142,6 +143,8 @@ class PartitionLog final : public Log {
     bool removing() const { return removing_; }
     runtime::Gate& gate() { return gate_; }
     int64_t unflushed_since_ms() const { return unflushed_since_ms_; }
+    // When the last entry without a timestamp came, or the log was opened.
+    int64_t unstamped_since_ms() const { return unstamped_since_ms_; }
 
     // A file of the log is damaged or missing: `error` says which and how. Logged once.
     void found_damage(const Error& error, bool offline);
@@ -205,6 +208,7 @@ class PartitionLog final : public Log {
     bool bypassing_ = false;
     uint32_t hold_ = 0;
     int64_t unflushed_since_ms_ = 0;
+    int64_t unstamped_since_ms_ = 0;
     RetentionHolds holds_;
     runtime::WaitQueue quiet_;
     runtime::Milestones<Position> durable_waiters_;

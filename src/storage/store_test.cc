@@ -743,6 +743,55 @@ TEST_F(StoreTest, retention_lets_old_segments_go) {
     });
 }
 
+// Kafka rolls the active segment and deletes it when its newest record is too old: a topic that
+// goes quiet is empty in the end.
+TEST_F(StoreTest, retention_by_time_takes_the_active_segment_and_what_is_in_memory) {
+    options.retention_check_ms = 1000;
+    int64_t end = 0;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = 5000}));
+        co_await append_many(log, 100, 300);
+        end = log->end().offset;
+        (void)co_await runtime::sleep_for(3s);
+        EXPECT_EQ(log->start_offset(), 0) << "not before its time";
+        // What comes meanwhile is young, and keeps the segment that it goes to.
+        (void)co_await append_durably(log, make_entry(*log, 100));
+        ++end;
+        (void)co_await runtime::sleep_for(4s);
+        EXPECT_EQ(log->start_offset(), 0);
+        (void)co_await runtime::sleep_for(4s);
+        EXPECT_EQ(log->start_offset(), end);
+        (void)co_await runtime::sleep_for(2s);
+        EXPECT_EQ(log->size_bytes(), 0u) << "the file is gone too";
+        must(co_await append_durably(log, make_entry(*log, 100)));
+        EXPECT_EQ(must(co_await read_and_check(log, end, end + 1)), 1);
+    });
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        EXPECT_EQ(log->start_offset(), end);
+        EXPECT_EQ(log->end().offset, end + 1);
+        co_return;
+    });
+}
+
+TEST_F(StoreTest, retention_of_no_bytes_takes_everything_that_is_committed) {
+    options.retention_check_ms = 1000;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.retention_bytes = 0, .retention_ms = -1}));
+        RetentionHold commit = log->hold_from(60);
+        co_await append_many(log, 100, 300);
+        (void)co_await runtime::sleep_for(3s);
+        EXPECT_EQ(log->start_offset(), 0) << "all of a segment or nothing";
+        commit.move_to(100);
+        (void)co_await runtime::sleep_for(3s);
+        EXPECT_EQ(log->start_offset(), 100);
+        log->configure({.retention_bytes = 1, .retention_ms = -1});
+        co_await append_many(log, 10, 300);
+        (void)co_await runtime::sleep_for(3s);
+        EXPECT_EQ(log->start_offset(), 100) << "any other bound leaves the last segment";
+    });
+}
+
 // 1. A segment is full, and what is left beside it is less than the bound. 2. More is appended than
 // the bound, and waits for its flush. 3. The segment must stay: a power cut may take what waits.
 TEST_F(StoreTest, retention_by_size_does_not_count_what_is_not_durable) {

@@ -50,6 +50,7 @@ class MemoryLog final : public Log {
         for (const Entry& entry : entries_) size += entry.payload.size();
         return size;
     }
+    bool is_in_older_segment(int64_t) const override { return false; }
 
     Task<Result<void>> admit(uint64_t, runtime::StopToken, uint64_t) override {
         if (store_.failure_) co_return fail(*store_.failure_);
