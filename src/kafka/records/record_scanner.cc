@@ -228,10 +228,15 @@ bool RecordScanner::take_record(int64_t timestamp_delta, int64_t offset_delta, b
         has_timestamp_fault_ = true;
         add_fault(RecordFaultKind::kTimestamp);
     }
+    if (index_ == 0) first_offset_delta_ = offset_delta;
     if (index_ == 0 || timestamp > max_timestamp_) {
         max_timestamp_ = timestamp;
         max_timestamp_index_ = index_;
+        max_timestamp_offset_delta_ = offset_delta;
     }
+    if (rules_.find && !found_ && offset_delta >= rules_.find->offset_delta_min &&
+        timestamp >= rules_.find->from)
+        found_ = Place{offset_delta, timestamp};
     ++index_;
     return true;
 }

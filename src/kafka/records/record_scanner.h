@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -29,12 +30,23 @@ inline constexpr size_t kRecordFaultsMax = 1000;
 
 class RecordScanner {
   public:
+    // One record of a batch.
+    struct Place {
+        int64_t offset_delta = 0;
+        WallTime timestamp = kNoTimestamp;
+    };
+    // The first record from here on whose timestamp is `from` or later.
+    struct Find {
+        WallTime from;
+        int64_t offset_delta_min = 0;
+    };
     struct Rules {
         int32_t records_count = 0;
         WallTime base_timestamp;
         bool key_required = false;
         WallTime timestamp_first{std::numeric_limits<int64_t>::min()};
         WallTime timestamp_last{std::numeric_limits<int64_t>::max()};
+        std::optional<Find> find = {};
     };
 
     RecordScanner() = default;
@@ -51,6 +63,11 @@ class RecordScanner {
     bool has_timestamp_fault() const { return has_timestamp_fault_; }
     WallTime max_timestamp() const { return max_timestamp_; }
     int32_t max_timestamp_index() const { return max_timestamp_index_; }
+    // What Rules::find asks for, as soon as it came by.
+    const std::optional<Place>& found() const { return found_; }
+    // The first record, and the first of those with the largest timestamp.
+    Place first() const { return {first_offset_delta_, kNoTimestamp}; }
+    Place newest() const { return {max_timestamp_offset_delta_, max_timestamp_}; }
 
   private:
     // What the byte to come belongs to.
@@ -82,6 +99,9 @@ class RecordScanner {
     bool has_timestamp_fault_ = false;
     WallTime max_timestamp_ = kNoTimestamp;
     int32_t max_timestamp_index_ = 0;
+    int64_t max_timestamp_offset_delta_ = 0;
+    int64_t first_offset_delta_ = 0;
+    std::optional<Place> found_;
 
     // A record that is cut by the end of a chunk is read field by field.
     Field field_ = Field::kLength;

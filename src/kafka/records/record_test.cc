@@ -8,6 +8,7 @@
 
 #include "base/prng.h"
 #include "kafka/records/builder.h"
+#include "kafka/records/record_search.h"
 
 namespace weir::kafka {
 namespace {
@@ -177,6 +178,52 @@ TEST(Record, search_by_time_finds_the_first_record_at_or_after) {
         EXPECT_EQ(find(30), (OffsetAndTimestamp{101, {30}}));
         EXPECT_EQ(find(31), std::nullopt);
         EXPECT_EQ(*find_max_timestamp(batch, kPlainMax), (OffsetAndTimestamp{101, {30}}));
+    }
+}
+
+// What finding a record in the whole, unpacked batch gives, finding it piece by piece gives too,
+// within the memory of a piece.
+TEST(Record, search_in_steps_finds_what_search_in_the_whole_finds) {
+    for (const Compression codec : {Compression::kNone, Compression::kGzip, Compression::kSnappy,
+                                    Compression::kLz4, Compression::kZstd}) {
+        BatchBuilder builder({.compression = codec, .base_offset = 100});
+        const std::string value(1000, 'v');
+        for (int64_t i = 0; i < 1500; ++i) {
+            const int64_t time = i == 700 ? 90'000 : (i * 7919) % 50'000;
+            builder.append(
+                {.timestamp = {time}, .key = {}, .value = as_bytes(value), .headers = {}});
+        }
+        auto batch = *builder.build();
+        for (const bool by_append : {false, true}) {
+            if (by_append) set_max_timestamp(batch, TimestampType::kLogAppendTime, {77'000});
+            const auto find = [&](std::optional<WallTime> from, int64_t offset_min) {
+                RecordSearch search(batch, {.from = from, .offset_min = offset_min}, kPlainMax);
+                int steps = 1;
+                while (search.step()) ++steps;
+                EXPECT_GT(steps, 1);
+                EXPECT_TRUE(search.result());
+                return *search.result();
+            };
+            const auto open = OpenBatch::open(batch, kPlainMax);
+            for (const int64_t time : {0, 1, 40'000, 49'999, 60'000, 77'000, 90'000, 90'001}) {
+                for (const int64_t offset : {0, 100, 900, 1599, 1600}) {
+                    std::optional<OffsetAndTimestamp> expected;
+                    RecordIterator records = open->records();
+                    while (const auto record = records.next()) {
+                        if (record->timestamp.ms < time || record->offset < offset) continue;
+                        expected = OffsetAndTimestamp{record->offset, record->timestamp};
+                        break;
+                    }
+                    EXPECT_EQ(find(WallTime{time}, offset), expected) << time << " " << offset;
+                }
+            }
+            EXPECT_EQ(find(std::nullopt, 0), *find_max_timestamp(batch, kPlainMax));
+        }
+        batch[batch.size() / 2] ^= 1;
+        RecordSearch damaged(batch, {}, kPlainMax);
+        while (damaged.step()) {
+        }
+        EXPECT_EQ(damaged.result().error().code, ErrorCode::kCorrupt);
     }
 }
 

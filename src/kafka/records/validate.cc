@@ -1,5 +1,7 @@
 #include "kafka/records/validate.h"
 
+#include <algorithm>
+
 namespace weir::kafka {
 namespace {
 
@@ -63,6 +65,12 @@ BatchValidation::BatchValidation(Bytes batch, const BatchLimits& limits, Decompr
 bool BatchValidation::step() {
     if (!started_) {
         started_ = true;
+        if (!check_shape()) return false;
+        crc_.emplace(batch_);
+    }
+    if (!scanning_) {
+        if (crc_->step()) return true;
+        scanning_ = true;
         if (!check_header()) return false;
         const BatchHeader& header = verdict_.header;
         scanner_ = RecordScanner({.records_count = header.records_count,
@@ -73,8 +81,8 @@ bool BatchValidation::step() {
         const Bytes records = batch_.subspan(kBatchHeaderSize);
         if (header.compression() == Compression::kNone) {
             verdict_.plain_records_size = records.size();
-            scanner_.feed(records);
-            return finish_scan();
+            plain_ = records;
+            return step_plain();
         }
         if (decompressor_ == nullptr) decompressor_ = &own_decompressor_.emplace();
         if (auto started =
@@ -84,6 +92,7 @@ bool BatchValidation::step() {
         }
         return true;
     }
+    if (verdict_.header.compression() == Compression::kNone) return step_plain();
     const Result<Bytes> chunk = decompressor_->next();
     if (!chunk) return finish_unpacking(chunk.error());
     if (chunk->empty()) return finish_scan();
@@ -92,7 +101,15 @@ bool BatchValidation::step() {
     return true;
 }
 
-bool BatchValidation::check_header() {
+bool BatchValidation::step_plain() {
+    const Bytes chunk = plain_.first(std::min(plain_.size(), kStepBytes));
+    plain_ = plain_.subspan(chunk.size());
+    if (!scanner_.feed(chunk) || plain_.empty()) return finish_scan();
+    return true;
+}
+
+// Whether it is one whole batch, whose sum can be taken.
+bool BatchValidation::check_shape() {
     using enum BatchFault;
     if (batch_.empty()) return finish(kInvalidRecord, "there is no batch");
     const std::optional<int8_t> magic = peek_magic(batch_);
@@ -113,7 +130,12 @@ bool BatchValidation::check_header() {
         return finish(kMessageTooLarge, "the batch is larger than max.message.bytes");
     }
     verdict_.header = load_batch_header(batch_);
-    if (!batch_crc_matches(batch_, verdict_.header)) {
+    return true;
+}
+
+bool BatchValidation::check_header() {
+    using enum BatchFault;
+    if (crc_->value() != verdict_.header.crc) {
         return finish(kCorruptMessage, "the batch's CRC does not match");
     }
     const HeaderFault fault = check_header_fields(verdict_.header, limits_);

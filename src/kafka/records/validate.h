@@ -18,6 +18,7 @@
 #include "base/time.h"
 #include "base/units.h"
 #include "kafka/records/batch.h"
+#include "kafka/records/batch_crc.h"
 #include "kafka/records/compression.h"
 #include "kafka/records/record_scanner.h"
 
@@ -81,14 +82,17 @@ class BatchValidation {
     BatchValidation(const BatchValidation&) = delete;
     BatchValidation& operator=(const BatchValidation&) = delete;
 
-    // Does the next piece of work: all of an uncompressed batch, or 64 KiB of unpacked records.
-    // True when more is left.
+    // Does the next piece of work: 256 KiB of an uncompressed batch, or of the sum of any, or 64
+    // KiB of unpacked records. (One raw block of Snappy is one piece, however large.) True when
+    // more is left.
     bool step();
     // After the last step.
     BatchVerdict& verdict() { return verdict_; }
 
   private:
+    bool check_shape();
     bool check_header();
+    bool step_plain();
     bool finish(BatchFault fault, std::string_view reason);
     bool finish_unpacking(const Error& error);
     bool finish_scan();
@@ -98,7 +102,10 @@ class BatchValidation {
     Decompressor* decompressor_;
     std::optional<Decompressor> own_decompressor_;
     RecordScanner scanner_;
+    std::optional<BatchCrc> crc_;
+    Bytes plain_;  // of an uncompressed batch: what was not scanned yet
     bool started_ = false;
+    bool scanning_ = false;
     BatchVerdict verdict_;
 };
 

@@ -77,7 +77,8 @@ TEST(Validate, any_changed_byte_is_refused) {
     for (const Compression codec : kAllCodecs) {
         const auto batch = make_batch(codec);
         for (size_t at = 0; at < batch.size(); ++at) {
-            // The node writes these itself, so a client's are not looked at: base offset and leader epoch.
+            // The node writes these itself, so a client's are not looked at: base offset and leader
+            // epoch.
             if (at < 8 || (at >= kBatchPrefixSize && at < kBatchPrefixSize + 4)) continue;
             for (const int flip : {0x01, 0x40, 0x80}) {
                 auto bytes = batch;
@@ -322,6 +323,26 @@ TEST(Validate, accepts_exactly_what_the_iterator_can_read) {
         accepted += valid;
     }
     EXPECT_GT(accepted, 500);
+}
+
+// A batch may have 100 MB: neither its sum nor its records are looked at in one go.
+TEST(Validate, a_large_uncompressed_batch_is_checked_piece_by_piece) {
+    BatchBuilder builder;
+    const std::string value(100'000, 'v');
+    for (int i = 0; i < 30; ++i)
+        builder.append({.timestamp = {i}, .key = {}, .value = as_bytes(value), .headers = {}});
+    auto batch = *builder.build();
+    const auto steps_of = [&](BatchFault expected) {
+        BatchValidation validation(batch, {});
+        int steps = 1;
+        while (validation.step()) ++steps;
+        EXPECT_EQ(validation.verdict().fault, expected);
+        return steps;
+    };
+    const auto pieces = static_cast<int>(batch.size() / kStepBytes);
+    EXPECT_GE(steps_of(BatchFault::kNone), 2 * pieces);
+    batch.back() ^= 1;
+    EXPECT_GE(steps_of(BatchFault::kCorruptMessage), pieces);
 }
 
 TEST(Validate, a_bomb_is_refused_in_steps_of_bounded_work) {
