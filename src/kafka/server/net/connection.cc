@@ -24,6 +24,9 @@ constexpr size_t kGatherBytes = 64_KiB;
 // Answers up to this size are not counted: how many there are is bounded by max.connections and
 // requests in flight.
 constexpr size_t kSmallAnswerBytes = 4_KiB;
+// How long the requests of a client that has gone may go on: as long as the longest time-out that a
+// Produce can ask for.
+constexpr Duration kFarewellMax = 300s;
 
 std::string host_of(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
 
@@ -77,10 +80,21 @@ Connection::~Connection() = default;
 
 void Connection::end() {
     stop_.request_stop();
-    stop_reads_.request_stop();
+    end_reads();
 }
 
-void Connection::end_reads() { stop_reads_.request_stop(); }
+void Connection::end_reads() {
+    stop_reads_.request_stop();
+    hurry_.request_stop();
+}
+
+void Connection::finish_received() {
+    if (farewell_deadline_ != Instant::never()) return;
+    hurry_.request_stop();
+    gone_.request_stop();
+    farewell_deadline_ = Shard::current().now() + kFarewellMax;
+    if (farewell_deadline_ < watched_until_) deadline_moved_.notify_all();
+}
 
 Task<void> Connection::run() {
     scope_.spawn(watch());
@@ -123,11 +137,12 @@ void Connection::set_read_deadline(Duration from_now) {
 
 Task<void> Connection::watch() {
     while (!stop_.stop_requested()) {
-        const Instant deadline = std::min(read_deadline_, write_deadline_);
+        const Instant deadline = std::min({read_deadline_, write_deadline_, farewell_deadline_});
         if (deadline <= Shard::current().now()) {
             // Only who owes us nothing and is owed nothing is idle: while requests are under way,
             // silence is in order.
-            if (write_deadline_ > deadline && !within_frame_ && !in_flight_.empty()) {
+            if (std::min(write_deadline_, farewell_deadline_) > deadline && !within_frame_ &&
+                !in_flight_.empty()) {
                 set_read_deadline(std::chrono::milliseconds(
                     std::max<int64_t>(server_.settings().idle_ms_max, 1000)));
                 continue;
@@ -178,10 +193,12 @@ Task<void> Connection::read_requests() {
                                             frame.error().to_string());
                 end();
             }
-            // Of a client that closes its side the answers under way are of no use either.
+            // The client has closed its side. What it had sent before is carried out, as Kafka does
+            // (Selector.close): a producer with acks=0 sends its last records and closes.
             if (frame.error().code == ErrorCode::kEndOfStream ||
                 frame.error().code == ErrorCode::kIo)
-                end();
+                finish_received();
+            read_deadline_ = Instant::never();
             co_return;
         }
         server_.metrics().bytes_received += frame->size() + sizeof(int32_t);
@@ -198,7 +215,9 @@ bool Connection::take_frame(runtime::SharedBytes frame) {
     request->listener = listener_;
     request->arrived = Shard::current().now();
     request->stop = stop_.token();
-    request->hurry = stop_reads_.token();
+    request->gone = gone_.token();
+    request->hurry = hurry_.token();
+    request->drain = stop_reads_.token();
     ByteReader in(frame.bytes());
     auto header = RequestHeader::decode(in);
     const auto refuse = [&](std::string_view why) {
@@ -328,8 +347,17 @@ Task<void> Connection::write_responses() {
             --started_;
         }
         if (size > 0) {
-            if (const auto sent = co_await send(std::move(parts)); !sent) break;
-            server_.metrics().bytes_sent += size;
+            if (!discards_answers_ && !co_await send(std::move(parts))) {
+                if (stop_.stop_requested()) break;
+                // Nobody reads answers any more. Requests that came before are still carried out;
+                // the reader finds their end behind the shutdown.
+                discards_answers_ = true;
+                sending_.unlink();
+                write_deadline_ = Instant::never();
+                finish_received();
+                co_await stream_.shutdown();
+            }
+            if (!discards_answers_) server_.metrics().bytes_sent += size;
         }
         ready.clear();
         if (close) break;

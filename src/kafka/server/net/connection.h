@@ -79,6 +79,9 @@ class Connection {
     void start_eligible();
     void end();        // both directions, now
     void end_reads();  // answers still go out
+    // The client is gone: requests that it has sent are carried out, waits for news (a fetch, a
+    // group) end, and the connection ends after them, or after a while.
+    void finish_received();
     void set_read_deadline(Duration from_now);
     void update_idle();
 
@@ -89,6 +92,8 @@ class Connection {
     Principal principal_;
     runtime::StopSource stop_;        // of everything
     runtime::StopSource stop_reads_;  // of the reader
+    runtime::StopSource hurry_;       // of waits for news
+    runtime::StopSource gone_;        // of waits whose only result is an answer
     Forward kill_;
     Forward drain_;
 
@@ -112,6 +117,8 @@ class Connection {
     bool asked_ = false;   // it has sent a request
     Instant write_began_;  // of the piece under way
     Instant write_deadline_ = Instant::never();
+    Instant farewell_deadline_ = Instant::never();  // since finish_received()
+    bool discards_answers_ = false;                 // a send failed
     Instant watched_until_ = Instant::never();
     runtime::WaitQueue deadline_moved_;
     bool over_ = false;

@@ -59,10 +59,10 @@ Task<bool> leads_here(Server& server) {
 Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHeader& header,
                                                  bool once, Sender sender, SharedBytes body,
                                                  Instant deadline, runtime::StopToken stop,
-                                                 runtime::StopToken hurry) {
+                                                 runtime::StopToken drain) {
     rpc::Endpoint* const endpoint = server.endpoint();
     if (endpoint == nullptr) co_return std::nullopt;
-    while (!stop.stop_requested() && !hurry.stop_requested() && Shard::current().now() < deadline) {
+    while (!stop.stop_requested() && !drain.stop_requested() && Shard::current().now() < deadline) {
         const int32_t controller = server.metadata().status().controller;
         if (controller == server.node().id) {
             if (co_await leads_here(server)) co_return std::nullopt;
@@ -101,7 +101,7 @@ Task<Result<void>> run_at_controller(Request& request) {
     auto answer = co_await forward(request.server, request.header, request.handler->once,
                                    {request.client_host, request.principal},
                                    request.frame.slice(request.body),
-                                   Shard::current().now() + kPatience, request.stop, request.hurry);
+                                   Shard::current().now() + kPatience, request.stop, request.drain);
     if (!answer && answer.error().code != ErrorCode::kUnavailable &&
         answer.error().code != ErrorCode::kTimedOut)
         co_return fail(answer.error());
@@ -147,7 +147,9 @@ Task<Result<rpc::Message>> answer_forwarded(Server& server, rpc::Request call) {
     request.passed_on = true;
     runtime::DeadlineStop stop(Instant::never(), call.stop, server.waits());
     request.stop = stop.token();
+    request.gone = stop.token();
     request.hurry = stop.token();
+    request.drain = stop.token();
     request.body = call.body.bytes().last(in.remaining());
     request.frame = call.body;
     if (const auto run = co_await request.handler->run(request); !run)

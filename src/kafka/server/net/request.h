@@ -29,9 +29,14 @@ struct Request {
     const std::string& client_host;
     Principal principal;      // who it is from, also where another node passed it on
     std::string listener;     // the name of the one that it came to; empty: passed on
-    runtime::StopToken stop;  // of the connection: nobody wants the answer any more
-    runtime::StopToken
-        hurry;  // answer with what there is: no new requests come, the node is about to stop
+    runtime::StopToken stop;  // end now: the server closes, or the connection is cut
+    // The client has closed its side. What the request does is done; to wait for an answer alone is
+    // of no use any more.
+    runtime::StopToken gone;
+    // Answer with what there is: no new requests come, since the client has closed its side or the
+    // node is about to stop.
+    runtime::StopToken hurry;
+    runtime::StopToken drain;  // the node is about to stop
     // Another node passed it on, and will settle it (Handler::settle).
     bool passed_on = false;
     const Handler* handler = nullptr;
@@ -48,6 +53,7 @@ struct Request {
     std::vector<runtime::SharedBytes> keep;
     runtime::Units units;             // of what bounds the bytes in answers to fetches
     runtime::Reservation out_memory;  // of `out`, until it was sent
+    bool has_large_answer = false;    // thousands of parts: to be encoded on a helper's thread
     bool no_response = false;         // acks=0
     bool close_after = false;         // acks=0, and it failed
 

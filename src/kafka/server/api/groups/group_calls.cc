@@ -39,7 +39,7 @@ Task<Result<GroupReply>> call_group(Request& request, std::string group,
         });
     if (!answer.is_coordinator) co_return fail(ErrorCode::kNotFound);
     if (answer.reply) co_return std::move(*answer.reply);
-    Mail mail = co_await runtime::try_(slot.receive({.stop = request.stop}));
+    Mail mail = co_await runtime::try_(slot.receive({.stop = request.gone}));
     co_return std::move(std::get<GroupReply>(mail));
 }
 
