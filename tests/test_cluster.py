@@ -11,7 +11,7 @@ import urllib.request
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
-from weirtest import wire
+from weirtest import kafka, records, wire
 from weirtest.cluster import Cluster
 from weirtest.node import PATIENCE, TREE
 from weirtest.wire import Connection
@@ -294,7 +294,10 @@ class Administration(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.cluster = Cluster(3, ARGUMENTS).start()
+        cls.cluster = Cluster(3, ARGUMENTS)
+        for node, rack in zip(cls.cluster.nodes, "abc"):
+            node.arguments += ["--rack", rack]
+        cls.cluster.start()
         cls.addClassCleanup(cls.cluster.close)
         cls.cluster.await_healthy(nodes=3)
         create(cls.cluster, "moved", 3, replicas=2)
@@ -357,6 +360,34 @@ class Administration(unittest.TestCase):
                 count = wire.INVALID_REPLICATION_FACTOR if version == 1 else wire.INVALID_REPLICA_ASSIGNMENT
                 self.assertEqual([[wire.NO_REASSIGNMENT, count, wire.UNKNOWN_TOPIC], [wire.UNKNOWN_TOPIC]], errors)
                 self.assertTrue(all(p["message"] for t in answer["topics"] for p in t["partitions"]))
+
+    def test_a_node_without_a_replica_says_that_it_does_not_lead(self):
+        create(self.cluster, "elsewhere", 1, replicas=1)
+        describe = lambda: self.ask(self.cluster.nodes[0], "Metadata", 9, topics=[{"name": "elsewhere"}])["topics"][0]["partitions"][0]["leader"]
+        self.eventually(lambda: describe() > 0, "no leader")
+        leader = describe()
+        other = next(node for node in self.cluster.nodes if node.number != leader)
+        ask = lambda api, version, **values: self.ask(other, api, version, **values)["topics"][0]["partitions"][0]["error"]
+        one = lambda **more: [{"name": "elsewhere", "partitions": [{"index": 0, **more}]}]
+        with Connection(other) as c:
+            errors = {"Produce": kafka.produce(c, "elsewhere", records.batch([b"x"]))["error"], "Fetch": kafka.fetch(c, "elsewhere", 0)["error"],
+                      "ListOffsets": kafka.list_offset(c, "elsewhere", -1)[0]}
+        errors["OffsetForLeaderEpoch"] = ask("OffsetForLeaderEpoch", 3, replica=-1, topics=one(current_epoch=-1, epoch=0))
+        errors["DeleteRecords"] = ask("DeleteRecords", 1, topics=one(offset=0), timeout_ms=3000)
+        errors["DescribeProducers"] = ask("DescribeProducers", 0, topics=[{"name": "elsewhere", "partitions": [0]}])
+        self.assertEqual(dict.fromkeys(errors, wire.NOT_LEADER), errors)
+        with Connection(other) as c:
+            self.assertEqual(wire.UNKNOWN_TOPIC, kafka.fetch(c, "nowhere", 0)["error"], "what the metadata does not know")
+
+    def test_followers_are_not_named_to_consumers_unless_asked_for(self):
+        """replica.selector.class is empty, as Kafka's: the leader serves, whatever the client's rack."""
+        for node in self.cluster.nodes:
+            topics = self.ask(node, "Metadata", 9, topics=[{"name": "led"}])["topics"]
+            led = [p["index"] for p in topics[0]["partitions"] if p["leader"] == node.number]
+            for rack in "abc" if led else "":
+                answer = self.ask(node, "Fetch", 11, replica=-1, max_wait_ms=0, min_bytes=0, max_bytes=1 << 20, session_epoch=-1, rack=rack, topics=[
+                    {"name": "led", "partitions": [{"index": led[0], "leader_epoch": -1, "offset": 0, "log_start": -1, "max_bytes": 1 << 20}]}])
+                self.assertEqual([(wire.NONE, -1)], [(p["error"], p["preferred_replica"]) for p in answer["topics"][0]["partitions"]])
 
     def test_a_move_that_can_not_end_is_listed_and_cancelled(self):
         """Onto a node that does not run: it is under way until it is cancelled."""

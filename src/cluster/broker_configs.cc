@@ -281,6 +281,12 @@ constexpr ConfigKey kKeys[] = {
      .doc = "How many fetch sessions are kept.",
      .min = 0,
      .update = kStart},
+    {.name = "replica.selector.class",
+     .default_value = std::nullopt,
+     .doc = "Who tells a consumer which replica to read from. With "
+            "`org.apache.kafka.common.replica.RackAwareReplicaSelector` a consumer in the rack of "
+            "a replica in sync is sent to that one; without, all read from the leader.",
+     .update = kStart},
 
     // Producers.
     {.name = "producer.id.expiration.ms",

@@ -169,6 +169,17 @@ TEST(ConfigView, settings_follow_the_options) {
     EXPECT_EQ(settings.batch_bytes_max, 1048588);
 }
 
+// Kafka's default: the leader serves all.
+TEST(ConfigView, consumers_read_by_rack_only_where_the_selector_says_so) {
+    const MetadataImage image;
+    EXPECT_FALSE(broker_settings({image, {}, 0}).reads_by_rack);
+    const ConfigMap other{{"replica.selector.class", "com.example.Selector"}};
+    EXPECT_FALSE(broker_settings({image, other, 0}).reads_by_rack);
+    const ConfigMap by_rack{
+        {"replica.selector.class", "org.apache.kafka.common.replica.RackAwareReplicaSelector"}};
+    EXPECT_TRUE(broker_settings({image, by_rack, 0}).reads_by_rack);
+}
+
 TEST(ConfigView, the_longest_times_fit_a_duration) {
     const MetadataImage image;
     ConfigMap given;

@@ -164,6 +164,9 @@ TopicSettings topic_settings(const ConfigView& view, const ConfigMap& own) {
     return settings;
 }
 
+constexpr std::string_view kRackAwareSelector =
+    "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
 BrokerSettings broker_settings(const ConfigView& view) {
     // What an older version stored may be out of today's bounds, and must not lock anybody out.
     const auto integer = [&](std::string_view name) {
@@ -199,6 +202,7 @@ BrokerSettings broker_settings(const ConfigView& view) {
     settings.replication_factor_default = narrow("default.replication.factor");
     settings.partitions_max = narrow("max.partitions");
     settings.fetch_bytes_max = narrow("fetch.max.bytes");
+    settings.reads_by_rack = view.broker_value("replica.selector.class") == kRackAwareSelector;
     settings.fetch_sessions_max = narrow("max.incremental.fetch.session.cache.slots");
     settings.producer_expiration_ms = time("producer.id.expiration.ms");
     settings.producer_expiration_check_ms = time("producer.id.expiration.check.interval.ms");

@@ -102,6 +102,7 @@ struct BrokerSettings {
 
     int32_t fetch_bytes_max = 0;
     int32_t fetch_sessions_max = 0;
+    bool reads_by_rack = false;  // replica.selector.class names the one that goes by racks
 
     int64_t producer_expiration_ms = 0;
     int64_t producer_expiration_check_ms = 0;

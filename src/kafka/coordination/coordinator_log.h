@@ -198,6 +198,8 @@ runtime::Task<Result<void>> CoordinatorLog<Machine>::replay() {
                     // A cut may lie within a batch.
                     if (record->offset < partition_.log_start_offset() || !record->key) continue;
                     if (!machine_.replay(*record->key, record->value)) ++skipped;
+                    if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
+                    if (scope_.stop_requested()) co_return fail(ErrorCode::kCancelled);
                 }
             }
             if (runtime::Shard::current().need_preempt()) co_await runtime::yield();

@@ -9,6 +9,7 @@
 #include "kafka/records/builder.h"
 #include "kafka/records/legacy.h"
 #include "kafka/records/validate.h"
+#include "runtime/helper.h"
 #include "runtime/shard.h"
 
 namespace weir::kafka {
@@ -22,6 +23,8 @@ using runtime::Task;
 constexpr size_t kRecordsBytesMax = 128_MiB;
 // What a compressed message set of an old format may unpack to; its clients send no larger ones.
 constexpr size_t kConvertedBytesMax = 16_MiB;
+// A message set of an old format is converted in one go: a larger one on a helper's thread.
+constexpr size_t kConvertedHere = 64_KiB;
 
 KafkaError to_kafka(BatchFault fault) {
     switch (fault) {
@@ -131,7 +134,10 @@ Task<std::expected<CheckedBatch, BatchRefusal>> check_batch(Unpacking& unpacking
                                    : bounded.records_bytes_max;
         auto room = co_await permit(unpacking, 2 * plain, stop);
         if (!room) co_return std::unexpected(std::move(room).error());
-        UpConversion converted = up_convert(records, bounded, packed, level_of(settings, packed));
+        const int level = level_of(settings, packed);
+        const auto convert = [&] { return up_convert(records, bounded, packed, level); };
+        UpConversion converted =
+            plain > kConvertedHere ? co_await runtime::on_helper(convert) : convert();
         if (!converted.verdict.ok()) {
             co_return refused(converted.verdict);
         }
@@ -167,7 +173,10 @@ Task<std::expected<CheckedBatch, BatchRefusal>> check_batch(Unpacking& unpacking
             Recompression recompression(
                 records, *codec, level,
                 {.records_bytes_max = plain, .batch_bytes_max = limits.batch_bytes_max});
-            while (recompression.step()) {
+            // A piece takes up to 100 ms at the highest level of zstd.
+            while (co_await runtime::on_helper([&recompression] { return recompression.step(); })) {
+                if (stop.stop_requested())
+                    co_return refused(KafkaError::kRequestTimedOut, "The connection has ended.");
                 if (Shard::current().need_preempt()) co_await runtime::yield();
             }
             const auto packed = std::move(recompression).result();

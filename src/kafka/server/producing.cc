@@ -50,7 +50,7 @@ Task<std::vector<AppendOutcome>> append_here(Server& server, AppendOrders wanted
             auto use = partition != nullptr ? partition->enter() : std::nullopt;
             if (!use || !mine) {
                 outcomes[i].error =
-                    use ? KafkaError::kRequestTimedOut : KafkaError::kUnknownTopicOrPartition;
+                    use ? KafkaError::kRequestTimedOut : KafkaError::kNotLeaderOrFollower;
                 continue;
             }
             outcomes[i] =

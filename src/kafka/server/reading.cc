@@ -30,6 +30,20 @@ struct ReadHere {
     bool is_watched = false;
 };
 
+// What was read of a partition counts towards fetch.min.bytes. Where the partition's own limit kept
+// something back, it counts as that limit, as in Kafka, which cuts the last batch there; what the
+// answer's limit or memory kept back would not come by waiting. (DelayedFetch.tryComplete: nor does
+// more of an older segment, which nobody appends to.)
+void judge(FetchOutcome& outcome, uint64_t partition_max, uint64_t left) {
+    outcome.counted = outcome.size;
+    const bool is_at_own_limit =
+        outcome.has_more && !outcome.memory_was_short && partition_max <= left;
+    if (is_at_own_limit) outcome.counted = std::max(outcome.size, partition_max);
+    outcome.completes = outcome.error != KafkaError::kNone || outcome.diverging ||
+                        outcome.is_elsewhere || (outcome.has_more && !is_at_own_limit) ||
+                        (outcome.size > 0 && outcome.is_in_older_segment);
+}
+
 // On the owner's shard. With a watch: when the partitions read give less than `bytes_needed` in
 // all, the address gets mail as soon as there is more.
 Task<ReadHere> read_here(Server& server, std::vector<ReadOrder> orders, uint64_t bytes_max,
@@ -39,14 +53,14 @@ Task<ReadHere> read_here(Server& server, std::vector<ReadOrder> orders, uint64_t
     uint64_t left = bytes_max;
     uint64_t total = 0;
     bool is_first = true;
-    bool has_error = false;
+    bool completes = false;
     std::vector<FetchWatches::Seen> seen;
     for (const ReadOrder& order : orders) {
         Partition* partition = server.partitions().find(order.log);
         const auto use = partition != nullptr ? partition->enter() : std::nullopt;
         if (!use) {
-            result.outcomes.push_back({.error = KafkaError::kUnknownTopicOrPartition});
-            has_error = true;
+            result.outcomes.push_back({.error = KafkaError::kNotLeaderOrFollower});
+            result.outcomes.back().completes = completes = true;
             continue;
         }
         FetchRange range = order.range;
@@ -54,16 +68,16 @@ Task<ReadHere> read_here(Server& server, std::vector<ReadOrder> orders, uint64_t
         range.at_least_one = is_first;
         FetchOutcome outcome = co_await partition->fetch(range, server.background().stop_token());
         if (outcome.size > 0) is_first = false;
+        judge(outcome, order.range.bytes_max, left);
         left -= std::min(left, outcome.size);
-        total += outcome.size;
-        has_error = has_error || outcome.error != KafkaError::kNone || outcome.diverging ||
-                    outcome.is_elsewhere;
+        total += outcome.counted;
+        completes = completes || outcome.completes;
         seen.push_back({order.log, outcome.high_watermark, outcome.epoch});
         result.outcomes.push_back(std::move(outcome));
         if (Shard::current().need_preempt()) co_await runtime::yield();
     }
     if (watch) {
-        if (has_error || static_cast<int64_t>(total) >= bytes_needed) {
+        if (completes || static_cast<int64_t>(total) >= bytes_needed) {
             server.partitions().watches().unwatch(*watch);
         } else if (server.partitions().watches().watch(
                        *watch, bytes_needed - static_cast<int64_t>(total), seen)) {
@@ -96,6 +110,7 @@ class Rounds {
     // Reads all, up to so many bytes. With a slot: where that is not enough, there will be mail as
     // soon as more may be.
     Task<void> read(uint64_t bytes_max, Mailbox::Slot* slot) {
+        bytes_needed_ = std::min(bytes_min_, static_cast<int64_t>(bytes_max));
         const uint64_t shards = owners_.size();
         // Owners read side by side and do not know of each other; what is too much in all is cut
         // below.
@@ -104,7 +119,7 @@ class Rounds {
                         : std::min(bytes_max, std::max(bytes_max / shards, kShardBytesMin));
         // An owner that reads all there is, or whose every byte is enough, begins to watch in the
         // same message.
-        const bool at_once = shards == 1 || bytes_min_ <= 1;
+        const bool at_once = shards == 1 || bytes_needed_ <= 1;
         std::vector<Task<bool>> tasks;
         for (auto& [owner, parts] : owners_) {
             tasks.push_back(read_at(owner, parts, each, at_once ? slot : nullptr));
@@ -114,7 +129,7 @@ class Rounds {
         if (slot != nullptr && !at_once && is_short()) co_await watch_all(*slot);
     }
 
-    bool is_short() const { return !has_error_ && static_cast<int64_t>(total_) < bytes_min_; }
+    bool is_short() const { return !completes_ && static_cast<int64_t>(counted_) < bytes_needed_; }
     uint64_t total() const { return total_; }
     const std::vector<runtime::ShardId>& watched() const { return watched_; }
     bool is_empty() const { return owners_.empty(); }
@@ -129,7 +144,7 @@ class Rounds {
         if (slot != nullptr) watch = slot->address();
         ReadHere result =
             co_await runtime::on(owner, [peer = &server_.peer(owner), orders = std::move(orders),
-                                         bytes_max, watch, needed = bytes_min_]() mutable {
+                                         bytes_max, watch, needed = bytes_needed_]() mutable {
                 return read_here(*peer, std::move(orders), bytes_max, watch, needed);
             });
         for (size_t i = 0; i < parts.size(); ++i) parts[i]->outcome = std::move(result.outcomes[i]);
@@ -141,7 +156,7 @@ class Rounds {
     // What is missing is known now, and some owner must come to have its share of it.
     Task<void> watch_all(Mailbox::Slot& slot) {
         const auto shards = static_cast<int64_t>(owners_.size());
-        const int64_t missing = bytes_min_ - static_cast<int64_t>(total_);
+        const int64_t missing = bytes_needed_ - static_cast<int64_t>(counted_);
         const int64_t share = std::max<int64_t>(1, missing / shards);
         for (auto& [owner, parts] : owners_) {
             std::vector<FetchWatches::Seen> seen;
@@ -167,16 +182,18 @@ class Rounds {
     // In the order of the request, the first with data whole, the others as far as they fit.
     void cut(uint64_t bytes_max) {
         total_ = 0;
-        has_error_ = false;
+        counted_ = 0;
+        completes_ = false;
         for (ReadPart* each : parts_) {
             ReadPart& part = *each;
             FetchOutcome& outcome = part.outcome;
-            has_error_ = has_error_ || !part.is_found() || outcome.error != KafkaError::kNone ||
-                         outcome.diverging || outcome.is_elsewhere;
+            completes_ = completes_ || !part.is_found() || outcome.completes;
+            counted_ += outcome.counted;
             if (outcome.size == 0) continue;
             if (total_ > 0 && total_ + outcome.size > bytes_max) {
                 outcome.parts.clear();
                 outcome.size = 0;
+                completes_ = true;
                 continue;
             }
             total_ += outcome.size;
@@ -186,10 +203,12 @@ class Rounds {
     Server& server_;
     const std::vector<ReadPart*> parts_;
     const int64_t bytes_min_;
+    int64_t bytes_needed_ = 0;  // bytes_min_, as far as this round may read
     std::map<runtime::ShardId, std::vector<ReadPart*>> owners_;
     std::vector<runtime::ShardId> watched_;
     uint64_t total_ = 0;
-    bool has_error_ = false;
+    uint64_t counted_ = 0;
+    bool completes_ = false;
 };
 
 // How much of `wanted` this reading may read now. Bytes on their way to slow clients are bounded a

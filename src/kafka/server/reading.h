@@ -38,7 +38,8 @@ ReadPart read_part(Server& server, std::string_view topic, int32_t partition, in
                    uint64_t bytes_max);
 
 struct ReadWants {
-    int64_t bytes_min = 1;   // enough to end before the deadline
+    // Enough to end before the deadline, as far as limits, memory and closed segments let it come.
+    int64_t bytes_min = 1;
     uint64_t bytes_max = 0;  // of all partitions
     Instant deadline{};      // of the waiting
     bool may_wait = true;

@@ -4,6 +4,7 @@
 #include "kafka/protocol/alter_configs.h"
 #include "kafka/protocol/alter_partition_reassignments.h"
 #include "kafka/protocol/api_versions.h"
+#include "kafka/protocol/codec.h"
 #include "kafka/protocol/create_topics.h"
 #include "kafka/protocol/delete_records.h"
 #include "kafka/protocol/delete_topics.h"
@@ -282,6 +283,44 @@ TEST_F(ServerTest, without_acks_there_is_no_answer_and_an_error_closes) {
     EXPECT_FALSE(client->receive<ProduceResponse>(kProduceVersion));
     client->settle();
     EXPECT_TRUE(client->closed());
+}
+
+// A producer with acks=0 sends its last records and closes. 1. A batch that takes long to check
+// comes first. 2. Small ones for other partitions wait behind it. 3. The client is gone.
+TEST_F(ServerTest, what_a_client_sent_before_it_closed_is_carried_out) {
+    create("a", 4);
+    const auto slow = make_batch(std::vector<std::string>(2000, std::string(1000, 'x')),
+                                 {.compression = Compression::kGzip});
+    const auto small = make_batch({"y"});
+    for (const int16_t acks : {int16_t{0}, int16_t{1}, int16_t{-1}}) {
+        const int64_t before = list_offset("a", -1).offset;
+        {
+            TestClient leaver(loop, node->server(), 4_MiB);
+            leaver.send(produce_request("a", 0, slow, acks), kProduceVersion);
+            for (int i = 0; i < 200; ++i)
+                leaver.send(produce_request("a", i % 4, small, acks), kProduceVersion);
+        }
+        client->settle(100ms);
+        EXPECT_EQ(list_offset("a", -1).offset, before + 2000 + 50) << "acks " << acks;
+        EXPECT_EQ(node->server().connection_count(), 1u) << "and the connection is gone after them";
+    }
+    EXPECT_EQ(node->memory().used(), 0u);
+}
+
+// Only its wait ends with the client, so that a request behind it has its turn.
+TEST_F(ServerTest, a_fetch_that_waits_does_not_keep_a_client_that_closed) {
+    create("a", 1);
+    const auto batch = make_batch({"x"});
+    {
+        TestClient leaver(loop, node->server());
+        leaver.send(fetch_request({{"a", 0, 0}}, 60'000), kFetchVersion);
+        leaver.settle();
+        leaver.send(MetadataRequest{}, 9);
+        leaver.send(produce_request("a", 0, batch, 0), kProduceVersion);
+    }
+    client->settle(10ms);
+    EXPECT_EQ(list_offset("a", -1).offset, 1);
+    EXPECT_EQ(node->server().connection_count(), 1u);
 }
 
 TEST_F(ServerTest, a_silent_connection_is_closed_and_one_that_waits_is_not) {
@@ -664,6 +703,32 @@ TEST_F(ServerTest, min_bytes_count_over_all_partitions) {
     EXPECT_LT(loop.driver().now() - begin, Duration(10s));
 }
 
+// Kafka takes the least of min_bytes, max_bytes and fetch.max.bytes; and a partition's own limit,
+// where more may come, is what it waits for.
+TEST_F(ServerTest, min_bytes_beyond_what_an_answer_may_hold_are_not_waited_for) {
+    restart({{"fetch.max.bytes", "40000"}});
+    create("a", 3);
+    const auto batch = make_batch({std::string(10'000, 'x')});
+    for (int i = 0; i < 8; ++i) {
+        ASSERT_EQ(produce("a", 0, batch).error_code, 0);
+        ASSERT_EQ(produce("a", 1, batch).error_code, 0);
+    }
+    const auto waits = [&](const std::vector<Wanted>& wanted, int32_t min, int32_t max) {
+        const Instant begin = loop.driver().now();
+        const auto answer = fetch(wanted, 10'000, min, max);
+        EXPECT_GT(answer.responses.at(0).partitions.at(0).records.size(), 0u);
+        return loop.driver().now() - begin >= Duration(10s);
+    };
+    EXPECT_FALSE(waits({{"a", 0}}, 30'000, 20'500)) << "max_bytes";
+    EXPECT_FALSE(waits({{"a", 0}}, INT32_MAX, 20'500));
+    EXPECT_FALSE(waits({{"a", 0}}, 30'000, 25'000)) << "two batches fit, and no third one";
+    EXPECT_FALSE(waits({{"a", 0}}, 60'000, 1 << 20)) << "the node's own";
+    EXPECT_FALSE(waits({{"a", 0}, {"a", 1}, {"a", 2}}, 60'000, 1 << 20)) << "of several shards";
+    EXPECT_TRUE(waits({{"a", 0, 0, 15'000}}, 30'000, 1 << 20)) << "the partition's, as in Kafka";
+    EXPECT_FALSE(waits({{"a", 0, 0, 15'000}, {"a", 1, 0, 15'000}}, 30'000, 1 << 20))
+        << "two partitions with as much between them";
+}
+
 TEST_F(ServerTest, the_first_partition_with_data_gives_a_batch_above_every_limit) {
     create("a", 3);
     const auto large = make_batch({std::string(10'000, 'x')});
@@ -808,6 +873,106 @@ TEST_F(ServerTest, the_end_of_an_epoch_is_told) {
     EXPECT_EQ(ask(1).end_offset, 2);
     EXPECT_EQ(ask(1).leader_epoch, 1);
     EXPECT_EQ(ask(2).end_offset, -1);
+}
+
+// As Kafka's LeaderEpochFileCache: each life of the node is an epoch.
+TEST_F(ServerTest, epochs_before_the_first_record_end_where_it_begins) {
+    create("a");
+    const auto remove = [&](int64_t before) {
+        DeleteRecordsRequest request;
+        request.topics.push_back(
+            {.name = "a", .partitions = {{.partition_index = 0, .offset = before}}});
+        return client->call<DeleteRecordsResponse>(request, 2).topics.at(0).partitions.at(0);
+    };
+    const auto ask = [&](int32_t epoch) {
+        OffsetForLeaderEpochRequest request;
+        request.topics.push_back(
+            {.topic = "a", .partitions = {{.partition = 0, .leader_epoch = epoch}}});
+        const auto answer =
+            client->call<OffsetForLeaderEpochResponse>(request, 4).topics.at(0).partitions.at(0);
+        return std::pair(answer.leader_epoch, answer.end_offset);
+    };
+    for (int life = 1; life <= 3; ++life) {
+        if (life > 1) restart();
+        for (int i = 0; i < 10; ++i)
+            ASSERT_EQ(produce("a", 0, make_batch({std::to_string(life)})).error_code, 0);
+    }
+    const int32_t last = list_offset("a", -1).leader_epoch;
+    EXPECT_EQ(list_offset("a", -2).leader_epoch, 1);
+    EXPECT_EQ(list_offset("a", -4, 8).leader_epoch, 1);
+    EXPECT_EQ(ask(0), std::pair(0, int64_t{0}));
+    ASSERT_EQ(remove(15).low_watermark, 15);
+    EXPECT_EQ(list_offset("a", -2).offset, 15);
+    const int32_t second = list_offset("a", -2).leader_epoch;
+    EXPECT_GT(second, 1);
+    EXPECT_LT(second, last);
+    EXPECT_EQ(ask(0), std::pair(0, int64_t{15}));
+    EXPECT_EQ(ask(1), std::pair(1, int64_t{15})) << "(-1, -1) would be truncation to a client";
+    EXPECT_EQ(ask(second), std::pair(second, int64_t{20}));
+    ASSERT_EQ(remove(20).low_watermark, 20);
+    EXPECT_EQ(list_offset("a", -2).leader_epoch, last);
+    EXPECT_EQ(ask(1), std::pair(1, int64_t{20}));
+    ASSERT_EQ(remove(-1).low_watermark, 30);
+    EXPECT_EQ(list_offset("a", -2).leader_epoch, last) << "of the next record";
+    // Who has read up to the start goes on there.
+    FetchRequest request = fetch_request({{"a", 0, 30}});
+    request.topics[0].partitions[0].last_fetched_epoch = 1;
+    const auto answer = client->call<FetchResponse>(request, kFetchVersion);
+    EXPECT_EQ(answer.responses.at(0).partitions.at(0).error_code, 0);
+    EXPECT_EQ(answer.responses.at(0).partitions.at(0).diverging_epoch.epoch, -1);
+}
+
+// Names and values come back in messages; each resource of a request has its own answer.
+TEST_F(ServerTest, an_error_that_quotes_a_long_name_is_said_in_a_short_text) {
+    create("a");
+    const std::string name(32'000, 'n');
+    IncrementalAlterConfigsRequest request;
+    request.resources.push_back({.resource_type = 2,
+                                 .resource_name = "a",
+                                 .configs = {{.name = name, .config_operation = 0, .value = "1"}}});
+    request.resources.push_back(
+        {.resource_type = 2,
+         .resource_name = "a",
+         .configs = {{.name = "retention.ms", .config_operation = 0, .value = name}}});
+    request.resources.push_back(
+        {.resource_type = 2,
+         .resource_name = name,
+         .configs = {{.name = "retention.ms", .config_operation = 0, .value = "1"}}});
+    const auto altered = client->call<IncrementalAlterConfigsResponse>(request, 1);
+    ASSERT_EQ(altered.responses.size(), 3u);
+    for (const auto& response : altered.responses) {
+        EXPECT_NE(response.error_code, 0);
+        EXPECT_LE(response.error_message.value_or("").size(), kErrorTextMax);
+    }
+    UpdateFeaturesRequest features;
+    features.feature_updates.push_back({.feature = name, .max_version_level = 1});
+    EXPECT_NE(client->call<UpdateFeaturesResponse>(features, 1).results.size() +
+                  client->call<UpdateFeaturesResponse>(features, 1).error_code,
+              0);
+    DescribeConfigsRequest describe;
+    describe.resources.push_back({.resource_type = 2, .resource_name = name});
+    EXPECT_NE(client->call<DescribeConfigsResponse>(describe, 4).results.at(0).error_code, 0);
+}
+
+// Kafka refuses a partition that ListOffsets names twice: one kilobyte could ask for minutes of
+// work.
+TEST_F(ServerTest, a_partition_that_list_offsets_names_twice_is_answered_once) {
+    create("a", 2);
+    ListOffsetsRequest request;
+    request.replica_id = -1;
+    for (int i = 0; i < 30; ++i)
+        request.topics.push_back(
+            {.name = "a", .partitions = {{.partition_index = 0, .timestamp = 1}}});
+    request.topics.push_back(
+        {.name = "a", .partitions = {{.partition_index = 1, .timestamp = -1}}});
+    const auto answer = client->call<ListOffsetsResponse>(request, 7);
+    std::vector<std::pair<int32_t, int16_t>> seen;
+    for (const auto& topic : answer.topics) {
+        for (const auto& partition : topic.partitions)
+            seen.emplace_back(partition.partition_index, partition.error_code);
+    }
+    EXPECT_EQ(seen, (std::vector<std::pair<int32_t, int16_t>>{
+                        {0, error(KafkaError::kInvalidRequest)}, {1, 0}}));
 }
 
 // ---- groups

@@ -25,6 +25,14 @@ std::vector<BrokerEndpoint> all_brokers(const Server& server, bool also_dead) {
     return brokers;
 }
 
+LeaderHint leader_hint(Server& server, storage::LogId log, LeaderHint known) {
+    if (known.leader >= 0) return known;
+    const cluster::LeaderState* leads = server.metadata().leaders().find(log);
+    // The replica here has just said that it does not lead.
+    if (leads == nullptr || leads->leader < 0 || leads->leader == server.node().id) return known;
+    return {leads->leader, leads->epoch};
+}
+
 std::optional<BrokerEndpoint> find_broker(const Server& server, int32_t id) {
     if (id == server.node().id) return self(server);
     const cluster::NodeImage* node = server.image().find_node(id);

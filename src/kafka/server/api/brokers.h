@@ -48,6 +48,10 @@ inline bool names_leader(KafkaError error) {
            error == KafkaError::kUnknownLeaderEpoch;
 }
 
+// The hint of an answer that names_leader(): what the replica knows, or what the metadata does where
+// the replica knows none, or there is none on this node.
+LeaderHint leader_hint(Server& server, storage::LogId log, LeaderHint known);
+
 // Of a response's node endpoints: the leader's, once.
 template <class Endpoint>
 void add_endpoint(const Server& server, int32_t leader, std::vector<Endpoint>& to) {

@@ -6,8 +6,10 @@
 #include <span>
 
 #include "base/byte_reader.h"
+#include "base/units.h"
 #include "kafka/protocol/api.h"
 #include "kafka/server/net/request.h"
+#include "runtime/helper.h"
 #include "runtime/task.h"
 
 namespace weir::kafka {
@@ -40,14 +42,33 @@ std::span<const Handler> handlers();
 // nullptr for an API that is not served.
 const Handler* find_handler(int16_t key);
 
+// Larger bodies, and the answers to them, are decoded and encoded on a helper's thread: a message
+// of some MiB holds hundreds of thousands of strings.
+inline constexpr size_t kDecodedAtHelper = 128_KiB;
+inline constexpr size_t kDecodedAtHelperProduce = 16_MiB;
+
 // Decodes, calls `answer`, encodes.
 template <class RequestBody, class ResponseBody,
           runtime::Task<ResponseBody> (*answer)(Request&, RequestBody)>
 runtime::Task<Result<void>> run_handler(Request& request) {
-    ByteReader in(request.body);
-    RequestBody body = co_await runtime::try_(RequestBody::decode(in, request.version()));
-    const ResponseBody response = co_await answer(request, std::move(body));
+    const auto decode = [&request] {
+        ByteReader in(request.body);
+        return RequestBody::decode(in, request.version());
+    };
+    // A Produce is mostly records, which are not looked at here.
+    const bool is_large =
+        request.body.size() >
+        (RequestBody::kApiKey == ApiKey::kProduce ? kDecodedAtHelperProduce : kDecodedAtHelper);
+    RequestBody body =
+        co_await runtime::try_(is_large ? co_await runtime::on_helper(decode) : decode());
+    ResponseBody response = co_await answer(request, std::move(body));
     if (request.no_response) co_return Result<void>{};
+    if (is_large || request.has_large_answer) {
+        co_return co_await runtime::on_helper([&request, &response] {
+            const ResponseBody mine = std::move(response);  // ends here: that takes as long
+            return mine.encode(request.out, request.version());
+        });
+    }
     co_return response.encode(request.out, request.version());
 }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/units.h"
-#include "kafka/records/record.h"
+#include "kafka/records/record_search.h"
 #include "runtime/shard.h"
 #include "runtime/wait.h"
 
@@ -31,6 +31,32 @@ constexpr Duration kFateMax = 2s;
 // its partition alone until it is appended: this is the one place that writes into them.
 MutableBytes own_bytes(const SharedBytes& batch) {
     return {const_cast<uint8_t*>(batch.data()), batch.size()};
+}
+
+// A batch may unpack to 128 MiB: it is unpacked as it is looked through. `payload` keeps `batch`.
+Task<Result<std::optional<OffsetAndTimestamp>>> search(Unpacking& unpacking, SharedBytes payload,
+                                                       Bytes batch, RecordSearch::Wanted wanted) {
+    Result<Unpacking::Permit> room{};
+    // What is no batch has no header to go by, and is refused below.
+    const BatchHeader header =
+        batch.size() < kBatchHeaderSize ? BatchHeader{} : load_batch_header(batch);
+    if (header.is_compression_known() && header.compression() != Compression::kNone) {
+        room = co_await unpacking.begin(
+            Decompressor::memory_for(header.compression(), batch.subspan(kBatchHeaderSize),
+                                     kRecordsBytesMax),
+            {});
+    }
+    if (!room) co_return fail(ErrorCode::kTimedOut, "no memory to unpack a batch");
+    RecordSearch search(batch, wanted, kRecordsBytesMax);
+    while (search.step()) {
+        if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
+    }
+    co_return search.result();
+}
+
+KafkaError search_error(const Error& error) {
+    return error.code == ErrorCode::kTimedOut ? KafkaError::kRequestTimedOut
+                                              : KafkaError::kCorruptMessage;
 }
 
 }  // namespace
@@ -365,9 +391,9 @@ Task<FetchOutcome> Partition::fetch(FetchRange range, runtime::StopToken stop) {
             co_return outcome;
         }
         const storage::Log::TermEnd end = end_of_epoch(range.last_fetched_epoch);
-        if (end.term < 0) {
-            // This log knows no epoch as old as that one, so there is no end that the reader could
-            // go back to.
+        // What the reader has read last is gone, so it can't be compared with this log: it may go
+        // on where the log starts.
+        if (end.term < 0 || range.offset < outcome.log_start_offset) {
             outcome.error = KafkaError::kOffsetOutOfRange;
             co_return outcome;
         }
@@ -403,8 +429,11 @@ Task<FetchOutcome> Partition::fetch(FetchRange range, runtime::StopToken stop) {
         co_return outcome;
     }
     // Between the high watermark and the log's end there is nothing to be seen yet.
-    if (range.offset >= outcome.high_watermark || (range.bytes_max == 0 && !range.at_least_one))
+    if (range.offset >= outcome.high_watermark) co_return outcome;
+    if (range.bytes_max == 0 && !range.at_least_one) {
+        outcome.has_more = true;
         co_return outcome;
+    }
     auto read = co_await log_.read(range.offset,
                                    {.end_offset = outcome.high_watermark,
                                     .bytes_max = range.bytes_max,
@@ -419,6 +448,9 @@ Task<FetchOutcome> Partition::fetch(FetchRange range, runtime::StopToken stop) {
         }
         co_return outcome;
     }
+    outcome.has_more = read->next_offset < outcome.high_watermark;
+    outcome.memory_was_short = read->memory_was_short;
+    outcome.is_in_older_segment = log_.is_in_older_segment(range.offset);
     outcome.parts = std::move(read->parts);
     outcome.size = read->size;
     co_return outcome;
@@ -428,7 +460,25 @@ storage::Log::TermEnd Partition::end_of_epoch(int32_t epoch) const {
     const storage::Log::TermEnd unknown{-1, -1};
     if (epoch < 0 || epoch > leader_epoch()) return unknown;
     if (epoch == leader_epoch()) return {epoch, log_.end().offset};
+    // As Kafka's LeaderEpochFileCache.endOffsetFor, whose first entry begins at the log's start: an
+    // epoch older than that one ended there.
+    const std::vector<storage::TermStart> terms = log_.terms();
+    const int64_t start = log_start_offset();
+    const auto first = std::ranges::find_if(terms, [&](const storage::TermStart& term) {
+        const auto* const next = &term + 1;
+        return next == terms.data() + terms.size() || next->first.offset > start;
+    });
+    if (first == terms.end()) return {epoch, start};
+    if (epoch < first->term) return {epoch, std::max(start, first->first.offset)};
     return log_.end_of_term(epoch).value_or(unknown);
+}
+
+int32_t Partition::epoch_of(int64_t offset) const {
+    int32_t epoch = -1;
+    for (const storage::TermStart& term : log_.terms()) {
+        if (term.first.offset <= offset) epoch = term.term;
+    }
+    return epoch < 0 ? leader_epoch() : epoch;
 }
 
 Task<OffsetOutcome> Partition::find_offset(int64_t timestamp_ms, int32_t current_leader_epoch) {
@@ -444,7 +494,7 @@ Task<OffsetOutcome> Partition::find_offset(int64_t timestamp_ms, int32_t current
         case -2:  // earliest
         case -4:  // earliest that is local
             outcome.offset = log_start_offset();
-            outcome.leader_epoch = leader_epoch();
+            outcome.leader_epoch = epoch_of(outcome.offset);
             co_return outcome;
         case -3: {  // of the largest timestamp
             auto found = co_await log_.find_max_timestamp(high_watermark());
@@ -453,9 +503,10 @@ Task<OffsetOutcome> Partition::find_offset(int64_t timestamp_ms, int32_t current
                 co_return outcome;
             }
             if (!*found) co_return outcome;
-            const auto record = find_max_timestamp((*found)->payload.bytes(), kRecordsBytesMax);
+            const auto record = co_await search(events_.unpacking(), (*found)->payload,
+                                                (*found)->payload.bytes(), {});
             if (!record) {
-                outcome.error = KafkaError::kCorruptMessage;
+                outcome.error = search_error(record.error());
                 co_return outcome;
             }
             if (*record) {
@@ -496,33 +547,20 @@ Task<OffsetOutcome> Partition::find_by_time(int64_t timestamp_ms, int64_t end_of
             if (batch->header.max_timestamp.ms < timestamp_ms ||
                 batch->header.next_offset() <= log_start_offset())
                 continue;
-            Result<Unpacking::Permit> room{};
-            if (batch->header.is_compression_known() &&
-                batch->header.compression() != Compression::kNone) {
-                // All that the batch unpacks to is held at once.
-                room = co_await events_.unpacking().begin(kRecordsBytesMax, {});
-            }
-            if (!room) {
-                outcome.error = KafkaError::kRequestTimedOut;
+            const auto record =
+                co_await search(events_.unpacking(), payload, batch->bytes,
+                                {.from = WallTime{timestamp_ms}, .offset_min = log_start_offset()});
+            if (!record) {
+                outcome.error = search_error(record.error());
                 co_return outcome;
             }
-            const auto open = OpenBatch::open(batch->bytes, kRecordsBytesMax);
-            if (!open) {
-                outcome.error = KafkaError::kCorruptMessage;
-                co_return outcome;
-            }
-            RecordIterator records = open->records();
-            while (const auto record = records.next()) {
-                const WallTime timestamp =
-                    batch->header.timestamp_type() == TimestampType::kLogAppendTime
-                        ? batch->header.max_timestamp
-                        : record->timestamp;
-                if (record->offset < log_start_offset() || timestamp.ms < timestamp_ms) continue;
-                outcome.offset = record->offset;
-                outcome.timestamp_ms = timestamp.ms;
-                outcome.leader_epoch = batch->header.partition_leader_epoch;
-                co_return outcome;
-            }
+            // The log's start may have passed it meanwhile: then it is looked for again behind
+            // that.
+            if (!*record || (*record)->offset < log_start_offset()) continue;
+            outcome.offset = (*record)->offset;
+            outcome.timestamp_ms = (*record)->timestamp.ms;
+            outcome.leader_epoch = batch->header.partition_leader_epoch;
+            co_return outcome;
         }
         if (next_offset >= end_offset) co_return outcome;
         auto read = co_await log_.read(next_offset,

@@ -89,6 +89,13 @@ struct FetchOutcome {
     bool is_elsewhere = false;  // see FetchRange
     std::vector<runtime::SharedBytes> parts;
     uint64_t size = 0;
+    bool has_more = false;  // below the high watermark, and did not fit
+    bool memory_was_short = false;
+    bool is_in_older_segment = false;  // where it read from: see storage::Log
+    // What it counts towards fetch.min.bytes, and whether the fetch is answered whatever that is:
+    // its reader decides (reading.cc).
+    uint64_t counted = 0;
+    bool completes = false;
 };
 
 struct OffsetOutcome {
@@ -185,7 +192,8 @@ class Partition final : public replication::StateMachine {
 
     runtime::Task<FetchOutcome> fetch(FetchRange range, runtime::StopToken stop);
     runtime::Task<OffsetOutcome> find_offset(int64_t timestamp_ms, int32_t current_leader_epoch);
-    // {-1, -1} if the epoch is not known.
+    // Where an epoch ends: {the largest epoch that is not larger, its end}; an epoch before the
+    // first that this log knows ended where that one begins; {-1, -1} for one that is yet to come.
     storage::Log::TermEnd end_of_epoch(int32_t epoch) const;
     // The new low watermark. Followers hear of it with the next heartbeat.
     runtime::Task<std::expected<int64_t, KafkaError>> delete_records(int64_t before_offset);
@@ -226,6 +234,8 @@ class Partition final : public replication::StateMachine {
     bool is_successor_awaited() const;
     void note_appended(const BatchHeader& header, WallTime now);
     void note_ready();
+    // Of the record at `offset`, or of the next one to be appended there.
+    int32_t epoch_of(int64_t offset) const;
     void fire_all();
     runtime::Task<OffsetOutcome> find_by_time(int64_t timestamp_ms, int64_t end_offset);
 

@@ -281,6 +281,7 @@ Task<void> ReplicaSet::bring_in_line_later(std::vector<Place> places, Duration d
 Task<void> ReplicaSet::wait_ready(std::vector<Place> places) {
     const Instant deadline = Shard::current().now() + kReadyMax;
     for (const Place& place : places) {
+        if (Shard::current().need_preempt()) co_await runtime::yield();
         Partition* partition = find(place.log);
         if (partition == nullptr) continue;
         const auto use = partition->enter();

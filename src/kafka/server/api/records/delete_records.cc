@@ -5,6 +5,7 @@
 #include "kafka/server/api/fan_out.h"
 #include "kafka/server/api/topics/topics.h"
 #include "kafka/server/net/handler.h"
+#include "runtime/shard.h"
 
 namespace weir::kafka {
 namespace {
@@ -32,9 +33,10 @@ Task<std::vector<Answer>> delete_here(Server& server, std::vector<Question> ques
             answer.error = low ? KafkaError::kNone : low.error();
             answer.low_watermark = low.value_or(-1);
         } else {
-            answer.error = KafkaError::kUnknownTopicOrPartition;
+            answer.error = KafkaError::kNotLeaderOrFollower;
         }
         answers.push_back(answer);
+        if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
     }
     co_return answers;
 }
@@ -50,6 +52,10 @@ Task<DeleteRecordsResponse> answer(Request& request, DeleteRecordsRequest body) 
         response.topics[t].partitions.resize(body.topics[t].partitions.size());
         const cluster::TopicImage* topic = server.image().find(body.topics[t].name);
         for (size_t p = 0; p < body.topics[t].partitions.size(); ++p) {
+            if (runtime::Shard::current().need_preempt()) {
+                co_await runtime::yield();
+                topic = server.image().find(body.topics[t].name);
+            }
             const DeleteRecordsRequest::Partition& wanted = body.topics[t].partitions[p];
             DeleteRecordsResponse::Partition& partition = response.topics[t].partitions[p];
             partition.partition_index = wanted.partition_index;

@@ -5,6 +5,7 @@
 #include "kafka/server/api/repeated.h"
 #include "kafka/server/api/topics/topics.h"
 #include "kafka/server/net/handler.h"
+#include "runtime/shard.h"
 
 namespace weir::kafka {
 namespace {
@@ -16,6 +17,7 @@ using Producers = std::optional<std::vector<ProducerStates::Producer>>;
 Task<std::vector<Producers>> producers_here(Server& server, std::vector<storage::LogId> logs) {
     std::vector<Producers> all;
     for (const storage::LogId log : logs) {
+        if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
         Partition* partition = server.partitions().find(log);
         all.push_back(partition == nullptr ? std::nullopt : Producers(partition->producers()));
     }
@@ -48,7 +50,7 @@ Task<DescribeProducersResponse> answer(Request& request, DescribeProducersReques
         co_await fan_out<storage::LogId, Producers, producers_here>(server, std::move(questions));
     for (size_t i = 0; i < answers.size(); ++i) {
         if (!answers[i]) {
-            asked[i]->error_code = code(KafkaError::kUnknownTopicOrPartition);
+            asked[i]->error_code = code(KafkaError::kNotLeaderOrFollower);
             continue;
         }
         for (const ProducerStates::Producer& producer : *answers[i]) {

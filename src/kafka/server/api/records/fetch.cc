@@ -29,10 +29,10 @@ struct Part : ReadPart {
     int32_t nearest = -1;  // a replica in the client's rack, where the leader is in another
 };
 
-// KIP-392: of the replicas in sync one in the client's rack, if this node leads the partition and
-// is in another rack itself; -1: none.
+// KIP-392, where replica.selector.class asks for it: of the replicas in sync one in the client's
+// rack, if this node leads the partition and is in another rack itself; -1: none.
 int32_t find_nearest(Server& server, storage::LogId log, const std::string& rack) {
-    if (rack.empty() || server.node().rack == rack) return -1;
+    if (!server.settings().reads_by_rack || rack.empty() || server.node().rack == rack) return -1;
     const cluster::LeaderState* known = server.metadata().leaders().find(log);
     if (known == nullptr || known->leader != server.node().id) return -1;
     for (const int32_t node : known->in_sync) {
@@ -79,8 +79,10 @@ FetchResponse::Partition describe(Request& request, Part& part, int8_t isolation
     partition.last_stable_offset = ok ? outcome.high_watermark : -1;
     partition.log_start_offset = ok ? outcome.log_start_offset : -1;
     if (isolation_level == 0) partition.aborted_transactions.reset();
-    if (names_leader(outcome.error))
-        partition.current_leader = {outcome.hint.leader, outcome.hint.epoch};
+    if (names_leader(outcome.error)) {
+        const LeaderHint hint = leader_hint(request.server, part.log, outcome.hint);
+        partition.current_leader = {hint.leader, hint.epoch};
+    }
     if (outcome.is_elsewhere) partition.preferred_read_replica = part.nearest;
     if (outcome.diverging)
         partition.diverging_epoch = {outcome.diverging->term, outcome.diverging->end_offset};

@@ -2,6 +2,9 @@
 // at or after a time.
 #include "kafka/protocol/list_offsets.h"
 
+#include <map>
+#include <utility>
+
 #include "kafka/server/api/fan_out.h"
 #include "kafka/server/api/topics/topics.h"
 #include "kafka/server/net/handler.h"
@@ -24,7 +27,7 @@ Task<std::vector<OffsetOutcome>> find_here(Server& server, std::vector<Question>
         Partition* partition = server.partitions().find(question.log);
         const auto use = partition != nullptr ? partition->enter() : std::nullopt;
         if (!use) {
-            outcomes.push_back({.error = KafkaError::kUnknownTopicOrPartition});
+            outcomes.push_back({.error = KafkaError::kNotLeaderOrFollower});
             continue;
         }
         outcomes.push_back(
@@ -56,19 +59,37 @@ bool is_known(int64_t timestamp_ms, int16_t version) {
 Task<ListOffsetsResponse> answer(Request& request, ListOffsetsRequest body) {
     Server& server = request.server;
     ListOffsetsResponse response;
+    // Kafka refuses what is named twice.
+    std::map<std::pair<std::string_view, int32_t>, size_t> times;
+    for (const ListOffsetsRequest::Topic& topic : body.topics) {
+        for (const ListOffsetsRequest::Partition& partition : topic.partitions) {
+            ++times[{topic.name, partition.partition_index}];
+            if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
+        }
+    }
     response.topics.resize(body.topics.size());
     std::vector<std::pair<runtime::ShardId, Question>> questions;
     std::vector<std::pair<ListOffsetsResponse::Partition*, int32_t>> asked;
     for (size_t t = 0; t < body.topics.size(); ++t) {
         response.topics[t].name = body.topics[t].name;
-        response.topics[t].partitions.resize(body.topics[t].partitions.size());
+        response.topics[t].partitions.reserve(body.topics[t].partitions.size());
         const cluster::TopicImage* topic = server.image().find(body.topics[t].name);
         for (size_t p = 0; p < body.topics[t].partitions.size(); ++p) {
+            if (runtime::Shard::current().need_preempt()) {
+                co_await runtime::yield();
+                topic = server.image().find(body.topics[t].name);
+            }
             const ListOffsetsRequest::Partition& wanted = body.topics[t].partitions[p];
-            ListOffsetsResponse::Partition& partition = response.topics[t].partitions[p];
+            const size_t named =
+                std::exchange(times[{body.topics[t].name, wanted.partition_index}], 0);
+            if (named == 0) continue;
+            ListOffsetsResponse::Partition& partition =
+                response.topics[t].partitions.emplace_back();
             partition.partition_index = wanted.partition_index;
             const FoundPartition found = find_partition(server, topic, wanted.partition_index);
-            if (found.error != KafkaError::kNone) {
+            if (named > 1) {
+                partition.error_code = code(KafkaError::kInvalidRequest);
+            } else if (found.error != KafkaError::kNone) {
                 partition.error_code = code(found.error);
             } else if (!is_known(wanted.timestamp, request.version())) {
                 partition.error_code = code(KafkaError::kUnsupportedVersion);
@@ -98,6 +119,7 @@ Task<ListOffsetsResponse> answer(Request& request, ListOffsetsRequest body) {
         partition->timestamp = outcome.timestamp_ms;
         partition->leader_epoch = outcome.leader_epoch;
     }
+    std::erase_if(response.topics, [](const auto& topic) { return topic.partitions.empty(); });
     co_return response;
 }
 

@@ -5,6 +5,7 @@
 #include "kafka/server/api/fan_out.h"
 #include "kafka/server/api/topics/topics.h"
 #include "kafka/server/net/handler.h"
+#include "runtime/shard.h"
 
 namespace weir::kafka {
 namespace {
@@ -25,10 +26,11 @@ struct Answer {
 Task<std::vector<Answer>> find_here(Server& server, std::vector<Question> questions) {
     std::vector<Answer> answers;
     for (const Question& question : questions) {
+        if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
         Answer& answer = answers.emplace_back();
         const Partition* partition = server.partitions().find(question.log);
         if (partition == nullptr) {
-            answer.error = KafkaError::kUnknownTopicOrPartition;
+            answer.error = KafkaError::kNotLeaderOrFollower;
             continue;
         }
         answer.error = partition->check_epoch(question.current_leader_epoch);
@@ -50,6 +52,10 @@ Task<OffsetForLeaderEpochResponse> answer(Request& request, OffsetForLeaderEpoch
         response.topics[t].partitions.resize(body.topics[t].partitions.size());
         const cluster::TopicImage* topic = server.image().find(body.topics[t].topic);
         for (size_t p = 0; p < body.topics[t].partitions.size(); ++p) {
+            if (runtime::Shard::current().need_preempt()) {
+                co_await runtime::yield();
+                topic = server.image().find(body.topics[t].topic);
+            }
             const OffsetForLeaderEpochRequest::Partition& wanted = body.topics[t].partitions[p];
             OffsetForLeaderEpochResponse::Partition& partition = response.topics[t].partitions[p];
             partition.partition = wanted.partition;

@@ -34,12 +34,15 @@ void refuse(ProduceResponse::Partition& answer, const BatchRefusal& refusal) {
         answer.record_errors.push_back({fault.index, std::string(to_string(fault.kind))});
 }
 
-void fill(const AppendOutcome& outcome, ProduceResponse::Partition& answer) {
+void fill(Server& server, storage::LogId log, const AppendOutcome& outcome,
+          ProduceResponse::Partition& answer) {
     answer.log_start_offset = outcome.log_start_offset;
     if (outcome.error != KafkaError::kNone) {
         refuse(answer, outcome.error, outcome.message);
-        if (names_leader(outcome.error))
-            answer.current_leader = {outcome.hint.leader, outcome.hint.epoch};
+        if (names_leader(outcome.error)) {
+            const LeaderHint hint = leader_hint(server, log, outcome.hint);
+            answer.current_leader = {hint.leader, hint.epoch};
+        }
         return;
     }
     answer.base_offset = outcome.base_offset;
@@ -80,7 +83,8 @@ Task<ProduceResponse> answer(Request& request, ProduceRequest body) {
         co_return response;
     }
     std::vector<AppendItem> items;
-    std::vector<ProduceResponse::Partition*> answers;  // one for each item
+    // One for each item.
+    std::vector<std::pair<storage::LogId, ProduceResponse::Partition*>> answers;
     for (size_t t = 0; t < body.topic_data.size(); ++t) {
         for (size_t p = 0; p < body.topic_data[t].partition_data.size(); ++p) {
             const ProduceRequest::Partition& data = body.topic_data[t].partition_data[p];
@@ -117,7 +121,7 @@ Task<ProduceResponse> answer(Request& request, ProduceRequest body) {
                  .batch = std::move(*batch),
                  .options = {.log_append_time = settings.log_append_time,
                              .in_sync_min = body.acks == -1 ? settings.in_sync_min : 1}});
-            answers.push_back(&partition);
+            answers.emplace_back(found.log, &partition);
         }
     }
     const Duration timeout = std::chrono::milliseconds(std::clamp(body.timeout_ms, 1'000, 300'000));
@@ -130,9 +134,10 @@ Task<ProduceResponse> answer(Request& request, ProduceRequest body) {
         const auto outcomes =
             co_await append_items(server, std::move(items), {.acks = acks, .timeout = timeout},
                                   *request.tickets, &request.turn);
-        for (size_t i = 0; i < outcomes.size(); ++i) fill(outcomes[i], *answers[i]);
+        for (size_t i = 0; i < outcomes.size(); ++i)
+            fill(server, answers[i].first, outcomes[i], *answers[i].second);
     } else {
-        for (ProduceResponse::Partition* partition : answers)
+        for (const auto& [log, partition] : answers)
             refuse(*partition, KafkaError::kRequestTimedOut);
     }
     for (const ProduceResponse::Topic& topic : response.responses) {

@@ -9,14 +9,18 @@
 #include "kafka/server/api/topics/topics.h"
 #include "kafka/server/net/handler.h"
 #include "kafka/server/server.h"
+#include "runtime/helper.h"
 #include "runtime/shard.h"
 
 namespace weir::kafka {
 namespace {
 
+using runtime::Shard;
 using runtime::Task;
 
 constexpr size_t kCreatedAtOnceMax = 100;
+// With more topics and partitions an answer is encoded beside the shard.
+constexpr size_t kLargeAnswer = 2'000;
 
 MetadataResponse::Topic describe(Server& server, const cluster::TopicImage& topic) {
     MetadataResponse::Topic answer;
@@ -52,6 +56,7 @@ bool names_all(const MetadataRequest& request, int16_t version) {
 Task<MetadataResponse> answer(Request& request, MetadataRequest body) {
     Server& server = request.server;
     MetadataResponse response;
+    size_t parts = 0;
     for (BrokerEndpoint& broker : all_brokers(server)) {
         response.brokers.push_back(
             {broker.id, std::move(broker.host), broker.port, std::move(broker.rack)});
@@ -66,10 +71,21 @@ Task<MetadataResponse> answer(Request& request, MetadataRequest body) {
             topic.topic_authorized_operations = kTopicOperations;
     };
     if (names_all(body, request.version())) {
-        for (const auto& [name, topic] : server.image().topics()) {
-            response.topics.push_back(describe(server, topic));
+        response.topics.reserve(server.image().topics().size());
+        for (auto at = server.image().topics().begin(); at != server.image().topics().end();) {
+            response.topics.push_back(describe(server, at->second));
             permit(response.topics.back());
+            parts += 1 + at->second.partitions.size();
+            if (!Shard::current().need_preempt()) {
+                ++at;
+                continue;
+            }
+            // The map may change while others run.
+            const std::string last = at->first;
+            co_await runtime::yield();
+            at = server.image().topics().upper_bound(last);
         }
+        request.has_large_answer = parts > kLargeAnswer;
         co_return response;
     }
     // An id counts for more than a name: Java's clients send "" with it.
@@ -77,13 +93,23 @@ Task<MetadataResponse> answer(Request& request, MetadataRequest body) {
         if (!topic.topic_id.is_zero()) topic.name.reset();
     }
     // By name, or by id where there is no name.
-    drop_repeated(*body.topics, [](const MetadataRequest::Topic& topic) {
-        return std::pair(topic.name, topic.name ? Uuid() : topic.topic_id);
-    });
+    const auto drop = [&body] {
+        drop_repeated(*body.topics, [](const MetadataRequest::Topic& topic) {
+            return std::pair(topic.name, topic.name ? Uuid() : topic.topic_id);
+        });
+        return true;
+    };
+    const bool names_many = body.topics->size() > kLargeAnswer;
+    if (names_many) {
+        co_await runtime::on_helper(drop);
+    } else {
+        drop();
+    }
     std::vector<cluster::NewTopic> missing;
     std::set<std::string_view> asked;
     const bool may_create = body.allow_auto_topic_creation && server.settings().auto_create_topics;
     for (const MetadataRequest::Topic& topic : *body.topics) {
+        if (Shard::current().need_preempt()) co_await runtime::yield();
         if (!topic.name || server.image().find(*topic.name) != nullptr || !may_create) continue;
         if (missing.size() < kCreatedAtOnceMax && asked.insert(*topic.name).second &&
             cluster::check_topic_name(*topic.name).empty()) {
@@ -114,7 +140,7 @@ Task<MetadataResponse> answer(Request& request, MetadataRequest body) {
         }
         co_await await_leaders(request, std::move(made), admin_deadline(30'000));
     }
-    // No waits from here on: one image for the whole answer.
+    response.topics.reserve(body.topics->size());
     for (const MetadataRequest::Topic& wanted : *body.topics) {
         const cluster::TopicImage* topic =
             wanted.name ? server.image().find(*wanted.name) : server.image().find(wanted.topic_id);
@@ -129,8 +155,17 @@ Task<MetadataResponse> answer(Request& request, MetadataRequest body) {
         } else {
             response.topics.push_back(refuse(wanted, KafkaError::kUnknownTopicOrPartition));
         }
+        parts += 1 + response.topics.back().partitions.size();
         fit(response.topics.back(), request.version());
         permit(response.topics.back());
+        if (Shard::current().need_preempt()) co_await runtime::yield();
+    }
+    request.has_large_answer = parts > kLargeAnswer;
+    if (names_many) {
+        co_await runtime::on_helper([&body] {
+            body.topics.reset();  // as many strings to free
+            return true;
+        });
     }
     co_return response;
 }
