@@ -36,7 +36,7 @@ Task<void> fill(StoreOptions options, bool* done) {
     const auto set = must(co_await StoreSet::open(options));
     Store& store = set->local();
     for (uint64_t id = 1; id <= kLogs + 1; ++id)
-        (void)must(co_await store.create_log({id}, {.segment_bytes = 64_KiB}));
+        (void)must(co_await store.create_log({id}, {.segment_bytes = 64_KiB, .retention_ms = -1}));
     must(co_await store.remove_log({kLogs + 1}));
     for (int round = 0; round < 30; ++round) {
         Log* log = store.find({1 + static_cast<uint64_t>(round) % kLogs});

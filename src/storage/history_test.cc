@@ -40,7 +40,7 @@ class HistoryTest : public testing::Test {
             Store& store = set->local();
             history = store.history();
             Log* log = store.find({7});
-            if (log == nullptr) log = must(co_await store.create_log({7}, {}));
+            if (log == nullptr) log = must(co_await store.create_log({7}, {.retention_ms = -1}));
             if (end == End::kFailed) node.disk_faults().sync_error_chance = 1;
             const auto durable = co_await append_durably(log, make_entry(*log, 100));
             EXPECT_EQ(durable.has_value(), end != End::kFailed);

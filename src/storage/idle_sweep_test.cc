@@ -28,14 +28,14 @@ TEST_F(IdleSweepTest, many_logs_that_fall_idle_hold_nothing_in_memory_but_a_litt
     constexpr uint64_t kLogs = 40;
     with_store([&](ShardStore& store) -> Task<void> {
         for (uint64_t id = 10; id < 10 + kLogs; ++id) {
-            Log* log = must(co_await store.create_log({id}, {}));
+            Log* log = must(co_await store.create_log({id}, {.retention_ms = -1}));
             for (int i = 0; i < 6; ++i) {
                 must(co_await log->admit(1000, {}));
                 must(log->append(make_entry(*log, 1000)));
             }
             must(co_await log->wait_durable(log->end()));
         }
-        Log* small = must(co_await store.create_log({9}, {}));
+        Log* small = must(co_await store.create_log({9}, {.retention_ms = -1}));
         must(co_await append_durably(small, make_entry(*small, 500)));
         EXPECT_GT(store.metrics().unflushed_bytes, kLogs * 5000);
         // The first look finds that they were used, the second that they were not since.
@@ -64,7 +64,7 @@ TEST_F(IdleSweepTest, many_logs_that_fall_idle_hold_nothing_in_memory_but_a_litt
 
 TEST_F(IdleSweepTest, a_log_in_use_keeps_what_it_has) {
     with_store([&](ShardStore& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         for (int i = 0; i < 60; ++i) {
             must(co_await log->admit(200, {}));
             must(co_await append_durably(log, make_entry(*log, 200)));
@@ -77,7 +77,7 @@ TEST_F(IdleSweepTest, a_log_in_use_keeps_what_it_has) {
 
 TEST_F(IdleSweepTest, what_a_restart_brings_back_into_memory_goes_too) {
     with_store([&](ShardStore& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         for (int i = 0; i < 10; ++i) must(co_await append_durably(log, make_entry(*log, 1000)));
     });
     with_store([&](ShardStore& store) -> Task<void> {
@@ -92,7 +92,8 @@ TEST_F(IdleSweepTest, what_a_restart_brings_back_into_memory_goes_too) {
 // over: seeds 139 and 153.
 TEST_F(IdleSweepTest, a_log_that_somebody_is_at_work_with_keeps_its_indexes) {
     with_store([&](ShardStore& store) -> Task<void> {
-        PartitionLog* log = static_cast<PartitionLog*>(must(co_await store.create_log({7}, {})));
+        PartitionLog* log =
+            static_cast<PartitionLog*>(must(co_await store.create_log({7}, {.retention_ms = -1})));
         must(co_await append_durably(log, make_entry(*log, 8000)));
         must(co_await store.handover().move(log));
         {
@@ -107,7 +108,7 @@ TEST_F(IdleSweepTest, a_log_that_somebody_is_at_work_with_keeps_its_indexes) {
 
 TEST_F(IdleSweepTest, the_index_of_many_runs_without_a_footer_stays) {
     with_store([&](ShardStore& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         LogState& state = store.find_log({7})->state();
         while (state.segments.empty() || state.segments.back().index->size() <= kIdleIndexRuns) {
             must(co_await log->admit(2000, {}));

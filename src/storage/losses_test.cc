@@ -31,8 +31,8 @@ TEST(Losses, a_log_says_that_it_may_lack_entries_until_it_was_confirmed_over_res
             std::unique_ptr<StoreSet> set = must(co_await StoreSet::open(small_options(&memory)));
             Store& store = set->local();
             if (life == 0) {
-                must(co_await store.create_log({7}, {}));
-                must(co_await store.create_log({8}, {}));
+                must(co_await store.create_log({7}, {.retention_ms = -1}));
+                must(co_await store.create_log({8}, {.retention_ms = -1}));
                 EXPECT_FALSE(store.find({7})->may_have_lost());
                 must(co_await Losses::store("/data/shards-1/0", {{7}, {9}}));
             } else {

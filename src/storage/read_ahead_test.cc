@@ -35,7 +35,8 @@ struct ReadAheadTest : testing::Test {
     // A log of so many entries in segments, and nothing of it in memory.
     void write_log(LogId id, int entries) {
         with_store([&](ShardStore& store) -> Task<void> {
-            Log* log = must(co_await store.create_log(id, {.segment_bytes = 1_MiB}));
+            Log* log =
+                must(co_await store.create_log(id, {.segment_bytes = 1_MiB, .retention_ms = -1}));
             // Else the next start reads the whole log.
             log->set_state_provider([] { return std::vector<uint8_t>(1); });
             for (int i = 0; i < entries; ++i) {

@@ -49,11 +49,11 @@ Task<void> append_many(Log* log, int count, size_t size, int32_t term = 1) {
 
 TEST_F(StoreTest, an_entry_is_durable_and_read_back) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         must(co_await append_durably(log, make_entry(*log, 100)));
         EXPECT_EQ(log->durable_end(), (Position{1, 0}));
         EXPECT_EQ(must(co_await read_and_check(log, 0, 1)), 1);
-        EXPECT_FALSE(co_await store.create_log({7}, {}));
+        EXPECT_FALSE(co_await store.create_log({7}, {.retention_ms = -1}));
     });
     with_store([&](Store& store) -> Task<void> {
         Log* log = store.find({7});
@@ -65,7 +65,7 @@ TEST_F(StoreTest, an_entry_is_durable_and_read_back) {
 
 TEST_F(StoreTest, what_was_acknowledged_survives_a_power_cut) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         co_await append_many(log, 100, 300);
     });
     with_store([&](Store& store) -> Task<void> {
@@ -81,7 +81,8 @@ TEST_F(StoreTest, entries_move_to_segments_and_are_read_from_there) {
     for (const bool killed : {false, true}) {
         const LogId id{killed ? 8u : 7u};
         auto write = [&](Store& store) -> Task<void> {
-            Log* log = must(co_await store.create_log(id, {.segment_bytes = 1_MiB}));
+            Log* log =
+                must(co_await store.create_log(id, {.segment_bytes = 1_MiB, .retention_ms = -1}));
             co_await append_many(log, 4000, 900);
             EXPECT_GT(store.metrics().handed_over_bytes, 1_MiB);
             EXPECT_GT(store.metrics().checkpoints, 0u);
@@ -103,7 +104,8 @@ TEST_F(StoreTest, entries_move_to_segments_and_are_read_from_there) {
 
 TEST_F(StoreTest, a_large_stream_bypasses_the_journal) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 1_MiB}));
+        Log* log =
+            must(co_await store.create_log({7}, {.segment_bytes = 1_MiB, .retention_ms = -1}));
         for (int round = 0; round < 60; ++round) {
             for (int i = 0; i < 8; ++i) must(log->append(make_entry(*log, 5000)));
             must(co_await log->wait_durable(log->end()));
@@ -134,7 +136,8 @@ TEST_F(StoreTest, what_was_laid_out_ahead_goes_with_a_truncation) {
     };
     int64_t end = 0;
     const auto stream = [&](Store& store, LogId id) -> Task<void> {
-        Log* log = must(co_await store.create_log(id, {.segment_bytes = 1_MiB}));
+        Log* log =
+            must(co_await store.create_log(id, {.segment_bytes = 1_MiB, .retention_ms = -1}));
         for (int round = 0; round < 40; ++round) {
             append(log, 6, id);
             for (int step = 0; step < round % 10; ++step) co_await runtime::yield();
@@ -168,7 +171,7 @@ TEST_F(StoreTest, what_was_laid_out_ahead_goes_with_a_truncation) {
 
 TEST_F(StoreTest, an_entry_larger_than_a_block_is_taken) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         must(co_await append_durably(log, make_entry(*log, 500)));
         must(co_await log->admit(3_MiB, {}));
         must(co_await append_durably(log, make_entry(*log, 3_MiB)));
@@ -182,7 +185,7 @@ TEST_F(StoreTest, an_entry_larger_than_a_block_is_taken) {
 TEST_F(StoreTest, an_entry_is_taken_by_the_journal_or_by_its_segment_whatever_its_size) {
     options.bypass_bytes_min = 1_MiB;  // beyond the largest entry of a block, which is 32 KiB
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         int entries = 0;
         for (size_t size = 32_KiB - 100; size < 32_KiB + 20; size += 7, ++entries) {
             must(co_await log->admit(size, {}));
@@ -196,7 +199,8 @@ TEST_F(StoreTest, suffix_truncation_is_durable_wherever_the_entries_are) {
     for (const int64_t keep : {3990, 1500, 10, 0}) {
         const LogId id{static_cast<uint64_t>(100 + keep)};
         with_store_killed([&](Store& store) -> Task<void> {
-            Log* log = must(co_await store.create_log(id, {.segment_bytes = 256_KiB}));
+            Log* log =
+                must(co_await store.create_log(id, {.segment_bytes = 256_KiB, .retention_ms = -1}));
             co_await append_many(log, 4000, 200);
             must(co_await log->truncate_suffix({keep, 0}));
             EXPECT_EQ(log->end(), (Position{keep, 0}));
@@ -223,7 +227,8 @@ TEST_F(StoreTest, suffix_truncation_is_durable_wherever_the_entries_are) {
 
 TEST_F(StoreTest, votes_control_entries_and_prefix_truncation_survive) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 256_KiB}));
+        Log* log =
+            must(co_await store.create_log({7}, {.segment_bytes = 256_KiB, .retention_ms = -1}));
         must(log->append(make_control(*log, 1)));
         must(log->append(make_control(*log, 1)));
         must(log->append(make_entry(*log, 50)));
@@ -253,7 +258,7 @@ TEST_F(StoreTest, votes_control_entries_and_prefix_truncation_survive) {
 
 TEST_F(StoreTest, state_comes_back_from_the_checkpoint_with_what_came_after_it) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         log->set_state_provider([log] {
             std::vector<uint8_t> state(8);
             store_le<int64_t>(state.data(), log->end().offset);
@@ -277,7 +282,7 @@ TEST_F(StoreTest, state_comes_back_from_the_checkpoint_with_what_came_after_it) 
 TEST_F(StoreTest, state_survives_a_close_whose_state_machines_are_gone_already) {
     for (const LogId id : {kMetadataLog, LogId{7}}) {
         with_store([&](Store& store) -> Task<void> {
-            Log* log = must(co_await store.create_log(id, {}));
+            Log* log = must(co_await store.create_log(id, {.retention_ms = -1}));
             log->set_state_provider([log] {
                 std::vector<uint8_t> state(8);
                 store_le<int64_t>(state.data(), log->end().offset);
@@ -303,7 +308,8 @@ TEST_F(StoreTest, state_survives_a_close_whose_state_machines_are_gone_already) 
 
 TEST_F(StoreTest, entries_are_read_with_what_is_known_of_them_from_memory_and_from_segments) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 256_KiB}));
+        Log* log =
+            must(co_await store.create_log({7}, {.segment_bytes = 256_KiB, .retention_ms = -1}));
         std::vector<EntryInfo> written;
         const auto append = [&](Entry entry) {
             written.push_back(entry.info);
@@ -372,7 +378,8 @@ TEST_F(StoreTest, a_log_that_began_anew_is_empty_and_knows_the_term_below) {
     for (const int64_t start : {500, 5000}) {
         const LogId id{static_cast<uint64_t>(start)};
         with_store_killed([&](Store& store) -> Task<void> {
-            Log* log = must(co_await store.create_log(id, {.segment_bytes = 256_KiB}));
+            Log* log =
+                must(co_await store.create_log(id, {.segment_bytes = 256_KiB, .retention_ms = -1}));
             co_await append_many(log, 2000, 300);
             must(log->append(make_entry(*log, 50)));
             must(co_await log->start_anew(start, 6));
@@ -403,7 +410,7 @@ TEST_F(StoreTest, a_log_that_began_anew_is_empty_and_knows_the_term_below) {
 TEST_F(StoreTest, a_groups_configuration_outlives_the_entries_and_the_journal) {
     const std::vector<uint8_t> first(100, 7), second(480, 9);
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         EXPECT_TRUE(log->group_config().empty());
         must(co_await log->save_group_config(first));
         EXPECT_EQ((co_await log->save_group_config(std::vector<uint8_t>(513))).error().code,
@@ -425,7 +432,7 @@ TEST_F(StoreTest, a_groups_configuration_outlives_the_entries_and_the_journal) {
 
 TEST_F(StoreTest, a_checkpoint_that_was_asked_for_holds_the_state_of_then) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         uint8_t state = 1;
         log->set_state_provider([&] { return std::vector<uint8_t>{state}; });
         must(co_await append_durably(log, make_entry(*log, 50)));
@@ -450,7 +457,7 @@ TEST_F(StoreTest, a_state_that_can_be_taken_back_outlives_a_cut_of_what_it_cover
     for (const bool cut_after_checkpoint : {false, true}) {
         const LogId id{cut_after_checkpoint ? 8u : 7u};
         with_store_killed([&](Store& store) -> Task<void> {
-            Log* log = must(co_await store.create_log(id, {}));
+            Log* log = must(co_await store.create_log(id, {.retention_ms = -1}));
             log->set_state_provider([] { return CapturedState({1, 2, 3}, 80); });
             co_await append_many(log, 100, 300);
             if (!cut_after_checkpoint) must(co_await log->truncate_suffix({90, 0}));
@@ -479,8 +486,8 @@ TEST_F(StoreTest, a_state_that_can_be_taken_back_outlives_a_cut_of_what_it_cover
 
 TEST_F(StoreTest, retention_keeps_what_the_owner_asks_to_keep) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log =
-            must(co_await store.create_log({7}, {.segment_bytes = 64_KiB, .retention_bytes = 1}));
+        Log* log = must(co_await store.create_log(
+            {7}, {.segment_bytes = 64_KiB, .retention_bytes = 1, .retention_ms = -1}));
         RetentionHold commit = log->hold_from(0);
         RetentionHold upload = log->hold_from(INT64_MAX);
         co_await append_many(log, 2000, 300);
@@ -550,7 +557,7 @@ TEST_F(StoreTest, a_closed_segment_is_visible_and_a_pin_keeps_its_bytes_when_it_
 // 3. The next append must not wait for ever.
 TEST_F(StoreTest, what_was_admitted_and_withdrawn_keeps_nobody_waiting) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         for (int i = 0; i < 1000; ++i) {
             must(co_await log->admit(10'000, {}));
             log->withdraw(10'000);
@@ -571,7 +578,7 @@ Task<void> append_when_admitted(Log* log, size_t size, std::vector<size_t>* orde
 TEST_F(StoreTest, entries_are_admitted_in_the_order_in_which_they_asked) {
     options.unflushed_bytes_max = 256_KiB;
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         must(co_await log->admit(60'000, {}));
         must(co_await log->admit(120'000, {}));
         std::vector<size_t> order;
@@ -591,7 +598,7 @@ TEST_F(StoreTest, entries_are_admitted_in_the_order_in_which_they_asked) {
 TEST_F(StoreTest, whoever_gives_up_in_front_of_the_queue_lets_the_next_one_in) {
     options.unflushed_bytes_max = 256_KiB;
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         must(co_await log->admit(180'000, {}));
         runtime::StopSource stop;
         std::vector<size_t> order;
@@ -615,7 +622,7 @@ TEST_F(StoreTest, whoever_gives_up_in_front_of_the_queue_lets_the_next_one_in) {
 TEST_F(StoreTest, a_commit_does_not_forget_what_others_were_admitted_for) {
     options.unflushed_bytes_max = 256_KiB;
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         must(co_await log->admit(180'000, {}));
         for (int i = 0; i < 3; ++i) must(co_await append_durably(log, make_entry(*log, 1'000)));
         bool admitted = false;
@@ -648,7 +655,7 @@ runtime::SharedBytes block_of(runtime::MemoryBudget& budget, size_t size) {
 TEST_F(StoreTest, an_appended_entry_is_charged_to_the_store_and_no_more_to_where_it_came_from) {
     runtime::MemoryBudget transport(1_MiB);
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         runtime::SharedBytes block = block_of(transport, 500'000);
         for (size_t at = 0; at < 500'000; at += 100'000) {
             Entry entry = entry_of(*log, block.slice(at, 100'000));
@@ -677,7 +684,7 @@ TEST_F(StoreTest, the_store_gives_way_to_whoever_waits_for_memory_that_its_entri
     with_store([&](Store& store) -> Task<void> {
         std::vector<Log*> logs;
         for (uint64_t id = 10; id < 18; ++id)
-            logs.push_back(must(co_await store.create_log({id}, {})));
+            logs.push_back(must(co_await store.create_log({id}, {.retention_ms = -1})));
         for (Log* log : logs) {
             const runtime::SharedBytes block = block_of(little, 500'000);
             must(log->append(entry_of(*log, block.slice(0, 20'000))));
@@ -693,7 +700,8 @@ TEST_F(StoreTest, the_store_gives_way_to_whoever_waits_for_memory_that_its_entri
 
 TEST_F(StoreTest, timestamps_are_found_in_segments_and_in_memory) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 256_KiB}));
+        Log* log =
+            must(co_await store.create_log({7}, {.segment_bytes = 256_KiB, .retention_ms = -1}));
         co_await append_many(log, 3000, 300);
         for (const int64_t offset : {0, 1, 700, 1999, 2990, 2999}) {
             const auto found = must(co_await log->find_timestamp(offset * 10 - 3, 3000));
@@ -712,9 +720,9 @@ TEST_F(StoreTest, timestamps_are_found_in_segments_and_in_memory) {
 
 TEST_F(StoreTest, a_removed_log_is_gone_and_so_are_its_files) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         co_await append_many(log, 2000, 300);
-        must(co_await store.create_log({9}, {}));
+        must(co_await store.create_log({9}, {.retention_ms = -1}));
         must(co_await store.remove_log({7}));
         EXPECT_EQ(store.find({7}), nullptr);
     });
@@ -750,12 +758,16 @@ TEST_F(StoreTest, retention_by_time_takes_the_active_segment_and_what_is_in_memo
     int64_t end = 0;
     with_store([&](Store& store) -> Task<void> {
         Log* log = must(co_await store.create_log({7}, {.retention_ms = 5000}));
-        co_await append_many(log, 100, 300);
+        const auto append_now = [log] {
+            const int64_t now = runtime::Shard::current().wall_now().ms;
+            return append_durably(log, make_entry(*log, 300, 1, 1, now));
+        };
+        for (int i = 0; i < 100; ++i) must(co_await append_now());
         end = log->end().offset;
         (void)co_await runtime::sleep_for(3s);
         EXPECT_EQ(log->start_offset(), 0) << "not before its time";
         // What comes meanwhile is young, and keeps the segment that it goes to.
-        (void)co_await append_durably(log, make_entry(*log, 100));
+        must(co_await append_now());
         ++end;
         (void)co_await runtime::sleep_for(4s);
         EXPECT_EQ(log->start_offset(), 0);
@@ -763,7 +775,7 @@ TEST_F(StoreTest, retention_by_time_takes_the_active_segment_and_what_is_in_memo
         EXPECT_EQ(log->start_offset(), end);
         (void)co_await runtime::sleep_for(2s);
         EXPECT_EQ(log->size_bytes(), 0u) << "the file is gone too";
-        must(co_await append_durably(log, make_entry(*log, 100)));
+        must(co_await append_now());
         EXPECT_EQ(must(co_await read_and_check(log, end, end + 1)), 1);
     });
     with_store([&](Store& store) -> Task<void> {
@@ -824,7 +836,7 @@ TEST_F(StoreTest, a_segment_that_went_while_it_was_rolled_by_age_stays_gone) {
     for (int life = 0; life < 60; ++life) {
         with_store_killed([&](Store& store) -> Task<void> {
             Log* log = store.find({7});
-            if (log == nullptr) log = must(co_await store.create_log({7}, {}));
+            if (log == nullptr) log = must(co_await store.create_log({7}, {.retention_ms = -1}));
             log->configure({.segment_ms = 200, .retention_ms = -1});
             EXPECT_EQ(log->end(), (Position{end, 0}));
             co_await append_many(log, 5, 300);
@@ -863,7 +875,7 @@ TEST_F(StoreTest, retention_counts_payloads_and_not_what_pads_them) {
 // must not come before those entries, or a replay would begin anew there.
 TEST_F(StoreTest, a_start_beyond_the_end_that_the_end_passes_meanwhile_is_one_like_others) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         must(log->append(make_entry(*log, 100)));
         (void)co_await runtime::sleep_for(20us);  // its commit is in flight
         EXPECT_EQ(log->durable_end(), Position{});
@@ -893,7 +905,7 @@ TEST_F(StoreTest, a_start_beyond_the_end_that_the_end_passes_meanwhile_is_one_li
 
 TEST_F(StoreTest, a_log_begins_anew_beyond_its_end) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         co_await append_many(log, 300, 300);
         must(co_await log->truncate_prefix(1000));
         EXPECT_EQ(log->end(), (Position{1000, 0}));
@@ -910,7 +922,7 @@ TEST_F(StoreTest, a_log_begins_anew_beyond_its_end) {
 
 TEST_F(StoreTest, a_truncation_to_below_the_start_is_refused) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         co_await append_many(log, 20, 300);
         must(co_await log->truncate_prefix(10));
         EXPECT_EQ((co_await log->truncate_suffix({9, 0})).error().code, ErrorCode::kOutOfRange);
@@ -952,7 +964,7 @@ TEST_F(ManyShards, another_number_of_shards_finds_the_same_logs) {
         [&](StoreSet& set) -> Task<void> {
             for (uint64_t id = 1; id <= kLogs; ++id) {
                 co_await runtime::on(owner_of({id}, 3), [&set, id]() -> Task<void> {
-                    Log* log = must(co_await set.local().create_log({id}, {}));
+                    Log* log = must(co_await set.local().create_log({id}, {.retention_ms = -1}));
                     co_await append_many(log, 50 * static_cast<int>(id), 700);
                     must(co_await log->save_hard_state(
                         {.term = 2, .voted_for = static_cast<int32_t>(id)}));
@@ -988,7 +1000,7 @@ TEST_F(ManyShards, a_crash_while_the_number_of_shards_changes_is_harmless) {
         [&](StoreSet& set) -> Task<void> {
             for (uint64_t id = 2; id <= 5; ++id) {
                 co_await runtime::on(owner_of({id}, 2), [&set, id]() -> Task<void> {
-                    Log* log = must(co_await set.local().create_log({id}, {}));
+                    Log* log = must(co_await set.local().create_log({id}, {.retention_ms = -1}));
                     co_await append_many(log, 60, 700);
                 });
             }
@@ -1030,7 +1042,8 @@ TEST_F(ManyShards, a_full_disk_while_the_number_of_shards_changes_is_harmless) {
                         co_await runtime::on(owner_of({id}, shards), [&, id]() -> Task<void> {
                             Log* log = set.local().find({id});
                             if (log == nullptr)
-                                log = must(co_await set.local().create_log({id}, {}));
+                                log = must(
+                                    co_await set.local().create_log({id}, {.retention_ms = -1}));
                             EXPECT_EQ(log->end(), (Position{entries, 0})) << "log " << id;
                             EXPECT_EQ(must(co_await read_and_check(log, 0, entries)), entries);
                             co_await append_many(log, 5, 300);
@@ -1069,7 +1082,7 @@ TEST_F(StoreTest, a_directory_is_opened_by_one_process_alone) {
 
 TEST_F(StoreTest, a_full_disk_is_answered_and_passes) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         co_await append_many(log, 100, 1000);
         node.disk().set_capacity(1_MiB);  // less than it holds
         Result<void> admitted;
@@ -1095,8 +1108,8 @@ TEST_F(StoreTest, a_full_disk_is_answered_and_passes) {
 // task that tries the disk again was the one that wrote the checkpoint.
 TEST_F(StoreTest, a_checkpoint_that_is_due_while_the_disk_is_full_holds_up_nobody) {
     with_store([&](Store& store) -> Task<void> {
-        Log* small = must(co_await store.create_log({7}, {}));
-        Log* large = must(co_await store.create_log({8}, {}));
+        Log* small = must(co_await store.create_log({7}, {.retention_ms = -1}));
+        Log* large = must(co_await store.create_log({8}, {.retention_ms = -1}));
         co_await append_many(small, 100, 1000);
         node.disk().set_capacity(1_MiB);  // less than it holds
         must(large->append(make_entry(*large, 100_KiB)));
@@ -1120,7 +1133,7 @@ TEST_F(StoreTest, appends_are_admitted_again_soon_after_the_disk_was_full_for_a_
     options.retention_check_ms = 3'600'000;  // nothing else that happens by itself
     for (const size_t size : {200, 20'000, 100'000}) {
         with_store([&](Store& store) -> Task<void> {
-            Log* log = must(co_await store.create_log({size}, {}));
+            Log* log = must(co_await store.create_log({size}, {.retention_ms = -1}));
             for (int burst = 0; burst < 20; ++burst) {
                 co_await append_many(log, burst + 1, size);
                 node.disk_faults().metadata_full_chance = 1;
@@ -1152,7 +1165,7 @@ TEST_F(StoreTest, a_store_closes_wherever_in_its_journal_it_stands) {
             Log* log = nullptr;
             for (auto& [id, end] : ends) {
                 log = store.find(id);
-                if (log == nullptr) log = must(co_await store.create_log(id, {}));
+                if (log == nullptr) log = must(co_await store.create_log(id, {.retention_ms = -1}));
                 EXPECT_EQ(log->end(), (Position{end, 0}));
                 for (int i = 0; i < appends; ++i) {
                     must(co_await log->admit(3000, {}));
@@ -1175,7 +1188,7 @@ TEST_F(StoreTest, a_store_closes_while_its_background_waits_for_a_journal_file_o
     options.bypass_bytes_min = 1_MiB;
     int64_t acknowledged = 0;
     with_store([&](Store& store) -> Task<void> {
-        Log* kept = must(co_await store.create_log({7}, {}));
+        Log* kept = must(co_await store.create_log({7}, {.retention_ms = -1}));
         Log* old = must(co_await store.create_log({8}, {.segment_ms = 100, .retention_ms = -1}));
         co_await append_many(old, 10, 1000);
         (void)co_await runtime::sleep_for(3s);
@@ -1213,8 +1226,8 @@ TEST_F(StoreTest, a_store_closes_while_its_background_waits_for_a_journal_file_o
 // the store closes, and the close must not wait for it.
 TEST_F(StoreTest, a_store_closes_while_an_entry_waits_for_room_on_a_full_disk) {
     with_store([&](Store& store) -> Task<void> {
-        Log* small = must(co_await store.create_log({7}, {}));
-        Log* large = must(co_await store.create_log({8}, {}));
+        Log* small = must(co_await store.create_log({7}, {.retention_ms = -1}));
+        Log* large = must(co_await store.create_log({8}, {.retention_ms = -1}));
         co_await append_many(small, 100, 1000);
         node.disk().set_capacity(1_MiB);  // less than it holds
         must(large->append(make_entry(*large, 100_KiB)));
@@ -1232,7 +1245,7 @@ TEST_F(StoreTest, a_store_closes_while_an_entry_waits_for_room_on_a_full_disk) {
 
 TEST_F(StoreTest, damage_below_the_journals_end_is_found_and_told) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         for (int i = 0; i < 20; ++i) must(co_await append_durably(log, make_entry(*log, 100)));
     });
     // The fifth block: its second kilobyte turns to nothing.
@@ -1258,7 +1271,7 @@ TEST_F(StoreTest, damage_below_the_journals_end_is_found_and_told) {
 
 TEST_F(StoreTest, damage_in_a_segment_is_told_by_the_read_that_meets_it) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         co_await append_many(log, 3000, 900);
     });
     sim::run_on(world, node, [](Shard&) -> Task<void> {
@@ -1280,7 +1293,7 @@ TEST_F(StoreTest, damage_in_a_segment_is_told_by_the_read_that_meets_it) {
         EXPECT_NE(damage->reason.find(".segment at "), std::string::npos) << damage->reason;
         EXPECT_EQ(store.metrics().offline_logs, 1u);
         EXPECT_FALSE(co_await store.find({7})->admit(100, {}));
-        Log* other = must(co_await store.create_log({8}, {}));
+        Log* other = must(co_await store.create_log({8}, {.retention_ms = -1}));
         must(co_await append_durably(other, make_entry(*other, 100)));
     });
 }
@@ -1314,8 +1327,8 @@ TEST_P(DamagedSegmentTest, takes_its_log_offline_and_neither_the_store_nor_what_
     options.sweep_delay_ms = 3600'000;  // found when it is written, not by a look at its name
     constexpr int kHandedOver = 300, kAll = 320;
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
-        must(co_await store.create_log({8}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
+        must(co_await store.create_log({8}, {.retention_ms = -1}));
         log->set_state_provider([] { return CapturedState(std::vector<uint8_t>{1}); });
         co_await append_many(log, kHandedOver, 900);
         must(co_await static_cast<ShardStore&>(store).flush());
@@ -1369,7 +1382,7 @@ INSTANTIATE_TEST_SUITE_P(ActiveSegment, DamagedSegmentTest,
 
 TEST_F(StoreTest, a_segment_that_is_missing_is_found_by_its_name_soon_after_the_start) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         log->set_state_provider([] { return CapturedState(std::vector<uint8_t>{1}); });
         co_await append_many(log, 100, 900);
         must(co_await static_cast<ShardStore&>(store).flush());
@@ -1389,7 +1402,7 @@ TEST_F(StoreTest, a_segment_that_is_missing_is_found_by_its_name_soon_after_the_
 TEST_F(StoreTest, descriptors_that_run_out_hold_up_the_store_and_do_not_end_it) {
     options.bypass_bytes_min = 1_MiB;
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         must(co_await append_durably(log, make_entry(*log, 100)));
         node.disk_faults().no_descriptor_chance = 1;
         bool all = false;
@@ -1414,7 +1427,7 @@ TEST_F(StoreTest, descriptors_that_run_out_hold_up_the_store_and_do_not_end_it) 
 
 TEST_F(StoreTest, a_journal_file_that_is_shorter_than_it_was_made_is_told_from_a_crash) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         for (int i = 0; i < 20; ++i) must(co_await append_durably(log, make_entry(*log, 100)));
     });
     // Between two blocks, where a journal may end.
@@ -1447,7 +1460,7 @@ TEST_F(StoreTest, a_directory_is_opened_once_also_when_its_LOCK_is_deleted) {
 
 TEST_F(StoreTest, a_damaged_history_is_no_worse_than_a_missing_one) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         must(co_await append_durably(log, make_entry(*log, 100)));
     });
     sim::run_on(world, node, [&](Shard&) -> Task<void> {
@@ -1460,7 +1473,7 @@ TEST_F(StoreTest, a_damaged_history_is_no_worse_than_a_missing_one) {
 
 TEST_F(StoreTest, a_start_on_a_full_disk_serves_and_can_make_room) {
     with_store_killed([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         co_await append_many(log, 100, 900);
         // Until the journal's next file is ready.
         (void)co_await runtime::sleep_for(1s);
@@ -1479,7 +1492,7 @@ TEST_F(StoreTest, a_start_on_a_full_disk_serves_and_can_make_room) {
 
 TEST_F(StoreTest, a_large_entry_waits_for_a_descriptor_of_its_segment) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         node.disk_faults().no_descriptor_chance = 1;
         bool admitted = false;
         runtime::Scope scope;
@@ -1506,7 +1519,7 @@ TEST_F(StoreTest, the_next_log_to_hand_over_is_found_by_looking_at_few) {
     with_store([&](Store& store) -> Task<void> {
         std::vector<Log*> logs;
         for (uint64_t i = 0; i < kLogs; ++i)
-            logs.push_back(must(co_await store.create_log({100 + i}, {})));
+            logs.push_back(must(co_await store.create_log({100 + i}, {.retention_ms = -1})));
         for (Log* log : logs) must(log->append(make_entry(*log, 1000)));
         for (Log* log : logs) must(co_await log->wait_durable(log->end()));
         auto& shard = static_cast<ShardStore&>(store);
@@ -1528,7 +1541,7 @@ TEST_F(StoreTest, the_next_log_to_hand_over_is_found_by_looking_at_few) {
 
 TEST_F(StoreTest, replication_reads_memory_from_its_place_on) {
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         for (int i = 0; i < 1000; ++i) must(log->append(make_entry(*log, 100)));
         must(co_await log->wait_durable(log->end()));
         const uint64_t before = store.metrics().entries_looked_at;
@@ -1543,7 +1556,7 @@ TEST_F(StoreTest, a_failed_flush_stops_the_store_and_is_told_once) {
     int told = 0;
     options.on_fatal = [&](const Error&) { ++told; };
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         must(co_await append_durably(log, make_entry(*log, 100)));
         node.disk_faults().sync_error_chance = 1;
         EXPECT_FALSE(co_await append_durably(log, make_entry(*log, 100)));
@@ -1559,9 +1572,10 @@ TEST_F(StoreTest, a_failed_flush_stops_the_store_and_is_told_once) {
 TEST_F(StoreTest, what_a_crash_left_behind_is_deleted_after_the_next_start) {
     options.sweep_delay_ms = 1000;
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {.segment_bytes = 64_KiB}));
+        Log* log =
+            must(co_await store.create_log({7}, {.segment_bytes = 64_KiB, .retention_ms = -1}));
         co_await append_many(log, 200, 2000);
-        (void)must(co_await store.create_log({8}, {}));
+        (void)must(co_await store.create_log({8}, {.retention_ms = -1}));
     });
     const std::string directory = log_directory("/data", {7});
     const auto names = [&] {
@@ -1607,7 +1621,7 @@ TEST_F(StoreTest, what_a_crash_left_behind_is_deleted_after_the_next_start) {
 TEST_F(StoreTest, a_read_gives_what_it_has_rather_than_wait_for_memory_that_it_holds) {
     options.unflushed_bytes_max = 256_KiB;
     with_store([&](Store& store) -> Task<void> {
-        Log* log = must(co_await store.create_log({7}, {}));
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         co_await append_many(log, 400, 2000);
     });
     // One run has room, two have not.
@@ -1632,7 +1646,8 @@ TEST_F(ManyShards, memory_that_another_shards_cache_holds_comes_back) {
     run_on_shards(2, [&](StoreSet& set) -> Task<void> {
         for (const uint64_t id : {2, 3}) {
             co_await runtime::on(owner_of({id}, 2), [&set, id]() -> Task<void> {
-                co_await append_many(must(co_await set.local().create_log({id}, {})), 400, 2000);
+                co_await append_many(
+                    must(co_await set.local().create_log({id}, {.retention_ms = -1})), 400, 2000);
             });
         }
     });
