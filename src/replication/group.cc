@@ -200,7 +200,7 @@ void Group::carry_out(raft::Effects& effects, std::vector<storage::Entry>* entri
         }
         const SharedBytes payload = entry.payload;
         if (auto appended = append_to_log(std::move(entry)); !appended) {
-            give_up("an entry can't be appended", appended.error());
+            append_failed("an entry can't be appended", appended.error());
             return;
         }
         if (info.kind == EntryKind::kData && !(info.end() <= covered_)) {
@@ -275,7 +275,7 @@ void Group::append_control(const raft::ControlEntry& control) {
     if (control.kind == raft::ControlKind::kConfiguration)
         note_configuration(control.info.first, control.configuration);
     if (auto appended = append_to_log(std::move(entry)); !appended)
-        give_up("a control entry can't be appended", appended.error());
+        append_failed("a control entry can't be appended", appended.error());
 }
 
 void Group::on_durable() {

@@ -167,7 +167,12 @@ class Group {
     runtime::Task<Result<void>> begin_anew();
     bool is_busy() const;
     void restart_core();
+    runtime::Task<bool> wait_idle();
+    // An entry that the core counts did not get into the log.
+    void append_failed(std::string_view what, const Error& error);
+    runtime::Task<void> reopen();
     runtime::Task<void> confirm_whole();
+    runtime::Task<void> read_through();
     Result<void> may_lead() const;
     Result<void> may_discard(raft::NodeId asking);
     Result<void> answer_repair(raft::NodeId from, RepairQuestion question);
@@ -231,6 +236,9 @@ class Group {
     // The replica that may discard its log, and until when no other one may.
     raft::NodeId discarding_;
     Instant discarding_until_{};
+    // All of this log could be read until then; and a look at all of it is under way.
+    Instant whole_until_{};
+    bool reading_through_ = false;
     std::deque<InboxItem> inbox_;  // appends that wait for room in the log
     uint64_t inbox_bytes_ = 0;
     bool inbox_running_ = false;

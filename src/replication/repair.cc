@@ -3,7 +3,9 @@
 //
 //   1. It stands for election after all others, and takes over leadership from nobody. If it leads,
 //      it hands over to a replica that is in sync and whole.
-//   2. It asks the leader whether there are copies enough without its own.
+//   2. It asks the leader whether there are copies enough without its own. The leader reads its own
+//   log
+//      through first: its damage may be yet to be found, and this copy whole where that one is not.
 //   3. It says durably that it lacks what it acknowledged, discards its log, and begins anew as a
 //      recovering replica (docs/decisions/0006-relaxed-durability.md): it elects nobody until the
 //      leader has sent it all again.
@@ -27,6 +29,9 @@ constexpr Duration kRetryMin = std::chrono::milliseconds(200);
 constexpr Duration kRetryMax = std::chrono::seconds(10);
 // Whoever may discard its log has begun to by then, or asks again.
 constexpr Duration kDiscardMax = std::chrono::seconds(30);
+// How long a log that could be read is taken for whole.
+constexpr Duration kWholeMax = std::chrono::seconds(30);
+constexpr uint64_t kReadThroughBytes = 1 << 20;
 constexpr Duration kQuietWait = std::chrono::milliseconds(5);
 constexpr int kQuietTries = 2'000;
 
@@ -125,12 +130,40 @@ bool Group::is_busy() const {
            saving_memory_history_ || start_moving_ || truncations_ > 0 || visits_ > 0;
 }
 
-Task<Result<void>> Group::discard() {
-    rebuilding_ = true;
+Task<bool> Group::wait_idle() {
     for (int i = 0; is_busy() && i < kQuietTries && !closing_ && !failed_; ++i)
         (void)co_await runtime::sleep_for(kQuietWait, scope_.stop_token());
-    auto done = closing_ || failed_ || is_busy() ? Result<void>(not_yet("the replica is busy"))
-                                                 : co_await begin_anew();
+    co_return !is_busy() && !closing_ && !failed_;
+}
+
+// A log that takes no appends goes on without what came last: the core begins anew from it, as
+// after a restart. Any other failure ends the replica's part.
+void Group::append_failed(std::string_view what, const Error& error) {
+    const auto& damage = log_.damage();
+    if (!damage || !damage->offline) return give_up(what, error);
+    if (!std::exchange(rebuilding_, true)) scope_.spawn(reopen());
+}
+
+Task<void> Group::reopen() {
+    const bool is_idle = co_await wait_idle();
+    rebuilding_ = false;
+    if (closing_ || failed_) co_return;
+    if (!is_idle) {
+        give_up("a replica with a damaged log does not come to rest",
+                Error{ErrorCode::kCorrupt, ailment(), 0});
+        co_return;
+    }
+    drop_configurations_from(log_.end());
+    fail_waiters(Error{ErrorCode::kUnavailable, "the log takes no appends", 0});
+    restart_core();
+    on_damage();
+}
+
+Task<Result<void>> Group::discard() {
+    if (rebuilding_) co_return not_yet("the replica begins anew");
+    rebuilding_ = true;
+    const bool is_idle = co_await wait_idle();
+    auto done = is_idle ? co_await begin_anew() : Result<void>(not_yet("the replica is busy"));
     rebuilding_ = false;
     if (closing_ || failed_) co_return not_yet("the replica is closing");
     if (done) {
@@ -186,12 +219,16 @@ void Group::restart_core() {
     at.self = core_->self();
     at.hard_state = log_.hard_state();
     CHECK(at.hard_state.term == core_->term());
-    at.start = at.end = at.commit = {log_.start_offset(), 0};
+    at.start = {log_.start_offset(), 0};
+    at.end = log_.end();
+    at.commit = std::max(at.start, std::min(core_->commit(), at.end));
     for (const storage::TermStart& row : log_.terms()) at.terms.push_back({row.term, row.first});
     at.configurations = configurations_;
+    if (!first_stays_) at.configurations.emplace(at.configurations.begin());
+    at.joins = configurations_.empty();
     at.seed = Shard::current().prng().next();
-    at.recovering = true;
-    at.terms_lost = log_.may_have_lost();
+    at.recovering = memory_history_ == kHistoryLost || core_->recovering();
+    at.terms_lost = core_->asking_terms();
     at.fitness = fitness();
     core_.emplace(replicator_.options().raft, std::move(at));
     uncommitted_.move_to(core_->commit().offset);
@@ -206,6 +243,26 @@ Task<void> Group::confirm_whole() {
         // A full disk, for example: asked again at the next start if it stays so.
         if (!co_await runtime::sleep_for(kRetryMax, scope_.stop_token())) break;
     }
+}
+
+// What can't be read is damage, which the log finds by that (Log::damage()).
+Task<void> Group::read_through() {
+    Position at{log_.start_offset(), 0};
+    Result<void> whole;
+    while (whole && !closing_ && !failed_ && at < core_->commit()) {
+        at = std::max(at, Position{log_.start_offset(), 0});
+        const auto read = co_await log_.read_entries(
+            at, {.end = core_->commit(), .bytes_max = kReadThroughBytes}, scope_.stop_token());
+        if (!read)
+            whole = fail(read.error());
+        else if (read->empty())
+            break;
+        else
+            at = read->back().info.end();
+        co_await runtime::yield();
+    }
+    reading_through_ = false;
+    if (whole && !closing_ && !failed_) whole_until_ = runtime::Shard::current().now() + kWholeMax;
 }
 
 // ---------------------------------------------------------- what other replicas ask
@@ -244,6 +301,11 @@ Result<void> Group::may_discard(NodeId asking) {
     const size_t others = voters - (members.is_voter(asking) ? 1 : 0);
     if (copies < std::min(voters / 2 + 1, others))
         return not_yet("too few other replicas have what is committed");
+    if (now >= whole_until_) {
+        if (!std::exchange(reading_through_, true))
+            scope_.spawn(read_through(), runtime::WorkClass::kBackground);
+        return not_yet("the leader reads its own log through first");
+    }
     discarding_ = asking;
     discarding_until_ = now + kDiscardMax;
     return {};
