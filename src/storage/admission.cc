@@ -19,7 +19,10 @@ bool Admission::fits(uint64_t bytes, uint64_t entries) const {
     const uint64_t inline_bytes = std::min(bytes, store_.limits().inline_bytes_max / 2);
     // A part stays free for what the store writes itself: notes of runs, votes, truncations.
     const uint64_t slack = options.journal_file_bytes / 8;
-    return store_.journal().fits(waiting + charge(inline_bytes, entries) + slack);
+    // So do entries that together are charged more than a small file of the journal holds.
+    const uint64_t journal =
+        std::min(charge(inline_bytes, entries), options.journal_file_bytes / 2);
+    return store_.journal().fits(waiting + journal + slack);
 }
 
 Task<Result<void>> Admission::admit(uint64_t bytes, uint64_t entries, runtime::StopToken stop) {
