@@ -42,6 +42,23 @@ int32_t find_nearest(Server& server, storage::LogId log, const std::string& rack
     return -1;
 }
 
+// While the fetch waited, its topic may have been deleted: then nobody leads it.
+void drop_unknown(Server& server, std::vector<Part>& parts, int16_t version) {
+    const bool by_id = version >= 13;
+    for (Part& part : parts) {
+        if (part.outcome.error != KafkaError::kNotLeaderOrFollower) continue;
+        const FetchKey& key = part.target->key;
+        const cluster::TopicImage* topic =
+            by_id ? server.image().find(key.topic_id) : server.image().find(key.topic);
+        const FoundPartition found = find_partition(server, topic, key.partition, by_id);
+        if (found.error != KafkaError::kNone) {
+            part.outcome.error = found.error;
+        } else if (found.log != part.log) {
+            part.outcome.error = KafkaError::kUnknownTopicOrPartition;  // made again
+        }
+    }
+}
+
 std::vector<Part> find_parts(Server& server, const std::vector<FetchTarget>& targets,
                              int16_t version, const std::string& rack) {
     const bool by_id = version >= 13;
@@ -126,6 +143,7 @@ Task<FetchResponse> answer(Request& request, FetchRequest body) {
                                            .may_wait = body.max_wait_ms > 0,
                                            .hurry = request.hurry});
     request.units = std::move(total.units);
+    drop_unknown(server, parts, request.version());
 
     for (Part& part : parts) {
         const FetchKey& key = part.target->key;
