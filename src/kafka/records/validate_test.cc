@@ -333,7 +333,7 @@ TEST(Validate, a_large_uncompressed_batch_is_checked_piece_by_piece) {
         builder.append({.timestamp = {i}, .key = {}, .value = as_bytes(value), .headers = {}});
     auto batch = *builder.build();
     const auto steps_of = [&](BatchFault expected) {
-        BatchValidation validation(batch, {});
+        BatchValidation validation(batch, {.batch_bytes_max = batch.size()});
         int steps = 1;
         while (validation.step()) ++steps;
         EXPECT_EQ(validation.verdict().fault, expected);
