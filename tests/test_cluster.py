@@ -363,9 +363,9 @@ class Administration(unittest.TestCase):
 
     def test_a_node_without_a_replica_says_that_it_does_not_lead(self):
         create(self.cluster, "elsewhere", 1, replicas=1)
-        describe = lambda: self.ask(self.cluster.nodes[0], "Metadata", 9, topics=[{"name": "elsewhere"}])["topics"][0]["partitions"][0]["leader"]
-        self.eventually(lambda: describe() > 0, "no leader")
-        leader = describe()
+        leaders = lambda node: [p["leader"] for p in self.ask(node, "Metadata", 9, topics=[{"name": "elsewhere"}])["topics"][0]["partitions"]]
+        self.eventually(lambda: all(max(leaders(node), default=-1) > 0 for node in self.cluster.nodes), "no leader, or not everywhere")
+        leader = leaders(self.cluster.nodes[0])[0]
         other = next(node for node in self.cluster.nodes if node.number != leader)
         ask = lambda api, version, **values: self.ask(other, api, version, **values)["topics"][0]["partitions"][0]["error"]
         one = lambda **more: [{"name": "elsewhere", "partitions": [{"index": 0, **more}]}]
