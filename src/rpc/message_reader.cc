@@ -69,8 +69,11 @@ Task<Result<std::optional<IoBuffer>>> MessageReader::allocate(size_t size, Lane 
     // A message that is larger than the budget takes half of it, so that it gets through.
     const uint64_t charge = std::min<uint64_t>(size, memory_.total() / 2);
     auto reservation = memory_.try_reserve(charge);
-    if (!reservation && (lane == Lane::kControl || size <= kSmallBytes))
-        co_return IoBuffer::allocate(size, memory_.charge(charge), 16);
+    // That a few bytes fit does not say that there is memory for data again.
+    if (lane == Lane::kControl || size <= kSmallBytes) {
+        co_return IoBuffer::allocate(
+            size, reservation ? std::move(*reservation) : memory_.charge(charge), 16);
+    }
     if (!reservation && !short_of_memory_) {
         runtime::DeadlineStop limit(Shard::current().now() + patience_, stop);
         auto waited = co_await memory_.reserve(charge, limit.token());

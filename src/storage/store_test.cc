@@ -1,3 +1,4 @@
+#include "runtime/deadline_stop.h"
 #include "runtime/file.h"
 #include "runtime/remote.h"
 #include "runtime/scope.h"
@@ -592,6 +593,17 @@ TEST_F(StoreTest, entries_are_admitted_in_the_order_in_which_they_asked) {
         log->withdraw(120'000);
         co_await scope.join();
         EXPECT_EQ(order, (std::vector<size_t>{100'000, 1'000, 90'000, 2'000, 3'000}));
+    });
+}
+
+// What many small entries may take of the journal is more than a small journal ever has free.
+TEST_F(StoreTest, many_entries_at_once_are_admitted_to_a_small_journal) {
+    options.journal_file_bytes = 64_KiB;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
+        runtime::DeadlineStop limit(Shard::current().now() + 60s);
+        EXPECT_TRUE(co_await log->admit(2'800, limit.token(), 16));
+        log->withdraw(2'800, 16);
     });
 }
 

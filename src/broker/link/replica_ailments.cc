@@ -20,6 +20,7 @@ Task<cluster::AilmentMap> ReplicaAilments::ailments_here() {
         cluster::AilmentMap part = co_await runtime::on(
             i, [replicator = link_.shards[i].replicator]() -> Task<cluster::AilmentMap> {
                 cluster::AilmentMap part;
+                if (replicator == nullptr) co_return part;
                 replicator->for_each([&](replication::Group& group) {
                     if (part.size() >= kAilmentsMax) return;
                     if (std::string ailment = group.ailment(); !ailment.empty())
