@@ -321,7 +321,13 @@ Task<Result<SegmentFiles::Pin>> Handover::open_new_segment(PartitionLog* log, ui
         segment_path(data, log->id(), opened.base.offset, opened.segment),
         runtime::kOpenRead | runtime::kOpenWrite | runtime::kOpenCreate | runtime::kOpenTruncate,
         size));
-    co_await try_(store_.sync_names(directory));
+    if (Result<void> synced = co_await store_.sync_names(directory); !synced) {
+        // Until the next attempt nobody knows the file, and the sweep may delete it: it must not
+        // stay open.
+        pin.release();
+        co_await store_.files().forget({log->id(), opened.segment});
+        co_return fail(std::move(synced).error());
+    }
     const uint32_t previous = state.active() == nullptr ? 0 : state.active()->id;
     state.open_segment(opened);
     Segment& segment = state.segments.back();

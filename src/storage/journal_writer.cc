@@ -58,13 +58,15 @@ void JournalWriter::give_up() {
 
 Task<Result<JournalWriter::Ready>> JournalWriter::make_ready(uint64_t sequence, bool urgent) {
     SpareFile spare;
+    const std::string path = journal_path(options_.directory, sequence);
     if (!spare_.empty()) {
-        // The largest: small ones are leftovers of a start.
-        const auto largest = std::max_element(
-            spare_.begin(), spare_.end(),
-            [](const SpareFile& a, const SpareFile& b) { return a.bytes < b.bytes; });
-        spare = std::move(*largest);
-        spare_.erase(largest);
+        // One that got this name before, and then had no descriptor: to give the name to another
+        // would delete it. Else the largest: small ones are leftovers of a start.
+        auto chosen = std::ranges::find(spare_, path, &SpareFile::path);
+        if (chosen == spare_.end())
+            chosen = std::ranges::max_element(spare_, {}, &SpareFile::bytes);
+        spare = std::move(*chosen);
+        spare_.erase(chosen);
     } else {
         const bool first = file_sequence_ == 0;
         const uint64_t bytes = first ? options_.first_file_bytes : options_.file_bytes;
@@ -74,7 +76,6 @@ Task<Result<JournalWriter::Ready>> JournalWriter::make_ready(uint64_t sequence, 
         spare = co_await try_(prewrite(bytes));
         total_bytes_ += bytes;
     }
-    const std::string path = journal_path(options_.directory, sequence);
     // A file that fails to become ready stays a spare one: its path tells under which name.
     auto renamed = co_await runtime::rename_path(spare.path, path);
     if (!renamed) {
@@ -218,7 +219,11 @@ void JournalWriter::release_before(uint64_t sequence) {
 Task<void> JournalWriter::trim() {
     while (true) {
         // Small files only serve a start; and beyond the limit none is kept.
+        // Nor the one that has the next name already: a file that gets it meanwhile would be
+        // deleted.
+        const std::string next = journal_path(options_.directory, next_sequence_);
         const auto surplus = std::find_if(spare_.begin(), spare_.end(), [&](const SpareFile& file) {
+            if (file.path == next) return false;
             return file.bytes < options_.file_bytes || total_bytes_ > options_.bytes_max;
         });
         if (surplus == spare_.end()) co_return;

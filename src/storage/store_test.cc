@@ -1502,6 +1502,29 @@ TEST_F(StoreTest, a_start_on_a_full_disk_serves_and_can_make_room) {
     });
 }
 
+TEST_F(StoreTest, descriptors_that_come_and_go_lose_nothing) {
+    options.sweep_delay_ms = 1;
+    int entries = 0;
+    for (int life = 0; life < 6; ++life) {
+        with_store_killed([&](Store& store) -> Task<void> {
+            Log* log = store.find({7});
+            if (log == nullptr)
+                log = must(
+                    co_await store.create_log({7}, {.segment_bytes = 64_KiB, .retention_ms = -1}));
+            EXPECT_EQ(must(co_await read_and_check(log, 0, entries)), entries);
+            // A new name may be there and its directory not flushed, again and again.
+            node.disk_faults().no_descriptor_chance = 0.6;
+            co_await append_many(log, 1000, 900);
+            node.disk_faults().no_descriptor_chance = 0;
+            entries += 1000;
+            EXPECT_FALSE(store.failed());
+        });
+    }
+    with_store([&](Store& store) -> Task<void> {
+        EXPECT_EQ(must(co_await read_and_check(store.find({7}), 0, entries)), entries);
+    });
+}
+
 TEST_F(StoreTest, a_large_entry_waits_for_a_descriptor_of_its_segment) {
     with_store([&](Store& store) -> Task<void> {
         Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));

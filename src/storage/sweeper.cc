@@ -156,6 +156,8 @@ Task<bool> Sweeper::sweep_log(LogId id) {
             continue;
         }
         if (to_come) log->set_moving(true);
+        // Whoever made it and failed then may have left it open.
+        co_await store_.files().forget({id, stray.segment});
         const auto removed = co_await runtime::unlink_file(directory + "/" + stray.name);
         if (to_come) log->set_moving(false);
         if (removed) ++store_.counters().swept_files;
