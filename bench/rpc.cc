@@ -148,14 +148,23 @@ Task<void> bare(const Case* what, uint64_t* count) {
     });
 }
 
+rpc::Identity identity_of(NodeId node) {
+    rpc::Identity identity{.node = node};
+    identity.cluster.bytes.fill(1);
+    identity.uuid.bytes.fill(static_cast<uint8_t>(10 + node.v));
+    return identity;
+}
+
 Task<int> run(int rounds, std::string driver) {
     runtime::MemoryBudget memory(1 << 30);
-    Endpoint client({.node = NodeId{0}}, {.memory = &memory});
+    Endpoint client(identity_of(NodeId{0}), {.memory = &memory});
     std::vector<std::unique_ptr<Endpoint>> servers(2);
     for (runtime::ShardId shard = 0; shard < 2; ++shard) {
         co_await on(shard, [&]() -> Task<void> {
-            servers[shard] = std::make_unique<Endpoint>(Identity{.node = kServer},
+            servers[shard] = std::make_unique<Endpoint>(identity_of(kServer),
                                                         EndpointOptions{.memory = &memory});
+            // A member, to whom calls are answered; nobody dials it.
+            servers[shard]->set_address(NodeId{0}, "127.0.0.1", 1, identity_of(NodeId{0}).uuid);
             servers[shard]->handle(kEcho, [](Request request) -> Task<Result<Message>> {
                 co_return Message{.parts = {request.body}};
             });

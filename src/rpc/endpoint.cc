@@ -80,6 +80,7 @@ void Endpoint::set_address(NodeId node, std::string host, uint16_t port, Uuid uu
     peer.uuid = uuid;
     if (peer.address == address) return;
     peer.address = std::move(address);
+    peer.answered.reset();
     for (const auto& [shard, link] : peer.links) link->dial_now();
 }
 
@@ -265,7 +266,15 @@ bool Endpoint::is_member(const Accepted& accepted) const {
         return false;
     const auto peer = peers_.find(from.node);
     if (peer == peers_.end()) return false;
-    return peer->second.uuid.is_zero() || peer->second.uuid == from.uuid;
+    if (!peer->second.uuid.is_zero()) return peer->second.uuid == from.uuid;
+    if (accepted.proven) return true;
+    const std::optional<Uuid>& answered = peer->second.answered;
+    return answered && (answered->is_zero() || *answered == from.uuid);
+}
+
+void Endpoint::ask_who_it_is(NodeId node) {
+    const Peer* peer = find_peer(node);
+    if (peer != nullptr && peer->uuid.is_zero() && !peer->answered) connect(node, 0);
 }
 
 Task<void> Endpoint::serve(std::unique_ptr<runtime::TcpStream> stream, Accepted accepted,

@@ -200,6 +200,9 @@ class Endpoint {
     struct Peer {
         std::string address;
         Uuid uuid;  // zero: not known
+        // What answered at the address last, where `uuid` is not known. Zero: a node of a version
+        // that does not say.
+        std::optional<Uuid> answered;
         uint32_t shards = 0;
         std::optional<Instant> last_heard;
         std::string last_error;
@@ -215,8 +218,12 @@ class Endpoint {
     runtime::Task<void> run_link(std::unique_ptr<Link> link);
     runtime::Task<void> run_inbound(std::unique_ptr<runtime::TcpStream> stream, Accepted accepted,
                                     std::function<runtime::Task<void>()> ended);
-    // Whether who dialled so is a member, by what is known now.
+    // Whether who dialled so is a member, by what is known now. A node whose data directory is not
+    // known yet (it is a hint of who registered this one) is a member once it has answered at its
+    // own address, or has proven that it holds the secret: a name alone is everybody's.
     bool is_member(const Accepted& accepted) const;
+    // Dials `node` if that would tell whether who dialled in its name is a member.
+    void ask_who_it_is(NodeId node);
 
     Identity identity_;
     EndpointOptions options_;

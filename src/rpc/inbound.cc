@@ -54,6 +54,7 @@ Result<void> Inbound::receive(Incoming incoming) {
         return fail(ErrorCode::kMalformed, "a response where requests come");
     if (!is_member() && !endpoint_.options_.bugs.trust_hello) {
         ++endpoint_.metrics_.messages_of_strangers;
+        endpoint_.ask_who_it_is(hello().from.node);
         // A member that this node has not heard of yet dials again, and is asked about again.
         if (Shard::current().now() < connection_.since() + kStrangerPatience) return {};
         return fail(ErrorCode::kCancelled, "messages of a node that is not known");
@@ -88,6 +89,7 @@ Result<void> Inbound::start(Incoming incoming) {
     const Endpoint::Handler& handler = found->second;
     if (handler.from == From::kMembers && !is_member() && !endpoint_.options_.bugs.trust_hello) {
         ++endpoint_.metrics_.messages_of_strangers;
+        endpoint_.ask_who_it_is(hello().from.node);
         // It may be one that this node has not heard of yet.
         return refuse(incoming, {.code = ErrorCode::kUnavailable,
                                  .message = "only members of the cluster may ask for that"});

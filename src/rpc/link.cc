@@ -80,6 +80,7 @@ Task<void> Link::serve(Dialled dialled) {
     ++endpoint_.metrics_.connections_made;
     if (Endpoint::Peer* peer = endpoint_.find_peer(node_)) {
         peer->shards = dialled.reply.shards;
+        peer->answered = dialled.reply.from.uuid;
         peer->last_error.clear();
     }
     const std::string& address = dialled.stream->peer();

@@ -24,9 +24,15 @@ constexpr ShardId kShards = 2;
 
 using PerShard = std::vector<std::unique_ptr<Endpoint>>;
 
+Uuid uuid_of(NodeId node) {
+    Uuid uuid;
+    uuid.bytes.fill(static_cast<uint8_t>(10 + node.v));
+    return uuid;
+}
+
 Task<void> make(PerShard* endpoints, ShardId shard, NodeId node, runtime::MemoryBudget* memory) {
     co_await runtime::on(shard, [&]() -> Task<void> {
-        Identity identity{.node = node};
+        Identity identity{.node = node, .uuid = uuid_of(node)};
         identity.cluster.bytes.fill(1);
         (*endpoints)[shard] =
             std::make_unique<Endpoint>(identity, EndpointOptions{.memory = memory});
@@ -34,7 +40,8 @@ Task<void> make(PerShard* endpoints, ShardId shard, NodeId node, runtime::Memory
             co_return Message{.parts = {request.body}};
         });
         // Of whom it hears; nobody dials it.
-        if (node == n1) (*endpoints)[shard]->set_address(NodeId{0}, "127.0.0.1", 1);
+        if (node == n1)
+            (*endpoints)[shard]->set_address(NodeId{0}, "127.0.0.1", 1, uuid_of(NodeId{0}));
         co_return;
     });
 }
@@ -80,7 +87,7 @@ Task<int> two_nodes(size_t* right) {
     const auto port = static_cast<uint16_t>(std::stoi(address.substr(address.rfind(':') + 1)));
     for (ShardId shard = 0; shard < kShards; ++shard) {
         *right += co_await runtime::on(shard, [&]() -> Task<size_t> {
-            clients[shard]->set_address(n1, "127.0.0.1", port);
+            clients[shard]->set_address(n1, "127.0.0.1", port, uuid_of(n1));
             co_return co_await talk(clients[shard].get());
         });
     }

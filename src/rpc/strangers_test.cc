@@ -265,6 +265,25 @@ TEST_F(Strangers, a_node_is_a_member_from_when_its_address_is_known) {
     EXPECT_EQ(attempt(what).answers.find("echo"), std::string::npos);
 }
 
+// Cluster seeds 5000045, 7171039: a node that joined knew members by hints, without their data
+// directories, and answered whoever named one of them.
+TEST_F(Strangers, a_member_that_is_known_by_its_address_alone_is_one_when_it_answers_there) {
+    make();
+    start();
+    run_on(1, [&](Endpoint* endpoint) -> Task<void> {
+        endpoint->forget(NodeId{2});
+        endpoint->set_address(NodeId{2}, "n2", kPort);
+        co_return;
+    });
+    Attempt impostor{.hello = hello_of(2), .then = both_frames(), .stay = 500ms};
+    impostor.hello.from.uuid = test_uuid(9);
+    EXPECT_EQ(attempt(impostor).answers.find("echo"), std::string::npos);
+    EXPECT_EQ(attempt(impostor).answers.find("echo"), std::string::npos);
+    // The first attempt made node 1 ask at the address.
+    Attempt member{.hello = hello_of(2), .then = both_frames(), .stay = 500ms};
+    EXPECT_NE(attempt(member).answers.find("echo"), std::string::npos);
+}
+
 TEST_F(Strangers, one_that_goes_on_sending_is_hung_up_on_and_so_is_one_that_sends_much) {
     make();
     start();

@@ -43,12 +43,12 @@ class Forward : public testing::Test {
     static Task<void> be_controller(Forward* test) {
         const rpc::Identity self = identity(1);
         rpc::Endpoint endpoint(self, rpc::EndpointOptions{.memory = &test->memory});
-        endpoint.set_address(NodeId{0}, "asked", 7000);
+        endpoint.set_address(NodeId{0}, "asked", 7000, identity(0).uuid);
         endpoint.handle(
             kForwardCall, [test, &endpoint](rpc::Request) -> Task<Result<rpc::Message>> {
                 if (++test->calls == 1) {
                     endpoint.forget(NodeId{0});
-                    endpoint.set_address(NodeId{0}, "asked", 7000);
+                    endpoint.set_address(NodeId{0}, "asked", 7000, identity(0).uuid);
                     co_return fail(ErrorCode::kUnavailable);
                 }
                 ByteWriter out;
@@ -76,7 +76,7 @@ class Forward : public testing::Test {
         storage::Store* store = &(*stores)->local();
         const rpc::Identity self = identity(0);
         rpc::Endpoint endpoint(self, rpc::EndpointOptions{.memory = &test->memory});
-        endpoint.set_address(NodeId{1}, "controller", 7000);
+        endpoint.set_address(NodeId{1}, "controller", 7000, identity(1).uuid);
         replication::Replicator replicator({.self = {0}, .raft = {}, .store = store});
         cluster::MetadataShard metadata(0, {});
         metadata.set_status({.controller = 1, .alive = {0, 1}});
