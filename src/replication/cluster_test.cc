@@ -155,6 +155,46 @@ TEST(Replication, the_next_transfer_does_not_take_the_outcome_of_the_last) {
     cluster.check_all();
 }
 
+// Cluster seed 30000165: the group was closed while its leader asked the target whether it may
+// lead, and the transfer went on in memory that was another group's by then.
+TEST(Replication, a_group_that_closes_waits_for_a_transfer_that_still_asks_the_target) {
+    TestCluster cluster(calm(43), 3);
+    cluster.extra_groups = 1;
+    cluster.start_all();
+    cluster.append(20);
+    int led = -1;
+    ASSERT_TRUE(cluster.run_until(
+        [&] {
+            for (size_t i = 0; i < 3; ++i) {
+                if (cluster.node(i).replicator->find({1000})->leads())
+                    led = static_cast<int>(i);
+            }
+            return led >= 0;
+        },
+        10s));
+    const raft::NodeId to{(led + 1) % 3};
+    sim::Node& target = *cluster.node(static_cast<size_t>(to.v)).node;
+    cluster.world().pause(target);
+    cluster.run_on(static_cast<size_t>(led), [&](Group&) -> Task<void> {
+        Replicator* replicator = cluster.node(static_cast<size_t>(led)).replicator;
+        runtime::Scope scope;
+        bool ended = false;
+        scope.spawn([](Group* asked, raft::NodeId node, bool* done) -> Task<void> {
+            EXPECT_FALSE(co_await asked->transfer(node));
+            *done = true;
+        }(replicator->find({1000}), to, &ended));
+        (void)co_await runtime::sleep_for(1ms);
+        EXPECT_FALSE(ended);
+        const Instant began = Shard::current().now();
+        co_await replicator->close_group({1000});
+        EXPECT_TRUE(ended);
+        // It is not kept from closing for as long as the target may take to answer.
+        EXPECT_LT(Shard::current().now() - began, 500ms);
+        co_await scope.join();
+    });
+    cluster.world().resume(target);
+}
+
 TEST(Replication, a_change_of_members_ends_with_its_deadline_and_its_stop) {
     TestCluster cluster(calm(42), 4);
     cluster.set_founders({0, 1, 2});

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "replication/group_parts.h"
+#include "runtime/deadline_stop.h"
 #include "runtime/shard.h"
 
 namespace weir::replication {
@@ -132,7 +133,12 @@ Task<Result<void>> Group::request(IntrusiveList<Outcome>& outcomes, runtime::Wai
 }
 
 Task<Result<void>> Group::transfer(raft::NodeId target, runtime::WaitOptions options) {
+    // From before the question on: close() waits for who is inside.
+    const auto inside = gate_.try_enter();
+    if (!inside || out_of_service()) co_return not_leader();
     options.deadline = std::min(options.deadline, Shard::current().now() + kTransferWaitMax);
+    runtime::DeadlineStop stop(Instant::never(), options.stop, scope_.stop_token());
+    options.stop = stop.token();
     // A replica with a damaged log would not campaign: proposals would wait for nothing.
     const auto able = co_await replicator_.ask_repair(
         target, {.question = RepairQuestion::kMayLead, .log = id()}, options);
