@@ -427,10 +427,17 @@ Task<void> Group::truncate(Position end) {
     }
     // Not before: until then the log still has what the state tells of.
     drop_configurations_from(end);
-    machine_.on_truncate(end);
+    forget_from(end);
     call_core(
         [](raft::Core& core, Instant now, raft::Effects& out) { core.on_truncated(now, out); });
     on_durable();
+}
+
+// A snapshot's state may cover entries that this log does not have yet. They are committed and come
+// again, so the state is right about them; but those of a relaxed log may be lost everywhere.
+void Group::forget_from(Position end) {
+    if (relaxed_ || memory_history_ != 0) covered_ = std::min(covered_, end);
+    machine_.on_truncate(std::max(end, covered_));
 }
 
 Task<void> Group::save_hard_state() {

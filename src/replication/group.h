@@ -43,7 +43,8 @@ class StateMachine {
     virtual storage::CapturedState capture() = 0;
     // A follower's log has taken this data entry of the leader's.
     virtual void on_append(const storage::EntryInfo& info, Bytes summary) = 0;
-    // Entries at and after `end` are gone; none of them was committed.
+    // Entries at and after `end` are gone; none of them was committed. In a relaxed group it may be
+    // below what a snapshot's state told of: those entries are lost, or come again.
     virtual void on_truncate(storage::Position end) = 0;
     // commit() moved on.
     virtual void on_commit() = 0;
@@ -204,6 +205,7 @@ class Group {
     template <class Attempt>
     runtime::Task<Result<void>> when_there_is_room(Attempt attempt);
     runtime::Task<void> truncate(storage::Position end);
+    void forget_from(storage::Position end);
     runtime::Task<void> save_hard_state();
     runtime::Task<void> save_configuration();
     runtime::Task<void> save_memory_history();

@@ -47,6 +47,7 @@ Task<void> Group::rely_on_memory() {
 
 void Group::set_relaxed(bool relaxed) {
     relaxed_ = relaxed;
+    if (relaxed && log_.end() < covered_) forget_from(log_.end());
     if (!out_of_service()) tend_memory_history();
 }
 

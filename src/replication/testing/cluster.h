@@ -74,6 +74,8 @@ class ChainMachine final : public StateMachine {
         return {std::move(bytes), base_end_};
     }
     void on_append(const storage::EntryInfo& info, Bytes summary) override {
+        // A relaxed log that is shorter than the snapshot's state gets its entries again.
+        if (info.first.offset < base_end_) return;
         tail_.push_back({info.first, info.end(), load_be<uint64_t>(summary.data())});
     }
     void on_truncate(storage::Position end) override {

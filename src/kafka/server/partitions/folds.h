@@ -34,7 +34,7 @@ class LogFold {
     // Batches below this offset stay.
     virtual void commit(int64_t offset) = 0;
     // Batches at and after this offset are gone: the state is what it was before the first of them.
-    // Not below floor().
+    // Below floor() (a relaxed log lost what was committed) it tells of none of them.
     virtual void truncate(int64_t end_offset) = 0;
     // Down to here batches can be taken back.
     virtual int64_t floor() const = 0;

@@ -122,10 +122,17 @@ void ProducerStates::commit(int64_t offset) {
 }
 
 void ProducerStates::truncate(int64_t end) {
-    CHECK(end >= floor_);
     while (!uncommitted_.empty() && uncommitted_.back().batch.base_offset >= end) {
         take_back(producers_, uncommitted_.back());
         uncommitted_.pop_back();
+    }
+    if (end < floor_) {
+        for (auto at = producers_.begin(); at != producers_.end();) {
+            State& state = at->second;
+            while (state.count > 0 && state.last().base_offset >= end) --state.count;
+            at = state.count == 0 ? producers_.erase(at) : std::next(at);
+        }
+        floor_ = end;
     }
     counted_.set(producers_.size());
 }

@@ -64,7 +64,8 @@ class ProducerStates {
     // Batches below this offset stay.
     void commit(int64_t offset);
     // Batches at and after this offset are gone: the states are what they were before the first of
-    // them. Not below floor().
+    // them. Below floor(), where a relaxed log lost what was committed, they are what is still known
+    // of the batches before it; a producer without any is forgotten.
     void truncate(int64_t end);
     // Down to here batches can be taken back.
     int64_t floor() const { return floor_; }

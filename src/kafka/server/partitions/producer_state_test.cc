@@ -120,6 +120,25 @@ TEST(ProducerStates, a_producer_whose_batch_may_be_taken_back_does_not_expire) {
     EXPECT_EQ(states.check(batch(1, 0, 1, 1)).verdict, Verdict::kAppend);
 }
 
+// Cluster seed 30000392: all nodes lost their power, and a relaxed log came back shorter than the
+// snapshot's state tells of.
+TEST(ProducerStates, what_is_lost_below_the_floor_is_not_told_of_any_more) {
+    ProducerStates states(10);
+    states.append(batch(1, 0, 0, 1, 0), {.ms = 1000});
+    states.append(batch(2, 0, 0, 1, 1), {.ms = 1000});
+    states.append(batch(1, 0, 1, 1, 2), {.ms = 1000});
+    states.commit(3);
+    states.append(batch(1, 0, 2, 1, 3), {.ms = 1000});
+    states.truncate(1);
+    EXPECT_EQ(states.floor(), 1);
+    ASSERT_EQ(states.size(), 1u);
+    EXPECT_EQ(states.check(batch(1, 0, 0, 1)).verdict, Verdict::kDuplicate);
+    EXPECT_EQ(states.check(batch(1, 0, 1, 1)).verdict, Verdict::kAppend);
+    states.append(batch(1, 0, 1, 1, 1), {.ms = 1000});
+    states.commit(2);
+    EXPECT_EQ(states.check(batch(1, 0, 1, 1)).verdict, Verdict::kDuplicate);
+}
+
 TEST(ProducerStates, the_one_whose_last_batch_is_the_oldest_gives_way) {
     ProducerStates states(2);
     states.append(batch(1, 0, 0, 1, 0), {.ms = 3});
