@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "broker/budget.h"
 #include "runtime/sim/world.h"
 
 namespace weir::sim {
@@ -24,7 +25,7 @@ std::string Knobs::to_string() const {
         "rolling={} "
         "sick_disk={} "
         "lost_disk={} slow_disks={} secret={} strangers={}ms send_bytes={}\n"
-        "  store: journal_file={} unflushed={} cache={} bypass={} offsets_partitions={}\n"
+        "  store: journal_file={} memory={} cache={} bypass={} offsets_partitions={}\n"
         "  clients: topics={}x{} relaxed={}{} idempotent={} plain={} weak={} readers={} "
         "members={} admin={} "
         "batch<={} pad<={} pause<={}us records<={}\n"
@@ -34,7 +35,7 @@ std::string Knobs::to_string() const {
         fault_mean.count() / 1'000'000, kills, blackouts, hunting, pauses, orderly, busy_controller,
         links, full_disk, clock_jumps, rolling, one_sick_disk, lost_disk, slow_disks,
         static_cast<int>(secret), strangers_mean.count() / 1'000'000, send_bytes,
-        journal_file_bytes, unflushed_bytes, cache_bytes, bypass_bytes, offsets_partitions,
+        journal_file_bytes, memory_bytes, cache_bytes, bypass_bytes, offsets_partitions,
         clients.topics, clients.partitions, clients.relaxed_topics,
         clients.changing_durability ? " (changing)" : "", clients.idempotent_producers,
         clients.plain_producers, clients.weak_producers, clients.readers, clients.members,
@@ -64,7 +65,7 @@ Knobs draw_knobs(uint64_t seed, uint32_t nodes_wanted) {
     knobs.one_sick_disk = prng.chance(0.4);
     knobs.offsets_partitions = static_cast<int32_t>(prng.between(1, 3));
     knobs.journal_file_bytes = uint64_t{64 << 10} << prng.below(3);
-    knobs.unflushed_bytes = uint64_t{128 << 10} << prng.below(4);
+    knobs.memory_bytes = 1_MiB << prng.below(4);
     knobs.cache_bytes = uint64_t{64 << 10} << prng.below(5);
     knobs.bypass_bytes = uint64_t{4 << 10} << prng.below(7);
     ClientOptions& clients = knobs.clients;
@@ -175,7 +176,6 @@ broker::BrokerOptions broker_options(const Knobs& knobs, const ClusterBugs& bugs
         {"data", "/data"},
         {"kafka", host(index) + ":9092"},
         {"admin", host(index) + ":9644"},
-        {"memory", "64MiB"},
         {"num.partitions", "1"},
         {"offsets.topic.num.partitions", std::to_string(knobs.offsets_partitions)},
         {"group.initial.rebalance.delay.ms", "100"},
@@ -200,17 +200,20 @@ broker::BrokerOptions broker_options(const Knobs& knobs, const ClusterBugs& bugs
     auto made = broker::make_options({}, std::move(flags), 1_GiB);
     CHECK(made);
     broker::BrokerOptions options = std::move(*made);
+    options.memory = knobs.memory_bytes;
     options.journal_file_bytes = knobs.journal_file_bytes;
     options.journal_bytes = knobs.journal_file_bytes * 6;
     options.adjust_store = [&knobs, &bugs](storage::StoreOptions& store) {
         store.journal_first_file_bytes = knobs.journal_file_bytes;
-        store.unflushed_bytes_max = knobs.unflushed_bytes;
-        store.cache_bytes_max = knobs.cache_bytes;
+        store.cache_bytes_max = std::min(store.cache_bytes_max, knobs.cache_bytes);
         store.bypass_bytes_min = knobs.bypass_bytes;
         store.bugs = bugs.storage;
     };
     options.adjust_raft = [&knobs, &bugs](raft::Options& raft) {
-        raft.send_bytes_max = knobs.send_bytes;
+        // As in a node of a size that there is: an append fits into what its receiver has for it
+        // twice (broker/budget_test.cc).
+        raft.send_bytes_max =
+            std::min(knobs.send_bytes, broker::divide(knobs.memory_bytes, 1).received / 2);
         raft.bugs = bugs.raft;
     };
     options.server_bugs = bugs.server;

@@ -106,6 +106,21 @@ void ClusterRun::heal() {
     clients_.wind_down();
 }
 
+bool ClusterRun::has_offline_log(const Machine& machine) {
+    if (machine.opening == nullptr || !machine.node->running()) return false;
+    const auto is_offline = [](const replication::Group* group) {
+        return group != nullptr && group->log().damage() && group->log().damage()->offline;
+    };
+    cluster::Controller* controller = machine.opening->controller();
+    if (controller != nullptr && is_offline(controller->group())) return true;
+    bool found = false;
+    for (uint32_t shard = 0; machine.serving && shard < machine.node->shard_count(); ++shard) {
+        machine.broker->server(shard).partitions().for_each(
+            [&](kafka::Partition& partition) { found |= is_offline(partition.group()); });
+    }
+    return found;
+}
+
 // ---------------------------------------------------------------- watching
 
 void ClusterRun::look() {
@@ -114,7 +129,17 @@ void ClusterRun::look() {
         if (machine->serving && machine->node->running())
             servers.push_back({machine->id, machine->broker, machine->node->shard_count()});
     }
-    watch_.look(servers, clients_.topics());
+    const bool all_serve = std::ranges::all_of(machines_, [](const auto& machine) {
+        return machine->serving && machine->node->running();
+    });
+    watch_.look(servers, clients_.topics(), world_.now(), healed_ && all_serve);
+    // What an operator does who mended a disk: a log that could not be written stays offline until
+    // the node restarts.
+    for (const auto& machine : machines_) {
+        if (healed_ && machine->sick && machine->serving && !machine->stop &&
+            has_offline_log(*machine))
+            restart_in_order(*machine);
+    }
 }
 
 void ClusterRun::next_look() {
@@ -171,13 +196,20 @@ std::string replica_text(const raft::Core& core) {
     for (const raft::Member& member : core.configuration().members)
         members += fmt::format("{}{}{}{} ", member.node.v, member.voter ? "v" : "",
                                member.old_voter ? "o" : "", member.learner ? "l" : "");
+    std::string peers;
+    for (const raft::PeerStatus& peer : core.peers())
+        peers +=
+            fmt::format(" {}: state {} match {}.{}{}", peer.node.v, static_cast<int>(peer.state),
+                        peer.match.offset, peer.match.ordinal, peer.down ? " down" : "");
     return fmt::format(
-        "{} of term {}, led by {}, log [{}, {}.{}), durable {}.{}, commit {}.{}, members {}{}{}",
+        "{} of term {}, led by {}, log [{}, {}.{}), durable {}.{}, commit {}.{}, members "
+        "{}{}{}{}{}",
         core.role() == raft::Role::kLeader ? "leader" : "replica", core.term(), core.leader().v,
         core.log_start().offset, core.end().offset, core.end().ordinal, core.durable_end().offset,
         core.durable_end().ordinal, core.commit().offset, core.commit().ordinal, members,
         core.quiet() ? "quiet " : "",
-        core.next_deadline() == Instant::never() ? "without a deadline" : "");
+        core.next_deadline() == Instant::never() ? "without a deadline" : "",
+        core.recovering() ? " recovering" : "", peers);
 }
 
 }  // namespace

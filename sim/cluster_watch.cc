@@ -27,7 +27,7 @@ constexpr raft::Term kTermsMax = 20'000;
 }  // namespace
 
 void ClusterWatch::look(const std::vector<Server>& servers,
-                        const std::vector<ClusterClients::Topic>& topics) {
+                        const std::vector<ClusterClients::Topic>& topics, Instant now, bool calm) {
     std::map<std::string, std::vector<Replica>> groups;
     for (const Server& server : servers) {
         if (cluster::Controller* controller = server.broker->controller();
@@ -42,7 +42,14 @@ void ClusterWatch::look(const std::vector<Server>& servers,
         }
     }
     leaders_now_.clear();
-    for (const auto& [name, replicas] : groups) check(name, replicas);
+    if (!calm) {
+        leaderless_.clear();
+        behind_.clear();
+    }
+    for (const auto& [name, replicas] : groups) {
+        check(name, replicas);
+        if (calm) check_progress(name, replicas, now);
+    }
     for (const ClusterClients::Topic& topic : topics) {
         if (!topic.relaxed || topic.id.is_zero()) continue;
         for (int32_t p = 0; p < topic.partitions; ++p)
@@ -83,6 +90,40 @@ void ClusterWatch::check(const std::string& name, const std::vector<Replica>& re
                         name, leader->node, replica.node, core.end().offset, core.end().ordinal,
                         core.terms().last_term(), to_string(leader->core->configuration()),
                         to_string(core.configuration())));
+    }
+}
+
+void ClusterWatch::check_progress(const std::string& name, const std::vector<Replica>& replicas,
+                                  Instant now) {
+    const Replica* leader = nullptr;
+    for (const Replica& replica : replicas) {
+        if (replica.core->role() == raft::Role::kLeader &&
+            (leader == nullptr || leader->core->term() < replica.core->term()))
+            leader = &replica;
+    }
+    if (leader == nullptr) {
+        const Instant since = leaderless_.emplace(name, now).first->second;
+        if (now - since > kLeaderlessMax)
+            fail_(fmt::format("{} has no leader, though all links are up", name));
+        return;
+    }
+    leaderless_.erase(name);
+    for (const Replica& replica : replicas) {
+        const auto key = std::pair(name, replica.node);
+        const storage::Position end = replica.core->end();
+        const bool lacks = end < leader->core->end() &&
+                           leader->core->configuration().find(NodeId{replica.node}) != nullptr;
+        if (!lacks) {
+            behind_.erase(key);
+            continue;
+        }
+        Behind& behind = behind_.emplace(key, Behind{end, now}).first->second;
+        if (behind.end != end) behind = {end, now};
+        if (now - behind.since > kStarvedMax)
+            fail_(
+                fmt::format("{}: node {} gets nothing of what node {} has, though all links are "
+                            "up: it ends at {}.{}",
+                            name, replica.node, leader->node, end.offset, end.ordinal));
     }
 }
 

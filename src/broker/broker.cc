@@ -314,6 +314,10 @@ Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
     co_await link_->start();
     if (storage_error_) co_return fail(*storage_error_);
     co_await try_(controller_->open(first_voters()));
+    // Nobody else has it: a node that waited for it to be healed would neither serve nor end.
+    if (const auto& damage = log->damage();
+        damage && damage->offline && controller_->group()->configuration().members.size() <= 1)
+        co_return fail(ErrorCode::kIo, "the metadata log is offline: " + damage->reason);
     link_->add_hints(co_await try_(controller_->addresses_ahead()));
     if (!options_.rpc && controller_->group()->configuration().members.size() > 1) {
         co_return fail(ErrorCode::kInvalidArgument,
