@@ -205,6 +205,8 @@ broker::BrokerOptions broker_options(const Knobs& knobs, const ClusterBugs& bugs
     options.journal_bytes = knobs.journal_file_bytes * 6;
     options.adjust_store = [&knobs, &bugs](storage::StoreOptions& store) {
         store.journal_first_file_bytes = knobs.journal_file_bytes;
+        // No fault of the plan damages a journal: one that is damaged shows a bug.
+        store.go_on = false;
         store.cache_bytes_max = std::min(store.cache_bytes_max, knobs.cache_bytes);
         store.bypass_bytes_min = knobs.bypass_bytes;
         store.bugs = bugs.storage;

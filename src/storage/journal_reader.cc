@@ -130,7 +130,7 @@ Task<Result<std::optional<JournalReader::Block>>> JournalReader::next() {
         if (place.check == BlockCheck::kValid && place.header.block_sequence == expected_) {
             // The file got its size before its first block, durably.
             if (const uint64_t made = place.header.file_bytes;
-                made != 0 && made != files_[current_].bytes) {
+                made != 0 && made != files_[current_].bytes && !options_.any_size) {
                 co_return fail(ErrorCode::kCorrupt,
                                fmt::format("{} has {} bytes and was made with {}: blocks that were "
                                            "acknowledged may be gone",

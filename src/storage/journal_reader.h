@@ -25,6 +25,7 @@ class JournalReader {
         uint64_t start_file = 0;   // files before it hold nothing that counts
         uint64_t start_block = 0;  // the first block of that file
         bool verify_checksums = true;
+        bool any_size = false;  // a file of another size than it was made with is read all the same
     };
     struct Block {
         BlockHeader header;
@@ -49,6 +50,8 @@ class JournalReader {
     // its header names it, in all fields but one at least. A crash can leave the first, and then it
     // was never acknowledged. Empty: nowhere.
     const std::string& torn() const { return torn_; }
+    // The sequence of the block that next() gives next.
+    uint64_t expected() const { return expected_; }
     // Says that the last block that next() gave does not count.
     void unread() { --expected_; }
 

@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "base/crc32c.h"
 #include "runtime/file.h"
 
 namespace weir::storage {
@@ -20,8 +21,35 @@ bool parse_hex(std::string_view text, uint64_t* value) {
 }
 
 constexpr std::string_view kJournalPrefix = "journal-";
+constexpr std::string_view kLayoutMagic = "weir-data 1";
 
 }  // namespace
+
+std::string encode_layout(const Layout& layout) {
+    const std::string body = fmt::format("{}\ngeneration {}\nshards {}\n", kLayoutMagic,
+                                         layout.generation, layout.shards);
+    return fmt::format("{}crc {:08x}\n", body, crc32c(as_bytes(body)));
+}
+
+Result<Layout> parse_layout(const std::string& text) {
+    Layout layout;
+    unsigned long long generation = 0;
+    unsigned shards = 0, crc = 0;
+    const size_t crc_at = text.find("crc ");
+    const bool parsed =
+        text.starts_with(kLayoutMagic) && crc_at != std::string::npos &&
+        std::sscanf(text.c_str() + kLayoutMagic.size(), "\ngeneration %llu\nshards %u\ncrc %8x\n",
+                    &generation, &shards, &crc) == 3;
+    if (!parsed)
+        return fail(ErrorCode::kCorrupt, "the data directory's layout file does not parse");
+    if (crc32c(as_bytes(std::string_view(text).substr(0, crc_at))) != crc)
+        return fail(ErrorCode::kCorrupt, "checksum of the data directory's layout file");
+    if (shards == 0 || shards > 256)
+        return fail(ErrorCode::kCorrupt, "number of shards in the data directory's layout file");
+    layout.generation = generation;
+    layout.shards = shards;
+    return layout;
+}
 
 std::string shards_directory(const std::string& data, uint64_t generation) {
     return fmt::format("{}/shards-{}", data, generation);

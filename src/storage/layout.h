@@ -22,6 +22,10 @@ struct Layout {
     uint32_t shards = 0;
 };
 
+// The file `layout` of a data directory. kCorrupt.
+std::string encode_layout(const Layout& layout);
+Result<Layout> parse_layout(const std::string& text);
+
 std::string shards_directory(const std::string& data, uint64_t generation);
 std::string shard_directory(const std::string& data, uint64_t generation, uint32_t shard);
 std::string logs_directory(const std::string& data);

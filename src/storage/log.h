@@ -206,6 +206,9 @@ class Log {
     // and hard_state() and group_config() may be older ones than those that were saved last. Kept
     // over restarts until confirm_whole().
     virtual bool may_have_lost() const = 0;
+    // An operator said that the log is to go on without what it may lack where no other replica has
+    // it (`weir debug repair --apply`).
+    virtual bool loss_accepted() const { return false; }
     // The owner has recovered from others what the log may have lost. Durable before it returns.
     virtual runtime::Task<Result<void>> confirm_whole() = 0;
 };

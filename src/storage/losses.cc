@@ -18,7 +18,8 @@ using runtime::try_;
 namespace {
 
 constexpr std::string_view kMagic = "weir-losses 1\n";
-constexpr uint64_t kBytesMax = 64_MiB;  // of some 3 million logs
+constexpr std::string_view kAccepted = " accepted";
+constexpr uint64_t kBytesMax = 64_MiB;  // of some 2 million logs
 
 std::string_view next_line(std::string_view& rest) {
     const size_t end = rest.find('\n');
@@ -31,29 +32,32 @@ std::string_view next_line(std::string_view& rest) {
 
 std::string losses_path(const std::string& shard_directory) { return shard_directory + "/losses"; }
 
-std::string encode_losses(const std::set<LogId>& logs) {
+std::string encode_losses(const LossMap& logs) {
     std::string body(kMagic);
-    for (const LogId log : logs) body += fmt::format("log {:016x}\n", log.v);
+    for (const auto& [log, accepted] : logs)
+        body += fmt::format("log {:016x}{}\n", log.v, accepted ? kAccepted : "");
     return fmt::format("{}crc {:08x}\n", body, crc32c(as_bytes(body)));
 }
 
-Result<std::set<LogId>> parse_losses(const std::string& text) {
-    std::set<LogId> logs;
+Result<LossMap> parse_losses(const std::string& text) {
+    LossMap logs;
     std::string_view rest(text);
     if (rest.starts_with(kMagic)) rest.remove_prefix(kMagic.size());
     while (rest.starts_with("log ")) {
-        const std::string_view line = next_line(rest).substr(4);
+        std::string_view line = next_line(rest).substr(4);
+        const bool accepted = line.ends_with(kAccepted);
+        if (accepted) line.remove_suffix(kAccepted.size());
         LogId id;
         const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), id.v, 16);
         if (error != std::errc() || end != line.data() + line.size()) break;
-        logs.insert(id);
+        logs.emplace(id, accepted);
     }
     if (encode_losses(logs) != text)
         return fail(ErrorCode::kCorrupt, "damage in the file of losses");
     return logs;
 }
 
-Task<Result<std::set<LogId>>> Losses::load(std::string shard_directory) {
+Task<Result<LossMap>> Losses::load(std::string shard_directory) {
     const std::string path = losses_path(shard_directory);
     const auto text = co_await runtime::read_small_file(path, kBytesMax);
     if (text) {
@@ -61,11 +65,11 @@ Task<Result<std::set<LogId>>> Losses::load(std::string shard_directory) {
         if (!parsed) co_return fail(std::move(parsed).error().with(path));
         co_return parsed;
     }
-    if (text.error().code == ErrorCode::kNotFound) co_return std::set<LogId>{};
+    if (text.error().code == ErrorCode::kNotFound) co_return LossMap{};
     co_return fail(text.error());
 }
 
-Task<Result<void>> Losses::store(std::string shard_directory, std::set<LogId> logs) {
+Task<Result<void>> Losses::store(std::string shard_directory, LossMap logs) {
     const std::string path = losses_path(shard_directory);
     if (!logs.empty()) co_return co_await runtime::replace_small_file(path, encode_losses(logs));
     const Result<void> removed = co_await runtime::unlink_file(path);

@@ -4,7 +4,7 @@
 // shard; survives a crash as a whole. Bytes: docs/formats/losses.md.
 #pragma once
 
-#include <set>
+#include <map>
 #include <string>
 
 #include "base/result.h"
@@ -14,28 +14,31 @@
 
 namespace weir::storage {
 
+// Each log with whether an operator accepts the loss (Log::loss_accepted()).
+using LossMap = std::map<LogId, bool>;
+
 std::string losses_path(const std::string& shard_directory);
-std::string encode_losses(const std::set<LogId>& logs);
-Result<std::set<LogId>> parse_losses(const std::string& text);  // kCorrupt
+std::string encode_losses(const LossMap& logs);
+Result<LossMap> parse_losses(const std::string& text);  // kCorrupt
 
 class Losses {
   public:
     // Nothing if there is no such file. kCorrupt, kIo.
-    static runtime::Task<Result<std::set<LogId>>> load(std::string shard_directory);
+    static runtime::Task<Result<LossMap>> load(std::string shard_directory);
     // Replaces the file durably; removes it if no log is left.
-    static runtime::Task<Result<void>> store(std::string shard_directory, std::set<LogId> logs);
+    static runtime::Task<Result<void>> store(std::string shard_directory, LossMap logs);
 
-    void start(std::string shard_directory, std::set<LogId> logs) {
+    void start(std::string shard_directory, LossMap logs) {
         directory_ = std::move(shard_directory);
         logs_ = std::move(logs);
     }
-    const std::set<LogId>& logs() const { return logs_; }
+    const LossMap& logs() const { return logs_; }
     // Durable before it returns; calls at one time share a write.
     runtime::Task<Result<void>> remove(LogId log);
 
   private:
     std::string directory_;
-    std::set<LogId> logs_;
+    LossMap logs_;
     uint64_t asked_ = 0;    // removals so far ...
     uint64_t written_ = 0;  // ... and those that the file holds
     runtime::Semaphore writing_{1};

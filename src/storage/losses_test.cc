@@ -6,13 +6,15 @@ namespace weir::storage {
 namespace {
 
 TEST(Losses, the_bytes_of_the_documentation) {
-    const std::string text = encode_losses({{7}, {0x1f}});
+    const LossMap logs{{LogId{7}, false}, {LogId{0x1f}, false}};
+    const std::string text = encode_losses(logs);
     EXPECT_EQ(text, "weir-losses 1\nlog 0000000000000007\nlog 000000000000001f\ncrc a660d1c4\n");
-    EXPECT_EQ(must(parse_losses(text)), (std::set<LogId>{{7}, {0x1f}}));
+    EXPECT_EQ(must(parse_losses(text)), logs);
 }
 
 TEST(Losses, what_is_damaged_is_refused) {
-    const std::string text = encode_losses({{7}, {0x1f}});
+    const std::string text = encode_losses({{LogId{7}, false}, {LogId{0x1f}, true}});
+    EXPECT_EQ(must(parse_losses(text)), (LossMap{{LogId{7}, false}, {LogId{0x1f}, true}}));
     for (size_t i = 0; i < text.size(); ++i) {
         std::string damaged = text;
         damaged[i] = static_cast<char>(damaged[i] ^ 1);
@@ -34,7 +36,8 @@ TEST(Losses, a_log_says_that_it_may_lack_entries_until_it_was_confirmed_over_res
                 must(co_await store.create_log({7}, {.retention_ms = -1}));
                 must(co_await store.create_log({8}, {.retention_ms = -1}));
                 EXPECT_FALSE(store.find({7})->may_have_lost());
-                must(co_await Losses::store("/data/shards-1/0", {{7}, {9}}));
+                must(co_await Losses::store("/data/shards-1/0",
+                                            {{LogId{7}, false}, {LogId{9}, false}}));
             } else {
                 EXPECT_EQ(store.find({7})->may_have_lost(), life == 1);
                 EXPECT_FALSE(store.find({8})->may_have_lost());

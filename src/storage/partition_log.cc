@@ -473,6 +473,12 @@ void PartitionLog::mark_may_have_lost() {
     if (!std::exchange(may_have_lost_, true)) ++store_.counters().logs_with_loss;
 }
 
+bool PartitionLog::loss_accepted() const {
+    const auto& lost = store_.losses().logs();
+    const auto found = lost.find(id());
+    return found != lost.end() && found->second;
+}
+
 Task<Result<void>> PartitionLog::confirm_whole() {
     if (!may_have_lost_) co_return Result<void>{};
     auto inside = gate_.try_enter();

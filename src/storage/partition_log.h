@@ -78,6 +78,7 @@ class PartitionLog final : public Log {
         damage_listener_ = std::move(listener);
     }
     bool may_have_lost() const override { return may_have_lost_; }
+    bool loss_accepted() const override;
     runtime::Task<Result<void>> confirm_whole() override;
 
     // --- for the store's parts

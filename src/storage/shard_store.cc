@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "storage/mend.h"
 #include "storage/recovery.h"
 #include "storage/run_index.h"
 
@@ -67,13 +68,37 @@ ShardStore::ShardStore(StoreOptions options, Layout layout, uint32_t shard)
 
 ShardStore::~ShardStore() = default;
 
+Task<Result<RecoveredShard>> ShardStore::recover() {
+    const RecoveryOptions options{.data = options_.directory,
+                                  .directory = directory_,
+                                  .layout = layout_,
+                                  .shard = shard_,
+                                  .bugs = options_.bugs};
+    auto recovered = co_await recover_shard(options);
+    if (recovered || recovered.error().code != ErrorCode::kCorrupt) co_return recovered;
+    if (!options_.go_on) {
+        Shard::current().log().error(
+            "storage", "a shard can't be opened: `weir debug repair` says what it lost", "shard={}",
+            shard_);
+        co_return recovered;
+    }
+    const ShardDamage damage = co_await try_(find_damage(options));
+    if (!damage.can_be_mended()) co_return recovered;
+    for (const DamagedPlace& place : damage.places) {
+        Shard::current().log().error(
+            "storage",
+            "the journal is damaged: the shard goes on with what comes before, and all its logs "
+            "are to recover from other replicas",
+            "shard={} file={} offset={} error=\"{}\"", shard_, place.file, place.offset,
+            place.what);
+    }
+    co_await try_(mend(options, damage, {.accepted = false}));
+    co_return co_await recover_shard(options);
+}
+
 Task<Result<void>> ShardStore::open() {
     const Instant begin = Shard::current().now();
-    RecoveredShard recovered = co_await try_(recover_shard({.data = options_.directory,
-                                                            .directory = directory_,
-                                                            .layout = layout_,
-                                                            .shard = shard_,
-                                                            .bugs = options_.bugs}));
+    RecoveredShard recovered = co_await try_(recover());
     losses_.start(directory_, co_await try_(Losses::load(directory_)));
     const uint64_t durable_block = recovered.journal.next_block - 1;
     const uint64_t blocks = recovered.blocks;
@@ -198,6 +223,8 @@ Task<Result<Log*>> ShardStore::create_log(LogId id, LogConfig config) {
     auto made = std::make_unique<PartitionLog>(*this, id);
     PartitionLog* log = made.get();
     log->configure(config);
+    // It was there before, and the journal lost even that.
+    if (losses_.logs().contains(id)) log->mark_may_have_lost();
     logs_.emplace(id, std::move(made));
     ++metrics_.logs;
     const uint64_t record = log->queue_record(

@@ -50,6 +50,8 @@ struct StoreLimits {
     }
 };
 
+struct RecoveredShard;
+
 class ShardStore final : public Store {
   public:
     // The store of one shard's directory; `shard` is its number in the layout.
@@ -123,6 +125,8 @@ class ShardStore final : public Store {
     runtime::Task<Result<void>> make_log_directory(LogId id);
 
   private:
+    // With `go_on`, past a damaged journal.
+    runtime::Task<Result<RecoveredShard>> recover();
     runtime::Task<void> maintain();
     runtime::Task<void> prepare_journal();
     runtime::Task<void> delete_segments(LogId log, std::vector<Segment> segments,

@@ -40,6 +40,10 @@ struct StoreOptions {
     // A failed flush or journal write: the node must stop (its data may be gone already). Called
     // once, on the shard.
     std::function<void(const Error&)> on_fatal;
+    // A shard whose journal is damaged goes on with what comes before the damage, and all its logs
+    // say that they may lack entries (Log::may_have_lost()). Else open() fails with kCorrupt. For a
+    // node whose logs have other replicas. mend.h
+    bool go_on = false;
     StorageBugs bugs;  // for the simulator's negative tests
 };
 

@@ -30,34 +30,6 @@ runtime::ShardId owner_of(LogId id, uint32_t shard_count) {
 
 namespace {
 
-constexpr std::string_view kLayoutMagic = "weir-data 1";
-
-std::string encode_layout(const Layout& layout) {
-    const std::string body = fmt::format("{}\ngeneration {}\nshards {}\n", kLayoutMagic,
-                                         layout.generation, layout.shards);
-    return fmt::format("{}crc {:08x}\n", body, crc32c(as_bytes(body)));
-}
-
-Result<Layout> parse_layout(const std::string& text) {
-    Layout layout;
-    unsigned long long generation = 0;
-    unsigned shards = 0, crc = 0;
-    const size_t crc_at = text.find("crc ");
-    const bool parsed =
-        text.starts_with(kLayoutMagic) && crc_at != std::string::npos &&
-        std::sscanf(text.c_str() + kLayoutMagic.size(), "\ngeneration %llu\nshards %u\ncrc %8x\n",
-                    &generation, &shards, &crc) == 3;
-    if (!parsed)
-        return fail(ErrorCode::kCorrupt, "the data directory's layout file does not parse");
-    if (crc32c(as_bytes(std::string_view(text).substr(0, crc_at))) != crc)
-        return fail(ErrorCode::kCorrupt, "checksum of the data directory's layout file");
-    if (shards == 0 || shards > 256)
-        return fail(ErrorCode::kCorrupt, "number of shards in the data directory's layout file");
-    layout.generation = generation;
-    layout.shards = shards;
-    return layout;
-}
-
 bool is_not_found(const Error& error) {
     return error.code == ErrorCode::kNotFound || error.os_errno == ENOENT;
 }
@@ -196,6 +168,7 @@ Task<Result<void>> StoreSetImpl::convert(Layout from, Layout to) {
     // 1. Each old shard recovers, moves all its entries to segments and writes a checkpoint that
     // needs no journal.
     std::map<LogId, LogSnapshot> logs;
+    std::vector<LossMap> losses(to.shards);
     for (uint32_t i = 0; i < from.shards; ++i) {
         ShardStore old(options_, from, i);
         Result<void> done = co_await old.open();
@@ -208,6 +181,9 @@ Task<Result<void>> StoreSetImpl::convert(Layout from, Layout to) {
                            "an old shard failed while the number of shards was changed");
         Checkpoint checkpoint = co_await try_(Checkpointer::load(
             Checkpointer::path(shard_directory(options_.directory, from.generation, i))));
+        for (const auto& [id, accepted] :
+             co_await try_(Losses::load(shard_directory(options_.directory, from.generation, i))))
+            losses[owner_of(id, to.shards)].emplace(id, accepted);
         for (auto& [id, snapshot] : checkpoint.logs) logs.emplace(id, std::move(snapshot));
     }
     // 2. The new owners' checkpoints. Until the layout file names the new generation a crash leaves
@@ -237,6 +213,10 @@ Task<Result<void>> StoreSetImpl::convert(Layout from, Layout to) {
                                            .written_ms = Shard::current().wall_now().ms});
     }
     co_await try_(make_shards(to, std::move(checkpoints)));
+    for (uint32_t i = 0; i < to.shards; ++i) {
+        co_await try_(Losses::store(shard_directory(options_.directory, to.generation, i),
+                                    std::move(losses[i])));
+    }
     co_await try_(runtime::replace_small_file(options_.directory + "/layout", encode_layout(to)));
     Shard::current().log().info("storage", "number of shards changed", "from={} to={} logs={}",
                                 from.shards, to.shards, logs.size());
