@@ -69,6 +69,7 @@ storage::StoreOptions Broker::store_options() {
     options.cache_bytes_max = std::min(options_.cache_bytes, budget_.cache_per_shard_max);
     options.retention_check_ms = options_.retention_check_ms;
     options.open_segments_max = descriptors_.open_segments;
+    options.go_on = options_.rpc.has_value();
     options.on_fatal = [this](const Error& error) { fail_node(error); };
     if (options_.adjust_store) options_.adjust_store(options);
     return options;
@@ -318,6 +319,11 @@ Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
     if (const auto& damage = log->damage();
         damage && damage->offline && controller_->group()->configuration().members.size() <= 1)
         co_return fail(ErrorCode::kIo, "the metadata log is offline: " + damage->reason);
+    if (controller_->group()->loss_stops_it()) {
+        co_return fail(ErrorCode::kCorrupt,
+                       "the journal of the metadata log was damaged, and no other node has it: "
+                       "`weir debug repair --apply` lets this node go on without what is lost");
+    }
     link_->add_hints(co_await try_(controller_->addresses_ahead()));
     if (!options_.rpc && controller_->group()->configuration().members.size() > 1) {
         co_return fail(ErrorCode::kInvalidArgument,

@@ -347,6 +347,73 @@ TEST(Replication, a_damaged_log_is_fetched_again_from_the_others) {
     }
 }
 
+// A journal file of the node that does not run is cut short.
+void cut_journal(TestCluster& cluster, size_t i) {
+    sim::Disk& disk = cluster.node(i).node->disk();
+    std::vector<std::string> names;
+    const std::string directory = "/data/shards-1/0";
+    ASSERT_EQ(disk.list(directory, &names), 0);
+    std::ranges::sort(names);
+    for (const std::string& name : names) {
+        if (!name.starts_with("journal-")) continue;
+        ASSERT_EQ(disk.truncate(*disk.find(directory + "/" + name), 24 << 10), 0);
+        return;
+    }
+    FAIL() << "no journal";
+}
+
+// 1. What the leader and a follower acknowledged, the third does not have.  2. The follower's
+// journal loses it.  3. Follower and third are a majority, and must not go on without the leader.
+TEST(Replication, a_replica_whose_journal_was_cut_recovers_before_it_votes) {
+    TestCluster cluster(calm(48), 3);
+    cluster.store_options.go_on = true;
+    cluster.start_all();
+    cluster.append(1);
+    const auto leader = static_cast<size_t>(cluster.wait_leader());
+    const size_t follower = (leader + 1) % 3, third = (leader + 2) % 3;
+    cluster.kill(third, sim::Kill::kProcess);
+    for (int i = 0; i < 40; ++i) cluster.append(1);
+    cluster.kill(leader, sim::Kill::kProcess);
+    cluster.kill(follower, sim::Kill::kProcess);
+    cut_journal(cluster, follower);
+    cluster.start(follower);
+    cluster.start(third);
+    cluster.run_for(20s);
+    ASSERT_NE(cluster.node(follower).group, nullptr) << cluster.log();
+    EXPECT_TRUE(cluster.node(follower).group->log().may_have_lost());
+    EXPECT_TRUE(cluster.node(follower).group->core().recovering());
+    EXPECT_NE(cluster.node(follower).group->ailment().find("its journal was damaged"),
+              std::string::npos);
+    for (const size_t i : {follower, third})
+        EXPECT_NE(cluster.node(i).group->core().role(), raft::Role::kLeader);
+    cluster.start(leader);
+    ASSERT_TRUE(cluster.run_until(
+        [&] {
+            const Group* group = cluster.node(follower).group;
+            return !group->log().may_have_lost() && !group->core().recovering() &&
+                   group->ailment().empty();
+        },
+        60s))
+        << cluster.log() << cluster.summary();
+    cluster.append(5);
+    cluster.check_all();
+}
+
+TEST(Replication, the_only_replica_of_a_damaged_journal_does_not_lead_before_that_is_accepted) {
+    TestCluster cluster(calm(49), 1);
+    cluster.store_options.go_on = true;
+    cluster.start_all();
+    for (int i = 0; i < 40; ++i) cluster.append(1);
+    cluster.kill(0, sim::Kill::kProcess);
+    cut_journal(cluster, 0);
+    cluster.start(0);
+    cluster.run_for(20s);
+    ASSERT_NE(cluster.node(0).group, nullptr) << cluster.log();
+    EXPECT_TRUE(cluster.node(0).group->loss_stops_it());
+    EXPECT_TRUE(cluster.node(0).group->ailment().starts_with("offline: its journal was damaged"));
+    EXPECT_NE(cluster.node(0).group->core().role(), raft::Role::kLeader);
+}
+
 TEST(Replication, where_every_replica_is_damaged_none_discards_its_log) {
     TestCluster cluster(calm(47), 3);
     cluster.start_all();

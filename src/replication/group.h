@@ -97,6 +97,9 @@ class Group {
     // What is wrong with this replica, for the operator; empty: nothing. Its log is damaged and why
     // it is not repaired yet, or what the log lost is being fetched from the others.
     std::string ailment() const;
+    // The journal was damaged, this is the only replica, and no operator accepted the loss: it does
+    // not lead.
+    bool loss_stops_it() const;
 
     // Held, it hears and says nothing, as if the node were cut off from the others: for a replica
     // that may have to go, so that nobody counts on what it says before that is known.

@@ -52,13 +52,27 @@ std::string Group::ailment() const {
     if (failed_) return "stopped: it can't go on until the node starts again";
     if (core_ && core_->recovering() && memory_history_ == kHistoryLost)
         return "repair: its log was damaged, and is being fetched from the other replicas";
+    if (loss_stops_it())
+        return "offline: its journal was damaged, records that were acknowledged may be gone, and "
+               "no other replica has them; `weir debug repair --apply` on the stopped node lets it "
+               "go on without them";
     if (core_ && core_->recovering() && log_.may_have_lost())
         return "recovery: its journal was damaged, and what it may lack is being fetched from the "
                "other replicas";
     return {};
 }
 
+bool Group::loss_stops_it() const {
+    if (!log_.may_have_lost() || log_.loss_accepted() || configurations_.empty()) return false;
+    const raft::NodeId self = replicator_.options().self;
+    const auto& members = configurations_.back().configuration.members;
+    return std::ranges::all_of(members, [self](const raft::Member& member) {
+        return member.node == self || !(member.voter || member.old_voter);
+    });
+}
+
 raft::Fitness Group::fitness() const {
+    if (loss_stops_it()) return raft::Fitness::kUnable;
     const auto& damage = log_.damage();
     if (!damage) return raft::Fitness::kWhole;
     return damage->offline ? raft::Fitness::kUnable : raft::Fitness::kImpaired;
