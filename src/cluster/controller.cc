@@ -190,7 +190,7 @@ Task<void> Controller::apply_committed() {
 }
 
 Task<Result<void>> Controller::apply_some() {
-    if (adopted_ ? own_ && following_ : adopt_wanted_) {
+    if (adopted_ ? own_ && following_ && applied_ >= published_ : adopt_wanted_) {
         co_await adopt();
         co_return Result<void>{};
     }
@@ -209,10 +209,11 @@ Task<Result<void>> Controller::apply_some() {
         if (entry.info.first.offset != applied_) break;
         MetadataChange change;
         co_await try_(apply(entry.payload.bytes(), entry.info.next_offset, change));
-        if (adopted_) co_await publish(change);
+        if (adopted_ && !own_) co_await publish(change);
         note_published();
-        if (told_) told_(change);
+        if (told_ && !rebuilding()) told_(change);
         if (scope_.stop_requested()) break;
+        if (rebuilding() && applied_ >= published_) break;
     }
     if (applied_ - durable_ >= kEntriesKept && !std::exchange(moving_start_, true))
         scope_.spawn(move_start(), runtime::WorkClass::kBackground);
@@ -224,10 +225,10 @@ Result<void> Controller::apply(Bytes payload, int64_t end, MetadataChange& chang
     TRY_ASSIGN(change.records, decode_metadata(payload));
     change.end = end;
     note_removed(change);
-    if (adopted_) {
-        TRY(options_.shards[0]->take(change));
-    } else {
+    if (own_) {
         for (const MetadataRecord& record : change.records) TRY(own_->apply(record));
+    } else {
+        TRY(options_.shards[0]->take(change));
     }
     applied_ = end;
     return {};

@@ -101,7 +101,10 @@ class Controller final : private replication::StateMachine {
     std::vector<PlacementNode> placement_nodes() const;
 
     // What was committed and applied here; with the leader's own decisions under lock().
-    const MetadataImage& image() const { return decided_ ? *decided_ : committed(); }
+    const MetadataImage& image() const {
+        if (decided_) return *decided_;
+        return rebuilding() ? options_.shards[0]->image() : committed();
+    }
     MetadataShard& local() { return *options_.shards[0]; }
     // Whether the node of that uuid was removed, as far as this process followed the log. A request
     // to take it in that was under way then must not make it a node once more, under another id.
@@ -136,6 +139,10 @@ class Controller final : private replication::StateMachine {
     int64_t start_max() const override { return durable_; }
 
     const MetadataImage& committed() const { return own_ ? *own_ : options_.shards[0]->image(); }
+    // The log began anew, from a snapshot or, because it was damaged, from nothing. Until committed()
+    // has come as far as the image that all shards have, they keep that one: in an older one there
+    // are nodes and partitions that are not there yet, and their replicas here would be removed.
+    bool rebuilding() const { return adopted_ && own_.has_value(); }
     runtime::Task<void> apply_committed();
     runtime::Task<Result<void>> apply_some();
     Result<void> apply(Bytes payload, int64_t end, MetadataChange& change);
