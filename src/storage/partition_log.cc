@@ -128,13 +128,14 @@ Result<void> PartitionLog::append(Entry entry) {
     if (state_.memory.empty()) unflushed_since_ms_ = runtime::Shard::current().wall_now().ms;
     if (entry.info.kind == EntryKind::kData && entry.info.max_timestamp_ms < 0)
         unstamped_since_ms_ = runtime::Shard::current().wall_now().ms;
-    if (wastes_its_block(entry.payload))
-        entry.payload = runtime::SharedBytes::copy_of(entry.payload.bytes());
     // The store counts it from here on. A block with entries of several logs may outlive this one,
     // so it stays charged to where it came from, and the store gives way when that runs short
-    // (Handover::give_way()).
+    // (Handover::give_way()). What is copied is discharged, too: the others may keep the block
+    // long.
     const bool is_its_own = !entry.shares_block || 2 * size >= entry.payload.block_size();
     if (is_its_own && !store_.bugs().keep_foreign_charge) entry.payload.discharge();
+    if (wastes_its_block(entry.payload))
+        entry.payload = runtime::SharedBytes::copy_of(entry.payload.bytes());
     state_.append({.info = entry.info,
                    .payload = std::move(entry.payload),
                    .summary_bytes = entry.summary_bytes});

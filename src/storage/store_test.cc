@@ -688,6 +688,25 @@ TEST_F(StoreTest, an_appended_entry_is_charged_to_the_store_and_no_more_to_where
     EXPECT_EQ(transport.used(), 0u);
 }
 
+// Cluster seed 33000779: half of an append's entries were small enough to be copied, and their part
+// of the block stayed charged to the transport for as long as the other half was in memory.
+TEST_F(StoreTest, an_entry_that_is_copied_out_of_its_block_is_discharged_too) {
+    runtime::MemoryBudget transport(1_MiB);
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
+        runtime::SharedBytes block = block_of(transport, 101'000);
+        for (const auto& [at, size] : {std::pair(0, 1'000), std::pair(1'000, 100'000)}) {
+            Entry entry =
+                entry_of(*log, block.slice(static_cast<size_t>(at), static_cast<size_t>(size)));
+            entry.shares_block = false;
+            must(log->append(std::move(entry)));
+        }
+        block = {};
+        EXPECT_EQ(transport.used(), 0u);
+        must(co_await log->wait_durable(log->end()));
+    });
+}
+
 // 1. Slices of large requests wait in memory, each too little for a hand-over, and keep all of the
 // requests' memory.  2. A reader of a socket waits for that memory.  Nobody else frees any.
 TEST_F(StoreTest, the_store_gives_way_to_whoever_waits_for_memory_that_its_entries_keep) {
