@@ -32,14 +32,21 @@ void ClusterWatch::look(const std::vector<Server>& servers,
     for (const Server& server : servers) {
         if (cluster::Controller* controller = server.broker->controller();
             controller != nullptr && controller->group() != nullptr)
-            groups["the controller"].push_back({server.node, &controller->group()->core()});
+            groups["the controller"].push_back(
+                {server.node, controller->group()->id(), &controller->group()->core()});
         for (uint32_t shard = 0; shard < server.shards; ++shard) {
             server.broker->server(shard).partitions().for_each([&](kafka::Partition& partition) {
                 if (partition.group() == nullptr) return;
                 groups[fmt::format("{}-{}", partition.topic(), partition.index())].push_back(
-                    {server.node, &partition.group()->core()});
+                    {server.node, partition.group()->id(), &partition.group()->core()});
             });
         }
+    }
+    // A node may not know yet that the topic was deleted and made again.
+    for (auto& [name, replicas] : groups) {
+        const storage::LogId newest =
+            std::ranges::max(replicas, {}, [](const Replica& replica) { return replica.log; }).log;
+        std::erase_if(replicas, [newest](const Replica& replica) { return replica.log != newest; });
     }
     leaders_now_.clear();
     if (!calm) {
@@ -68,7 +75,7 @@ void ClusterWatch::check(const std::string& name, const std::vector<Replica>& re
     for (const Replica& replica : replicas) {
         if (replica.core->role() != raft::Role::kLeader) continue;
         const raft::Term term = replica.core->term();
-        const auto [known, is_new] = leaders_[name].emplace(term, replica.node);
+        const auto [known, is_new] = leaders_[replica.log].emplace(term, replica.node);
         if (known->second != replica.node)
             fail_(fmt::format("{}: nodes {} and {} lead in term {}", name, known->second,
                               replica.node, term));

@@ -53,6 +53,7 @@ class ClusterWatch {
   private:
     struct Replica {
         int32_t node;
+        storage::LogId log;
         const raft::Core* core;
     };
     struct Relaxed {
@@ -68,7 +69,8 @@ class ClusterWatch {
 
     ClusterHistory& history_;
     std::function<void(const std::string&)> fail_;
-    std::map<std::string, std::map<raft::Term, int32_t>> leaders_;  // by group
+    // By group: a topic that was deleted and made again has another log, whose terms begin anew.
+    std::map<storage::LogId, std::map<raft::Term, int32_t>> leaders_;
     std::vector<int32_t> leaders_now_;
     struct Behind {
         storage::Position end;
