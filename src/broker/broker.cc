@@ -63,6 +63,7 @@ storage::StoreOptions Broker::store_options() {
     storage::StoreOptions options;
     options.directory = options_.data;
     options.memory = &requests_memory_;
+    options.received_memory = &received_memory_;
     options.journal_file_bytes = options_.journal_file_bytes;
     options.journal_bytes_max = options_.journal_bytes;
     options.unflushed_bytes_max = budget_.unflushed_per_shard;

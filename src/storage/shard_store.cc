@@ -117,6 +117,12 @@ Task<Result<void>> ShardStore::open() {
         if (freed < bytes) handover_.give_way();
         return freed;
     });
+    if (options_.received_memory != nullptr) {
+        options_.received_memory->set_reclaimer(Shard::current().id(), [this](uint64_t) {
+            handover_.give_way();
+            return uint64_t{0};
+        });
+    }
     std::vector<LogId> rebuild;
     std::vector<PartitionLog*> in_memory;
     for (auto& [id, log] : recovered.logs) {
@@ -191,6 +197,8 @@ Task<void> ShardStore::close() {
                                             done.error().to_string());
         }
         options_.memory->set_reclaimer(Shard::current().id(), nullptr);
+        if (options_.received_memory != nullptr)
+            options_.received_memory->set_reclaimer(Shard::current().id(), nullptr);
         opened_ = false;
     }
     for (auto& [id, log] : logs_) co_await log->gate().close();

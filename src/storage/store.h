@@ -21,6 +21,10 @@ namespace weir::storage {
 struct StoreOptions {
     std::string directory;                    // of the node's data
     runtime::MemoryBudget* memory = nullptr;  // of the node; outlives the store
+    // Where messages of other nodes are charged, if there are others: what is left of a message of
+    // which the store keeps entries. Whoever waits for some of it makes the store hand over. Outlives
+    // the store.
+    runtime::MemoryBudget* received_memory = nullptr;
     uint64_t journal_file_bytes = 16u << 20;  // each journal file, pre-written
     uint64_t journal_first_file_bytes =
         2u << 20;  // of the one that is made while the node starts: less to pre-write

@@ -729,6 +729,25 @@ TEST_F(StoreTest, the_store_gives_way_to_whoever_waits_for_memory_that_its_entri
     });
 }
 
+// Cluster seed 34000621: of a message of another node some entries were appended, the rest was not
+// wanted; what was left of its block stayed charged, and no later message fitted.
+TEST_F(StoreTest, the_store_gives_way_to_messages_that_wait_for_what_an_older_one_keeps) {
+    runtime::MemoryBudget received(1_MiB);
+    options.received_memory = &received;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
+        {
+            const runtime::SharedBytes block = block_of(received, 900'000);
+            Entry entry = entry_of(*log, block.slice(0, 100'000));
+            entry.shares_block = false;
+            must(log->append(std::move(entry)));
+        }
+        must(co_await log->wait_durable(log->end()));
+        EXPECT_EQ(received.used(), 800'000u);
+        EXPECT_TRUE(co_await received.reserve(900'000, {}));
+    });
+}
+
 TEST_F(StoreTest, timestamps_are_found_in_segments_and_in_memory) {
     with_store([&](Store& store) -> Task<void> {
         Log* log =
