@@ -468,6 +468,7 @@ void PartitionLog::end_damage() {
     --metrics.damaged_logs;
     if (damage_->offline) --metrics.offline_logs;
     damage_.reset();
+    owner_lacks_entries_ = false;
 }
 
 void PartitionLog::mark_may_have_lost() {
@@ -493,11 +494,11 @@ void PartitionLog::leave_losses() { --store_.counters().logs_with_loss; }
 
 void PartitionLog::set_state_provider(std::function<CapturedState()> provider) {
     if (provider) {
-        if (!keeps_state(state_.id)) {
+        if (!keeps_state(state_.id) && !owner_lacks_entries_) {
             state_end_ = {};
             saved_state_ = {};
         }
-    } else if (provider_) {
+    } else if (provider_ && !owner_lacks_entries_) {
         // The store closes after the state machines above it: its last checkpoint still needs what
         // they knew.
         CapturedState captured = provider_();
@@ -510,7 +511,7 @@ void PartitionLog::set_state_provider(std::function<CapturedState()> provider) {
 
 void PartitionLog::capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block, bool wait) {
     const bool all_durable = end() == durable_end_;
-    if (provider_ && (wait || all_durable)) {
+    if (provider_ && !owner_lacks_entries_ && (wait || all_durable)) {
         CapturedState state = provider_();
         // With the bug the state is older than it says: as if it had been captured before the last
         // entries.
@@ -530,7 +531,7 @@ void PartitionLog::capture(std::vector<uint8_t>& checkpoint, uint64_t durable_bl
     // Nobody will wait until its last entries are durable. A state that covers them could come back
     // with other entries in their place: without them then, or an older one, or none, and recovery
     // reads the log again.
-    if (provider_) {
+    if (provider_ && !owner_lacks_entries_) {
         CapturedState state = provider_();
         Position state_end = state_.end;
         cut_state(durable_end_, &state_end, state.floor_offset, &state.bytes);

@@ -128,6 +128,9 @@ class PartitionLog final : public Log {
     // Reads what recovery has to tell from the segments, where the journal does not reach back to
     // the saved state.
     runtime::Task<Result<void>> rebuild_replay();
+    // Not all of that could be read, so the owner's state lacks some of it: until the log is whole
+    // again checkpoints keep the state that the last one had.
+    void keep_saved_state() { owner_lacks_entries_ = true; }
     // A hand-over or a bypass writes to the active segment; or somebody waits for quiet to cut the
     // log.
     bool moving() const { return moving_; }
@@ -221,6 +224,7 @@ class PartitionLog final : public Log {
     Position state_end_;
     int64_t state_floor_ = -1;
     std::vector<uint8_t> saved_state_;
+    bool owner_lacks_entries_ = false;
     std::unique_ptr<RecoveredState> recovered_;
     std::optional<LogDamage> damage_;
     std::function<void()> damage_listener_;

@@ -157,6 +157,7 @@ Task<Result<void>> ShardStore::open() {
         Result<void> rebuilt = co_await log->rebuild_replay();
         // The owner of a log can do without, while it is offline. Not that of the metadata log.
         if (!rebuilt && is_damage(rebuilt.error()) && id != kMetadataLog) {
+            log->keep_saved_state();
             log->found_damage(rebuilt.error(), true);
         } else {
             co_await try_(std::move(rebuilt));
