@@ -1319,6 +1319,46 @@ TEST_F(StoreTest, damage_below_the_journals_end_is_found_and_told) {
     });
 }
 
+// Cluster seeds 35000098, 35001421: a disk that failed for a moment kept a log from being read at
+// the start. What its owner knew without those entries was saved at the close as all that there is.
+TEST_F(StoreTest, a_log_that_could_not_be_read_at_the_start_is_read_at_the_next_one) {
+    const auto flip_a_bit = [&] {
+        sim::run_on(world, node, [](Shard&) -> Task<void> {
+            const std::string directory = log_directory("/data", {7});
+            const auto names = must(co_await runtime::list_directory(directory));
+            runtime::File file = must(co_await runtime::File::open(
+                directory + "/" + names[0], {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
+            runtime::IoBuffer page = runtime::IoBuffer::allocate(kPage);
+            EXPECT_EQ(must(co_await file.read(32 * kPage, page.all())), kPage);
+            page.data()[99] ^= 8;
+            must(co_await file.write(32 * kPage, page.all()));
+            must(co_await file.close());
+        });
+    };
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
+        co_await append_many(log, 3000, 900);
+    });
+    flip_a_bit();
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        CHECK(log->damage() && log->damage()->offline);
+        (void)log->take_recovered();
+        log->set_state_provider([] { return CapturedState(std::vector<uint8_t>{9}, 0); });
+        must(co_await store.checkpoint());
+        log->set_state_provider({});
+    });
+    flip_a_bit();
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        EXPECT_FALSE(log->damage());
+        const RecoveredState recovered = log->take_recovered();
+        EXPECT_TRUE(recovered.state.empty());
+        EXPECT_EQ(recovered.entries.size(), 3000u);
+        co_return;
+    });
+}
+
 TEST_F(StoreTest, damage_in_a_segment_is_told_by_the_read_that_meets_it) {
     with_store([&](Store& store) -> Task<void> {
         Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
