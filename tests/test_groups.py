@@ -1,5 +1,7 @@
 """Classic consumer groups: items 75 to 92 of the conformance list (docs/conformance.md)."""
 
+import os
+import signal
 import struct
 import threading
 import time
@@ -179,6 +181,17 @@ class Membership(GroupTest):
         self.assertEqual(wire.NONE, lively.join())
         self.assertEqual({lively.id}, set(lively.members))
         self.assertEqual(wire.UNKNOWN_MEMBER_ID, quiet.heartbeat())
+
+    def test_item_77_a_node_that_stood_still_does_not_take_its_members_for_silent(self):
+        m = self.member(session_ms=6_000)
+        self.joined(m)
+        os.kill(self.node.process.pid, signal.SIGSTOP)
+        try:
+            time.sleep(6.5)
+        finally:
+            os.kill(self.node.process.pid, signal.SIGCONT)
+        time.sleep(0.3)  # timers fire first
+        self.assertEqual(wire.NONE, m.heartbeat())
 
     def test_an_empty_group_name_is_refused(self):
         m = self.member(group="")

@@ -95,8 +95,10 @@ class CoordinatorLog {
     void carry_out(Effects effects);
     void maybe_rewrite();
     void rewrite();
+    // Without the time in which this shard did not run: who waited for it meanwhile, a member with
+    // its heartbeats, is not late for that.
     Moment now() const {
-        return {runtime::Shard::current().now(), runtime::Shard::current().wall_now()};
+        return {runtime::Shard::current().awake_now(), runtime::Shard::current().wall_now()};
     }
     const Logger& log() const { return runtime::Shard::current().log(); }
 
@@ -323,12 +325,14 @@ template <CoordinatorMachine Machine>
 runtime::Task<void> CoordinatorLog<Machine>::keep_time() {
     while (!scope_.stop_requested()) {
         const Instant deadline = machine_.next_deadline();
-        if (deadline <= runtime::Shard::current().now()) {
+        if (deadline <= runtime::Shard::current().awake_now()) {
             carry_out(machine_.tick(now()));
             if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
             continue;
         }
-        (void)co_await time_changed_.wait({.deadline = deadline, .stop = scope_.stop_token()});
+        (void)co_await time_changed_.wait(
+            {.deadline = runtime::Shard::current().when_awake(deadline),
+             .stop = scope_.stop_token()});
     }
 }
 
