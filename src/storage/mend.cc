@@ -278,9 +278,7 @@ Task<Result<ShardDamage>> find_damage(RecoveryOptions options) {
         damage.places.push_back({path, 0, "it is another shard's"});
         co_return damage;
     }
-    uint64_t applied_max = 0;
-    for (const auto& [id, snapshot] : loaded->logs)
-        applied_max = std::max(applied_max, snapshot.applied_block);
+    const uint64_t applied_max = applied_block(loaded->logs);
     Replay replay(std::move(loaded->logs));
     JournalReader reader;
     Result<void> read = co_await reader.open({.directory = options.directory,
@@ -306,6 +304,12 @@ Task<Result<ShardDamage>> find_damage(RecoveryOptions options) {
     if (damage.places.empty()) {
         if (const Result<void> finished = replay.finish(); !finished)
             damage.places.push_back({path, 0, finished.error().message});
+    }
+    const uint64_t next_block = reader.finish().next_block;
+    if (const auto gap = journal_gap(applied_max, next_block, options.shard);
+        gap && damage.places.empty()) {
+        damage.places.push_back({path, 0, *gap});
+        damage.first_lost_block = next_block;
     }
     for (auto& [sequence, file] : co_await try_(journal_files(options.directory))) {
         if (sequence >= header.start_file)

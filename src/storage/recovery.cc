@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "runtime/buffer.h"
 #include "runtime/file.h"
 #include "runtime/shard.h"
@@ -89,6 +91,20 @@ Task<Result<void>> replay_journal(const RecoveryOptions* options, JournalReader*
 
 }  // namespace
 
+uint64_t applied_block(const std::map<LogId, LogSnapshot>& logs) {
+    uint64_t newest = 0;
+    for (const auto& [id, snapshot] : logs) newest = std::max(newest, snapshot.applied_block);
+    return newest;
+}
+
+std::optional<std::string> journal_gap(uint64_t applied, uint64_t next_block, uint32_t shard) {
+    if (applied < next_block) return std::nullopt;
+    return fmt::format(
+        "the journal of shard {} ends before block {}, and its checkpoint has the effects of block "
+        "{}: blocks that were flushed are missing",
+        shard, next_block, applied);
+}
+
 Task<Result<RecoveredShard>> recover_shard(RecoveryOptions options) {
     Checkpoint checkpoint =
         co_await try_(Checkpointer::load(Checkpointer::path(options.directory)));
@@ -102,6 +118,7 @@ Task<Result<RecoveredShard>> recover_shard(RecoveryOptions options) {
     }
     RecoveredShard recovered;
     recovered.header = header;
+    const uint64_t applied = applied_block(checkpoint.logs);
     Replay replay(std::move(checkpoint.logs));
     JournalReader reader;
     Result<void> replayed =
@@ -121,6 +138,8 @@ Task<Result<RecoveredShard>> recover_shard(RecoveryOptions options) {
     }
     recovered.logs = std::move(replay.logs());
     recovered.journal = reader.finish();
+    if (const auto gap = journal_gap(applied, recovered.journal.next_block, options.shard))
+        co_return fail(ErrorCode::kCorrupt, *gap);
     co_return recovered;
 }
 

@@ -3,6 +3,8 @@
 // last block whose runs are torn, so that it can be broken off and begun again at any point.
 #pragma once
 
+#include <map>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -27,6 +29,14 @@ struct RecoveryOptions {
     uint32_t shard = 0;
     StorageBugs bugs;
 };
+// kCorrupt, with the place, for a journal that is not whole or that the checkpoint contradicts.
 runtime::Task<Result<RecoveredShard>> recover_shard(RecoveryOptions options);
+
+// The newest block whose effects a checkpoint has. It was flushed before the checkpoint was
+// written.
+uint64_t applied_block(const std::map<LogId, LogSnapshot>& logs);
+// What is wrong with a journal that ends before that block: it lost blocks, and their numbers,
+// given out again, would be taken for older than the checkpoint.
+std::optional<std::string> journal_gap(uint64_t applied, uint64_t next_block, uint32_t shard);
 
 }  // namespace weir::storage
