@@ -81,6 +81,11 @@ Task<void> Server::accept_all() {
                 break;
             continue;
         }
+        // It came in the turn in which the server was told to stop, and nobody would serve it.
+        if (scope_.stop_requested()) {
+            co_await (*stream)->close();
+            break;
+        }
         if (connections_ >= options_.connections_max) {
             if (waiting_.empty()) {
                 co_await (*stream)->close();
