@@ -197,5 +197,40 @@ TEST(Mend, a_directory_in_use_and_one_that_is_none_are_refused) {
     });
 }
 
+// The last block is gone, and the checkpoint has what it held. Were its number given out again, the
+// next recovery would take the new block for older than the checkpoint.
+TEST(Mend, a_journal_that_ends_before_what_its_checkpoint_holds_is_damaged) {
+    Life life;
+    std::map<std::string, std::vector<uint8_t>> before;
+    life.run([&]() -> Task<void> {
+        std::unique_ptr<StoreSet> set = must(co_await StoreSet::open(life.options(false)));
+        Log* log = must(co_await set->local().create_log({7}, {.retention_ms = -1}));
+        must(co_await set->local().create_log({8}, {.retention_ms = -1}));
+        for (int i = 0; i < 3; ++i) must(co_await append_durably(log, make_entry(*log, 100)));
+        for (const std::string& file : life.journal()) {
+            std::vector<uint8_t> bytes(64_KiB);
+            const auto inode = life.node.disk().find(file);
+            CHECK(inode != nullptr);
+            CHECK(life.node.disk().read(*inode, 0, bytes) == static_cast<int64_t>(bytes.size()));
+            before.emplace(file, std::move(bytes));
+        }
+        must(co_await log->save_hard_state({.term = 5, .voted_for = 2}));
+        must(co_await set->local().checkpoint());
+        (void)set.release();
+    });
+    for (const auto& [file, bytes] : before) {
+        CHECK(life.node.disk().write(*life.node.disk().find(file), 0, bytes) ==
+              static_cast<int64_t>(bytes.size()));
+    }
+    life.run([&]() -> Task<void> {
+        const auto refused = co_await StoreSet::open(life.options(false));
+        CHECK(!refused.has_value());
+        EXPECT_NE(refused.error().to_string().find("blocks that were flushed are missing"),
+                  std::string::npos)
+            << refused.error().to_string();
+    });
+    EXPECT_EQ(check_mended(life, "the last block"), 1);
+}
+
 }  // namespace
 }  // namespace weir::storage
