@@ -37,6 +37,20 @@ struct StoreTest : testing::Test {
         CHECK(world.run_until([&] { return done; }, 10min) == sim::World::Outcome::kDone);
         world.kill(node, how);
     }
+    // Of the 33rd page of log 7's first segment; twice: it is as it was.
+    void flip_a_bit() {
+        sim::run_on(world, node, [](Shard&) -> Task<void> {
+            const std::string directory = log_directory("/data", {7});
+            const auto names = must(co_await runtime::list_directory(directory));
+            runtime::File file = must(co_await runtime::File::open(
+                directory + "/" + names[0], {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
+            runtime::IoBuffer page = runtime::IoBuffer::allocate(kPage);
+            EXPECT_EQ(must(co_await file.read(32 * kPage, page.all())), kPage);
+            page.data()[99] ^= 8;
+            must(co_await file.write(32 * kPage, page.all()));
+            must(co_await file.close());
+        });
+    }
 };
 
 Task<void> append_many(Log* log, int count, size_t size, int32_t term = 1) {
@@ -1322,19 +1336,6 @@ TEST_F(StoreTest, damage_below_the_journals_end_is_found_and_told) {
 // Cluster seeds 35000098, 35001421: a disk that failed for a moment kept a log from being read at
 // the start. What its owner knew without those entries was saved at the close as all that there is.
 TEST_F(StoreTest, a_log_that_could_not_be_read_at_the_start_is_read_at_the_next_one) {
-    const auto flip_a_bit = [&] {
-        sim::run_on(world, node, [](Shard&) -> Task<void> {
-            const std::string directory = log_directory("/data", {7});
-            const auto names = must(co_await runtime::list_directory(directory));
-            runtime::File file = must(co_await runtime::File::open(
-                directory + "/" + names[0], {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
-            runtime::IoBuffer page = runtime::IoBuffer::allocate(kPage);
-            EXPECT_EQ(must(co_await file.read(32 * kPage, page.all())), kPage);
-            page.data()[99] ^= 8;
-            must(co_await file.write(32 * kPage, page.all()));
-            must(co_await file.close());
-        });
-    };
     with_store([&](Store& store) -> Task<void> {
         Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         co_await append_many(log, 3000, 900);
@@ -1364,17 +1365,7 @@ TEST_F(StoreTest, damage_in_a_segment_is_told_by_the_read_that_meets_it) {
         Log* log = must(co_await store.create_log({7}, {.retention_ms = -1}));
         co_await append_many(log, 3000, 900);
     });
-    sim::run_on(world, node, [](Shard&) -> Task<void> {
-        const std::string directory = log_directory("/data", {7});
-        const auto names = must(co_await runtime::list_directory(directory));
-        runtime::File file = must(co_await runtime::File::open(
-            directory + "/" + names[0], {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
-        runtime::IoBuffer page = runtime::IoBuffer::allocate(kPage);
-        EXPECT_EQ(must(co_await file.read(32 * kPage, page.all())), kPage);
-        page.data()[99] ^= 8;
-        must(co_await file.write(32 * kPage, page.all()));
-        must(co_await file.close());
-    });
+    flip_a_bit();
     // Opening reads no data, but this log has no state provider, and so all of it is replayed.
     with_store([&](Store& store) -> Task<void> {
         const auto& damage = store.find({7})->damage();
