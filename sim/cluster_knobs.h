@@ -38,8 +38,8 @@ struct Knobs {
     uint64_t send_bytes;      // of one append between replicas
     int32_t offsets_partitions;
     uint64_t journal_file_bytes;
-    uint64_t
-        memory_bytes;  // --memory, far below what a node takes; the shares are broker/budget.h's
+    // --memory, far below what a node takes; divided as broker/budget.h says.
+    uint64_t memory_bytes;
     uint64_t cache_bytes;
     uint64_t bypass_bytes;
     ClientOptions clients;

@@ -107,14 +107,11 @@ void ClusterRun::heal() {
 }
 
 bool ClusterRun::has_offline_log(const Machine& machine) {
-    if (machine.opening == nullptr || !machine.node->running()) return false;
     const auto is_offline = [](const replication::Group* group) {
         return group != nullptr && group->log().damage() && group->log().damage()->offline;
     };
-    cluster::Controller* controller = machine.opening->controller();
-    if (controller != nullptr && is_offline(controller->group())) return true;
-    bool found = false;
-    for (uint32_t shard = 0; machine.serving && shard < machine.node->shard_count(); ++shard) {
+    bool found = is_offline(machine.broker->controller()->group());
+    for (uint32_t shard = 0; shard < machine.node->shard_count(); ++shard) {
         machine.broker->server(shard).partitions().for_each(
             [&](kafka::Partition& partition) { found |= is_offline(partition.group()); });
     }

@@ -93,7 +93,7 @@ class ClusterRun {
     void take_down(Machine& machine, Kill how);
     void black_out();
     void restart_in_order(Machine& machine);
-    static bool has_offline_log(const Machine& machine);
+    static bool has_offline_log(const Machine& machine);  // of one that serves
     // It works on a request of several items: an orderly stop between two of them.
     void strike_busy_controller();
     void roll(size_t next);
