@@ -6,8 +6,8 @@
 //          shard a metadata copy and a replicator; the controller's replica; registration; servers
 //          with their partitions; admin server, listener
 //   stop:  listener, group coordinators, connections (the controller refuses changes from here on),
-//          admin server, cluster link, the controller's loops, controller, servers, replicators,
-//          transport, store
+//          admin server, the transport's listener, cluster link, the controller's loops,
+//          controller, servers, replicators and the transport's endpoints, store
 #pragma once
 
 #include <functional>

@@ -2,8 +2,7 @@
 // room for each of that: addresses, liveness, gossip of leaders, registration, calls to the
 // controller, transfers of leadership, progress of replicas. It sets their handlers, and runs the
 // loop that keeps the first three up to date. Lives on shard 0; nothing of it survives a crash. A
-// node without
-// --rpc has one too, that knows of nobody.
+// node without `--rpc` has one too, that knows of nobody.
 #pragma once
 
 #include <string>
