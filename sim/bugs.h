@@ -27,6 +27,9 @@ inline constexpr std::array kBugs{
     NamedBug{"forget_hard_state", &storage::StorageBugs::forget_hard_state},
     NamedBug{"stale_state_blob", &storage::StorageBugs::stale_state_blob},
     NamedBug{"leave_stray_segments", &storage::StorageBugs::leave_stray_segments},
+    NamedBug{"trust_short_journal", &storage::StorageBugs::trust_short_journal},
+    NamedBug{"ignore_journal_gap", &storage::StorageBugs::ignore_journal_gap},
+    NamedBug{"one_bad_file_ends_store", &storage::StorageBugs::one_bad_file_ends_store},
 };
 // Of the store's flags, one shows in clusters alone (cluster_bugs.h): keep_foreign_charge.
 constexpr size_t kOfClustersAlone = 1;

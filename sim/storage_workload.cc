@@ -84,6 +84,8 @@ Knobs draw_knobs(uint64_t seed) {
     knobs.segment_bytes_max = uint64_t{64 << 10} << prng.below(4);
     knobs.retention = prng.chance(0.5);
     store.sweep_delay_ms = static_cast<int64_t>(prng.chance(0.5) ? 0 : prng.below(100));
+    Prng marks(seed, "marks");
+    store.journal_mark_ms = static_cast<int64_t>(marks.below(40));
     knobs.graceful_share = prng.unit();
     knobs.capacity_bytes = prng.chance(0.25) ? prng.between(1 << 20, 6 << 20) : uint64_t{256} << 20;
     knobs.pause_max = Duration(static_cast<int64_t>(prng.chance(0.3) ? 0 : prng.below(5'000'000)));

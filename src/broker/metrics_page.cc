@@ -174,6 +174,9 @@ std::string render_metrics(const std::vector<ShardMetrics>& shards,
                sum_of(shards, [](const auto& s) { return s.store.offline_logs; }));
     page.gauge("weir_logs_with_loss", "Replicas that may lack entries that were acknowledged.",
                sum_of(shards, [](const auto& s) { return s.store.logs_with_loss; }));
+    page.gauge("weir_torn_journals",
+               "Shards whose journal ended in a block that was not whole when the node started.",
+               sum_of(shards, [](const auto& s) { return s.store.torn_ends; }));
     const auto seconds = [](Duration duration) {
         return static_cast<double>(duration.count()) / 1e9;
     };

@@ -130,7 +130,8 @@ Task<Result<void>> Checkpointer::run_alone(bool wait) {
                                        .start_file = start.sequence,
                                        .start_block = start.first_block,
                                        .logs = captured.logs,
-                                       .written_ms = runtime::Shard::current().wall_now().ms});
+                                       .written_ms = runtime::Shard::current().wall_now().ms,
+                                       .marked = store_.journal().marked_from(start.sequence)});
     co_await try_(replace(store_.directory(), std::move(captured.bytes)));
     co_await try_(store_.sync_names(store_.directory()));
     ++store_.counters().checkpoints;

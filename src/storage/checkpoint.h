@@ -32,6 +32,7 @@ class Checkpointer {
                                                std::vector<uint8_t> checkpoint);
 
     void start(uint64_t journal_id) { journal_id_ = journal_id; }
+    uint64_t journal_id() const { return journal_id_; }
     bool due() const;
     // The journal waits for a file that only a checkpoint can free.
     bool short_of_space() const;

@@ -24,6 +24,8 @@ struct CheckpointHeader {
     uint64_t start_block = 0;  // ... whose first block this is
     uint32_t logs = 0;
     int64_t written_ms = 0;
+    // The journal has its file start_file, and each file from there on has its mark.
+    bool marked = false;
 };
 
 // One log as a checkpoint holds it.

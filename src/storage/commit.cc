@@ -32,7 +32,7 @@ Task<void> Committer::run(runtime::StopToken stop) {
         if (items_.empty()) {
             progress_.notify_all();
             if (stop.stop_requested()) break;
-            (void)co_await work_.wait({.stop = stop});
+            if (!co_await wait_for_work(stop)) break;
             continue;
         }
         busy_ = true;
@@ -51,6 +51,21 @@ Task<void> Committer::run(runtime::StopToken stop) {
     ended_ = true;
     give_up(store_.usable().error());
     progress_.notify_all();
+}
+
+// After a pause the journal's mark says how far the last blocks came. False: that failed.
+Task<bool> Committer::wait_for_work(runtime::StopToken stop) {
+    JournalWriter& journal = store_.journal();
+    const bool marks = journal.wants_mark();
+    const Instant deadline =
+        marks ? runtime::Shard::current().now() + store_.mark_pause() : Instant::never();
+    const auto woken = co_await work_.wait({.deadline = deadline, .stop = stop});
+    if (!marks || woken || woken.error().code != ErrorCode::kTimedOut || store_.failed())
+        co_return true;
+    const Result<void> marked = co_await journal.mark();
+    if (!marked) store_.fail_store(marked.error());
+    ++store_.counters().journal_marks;
+    co_return marked.has_value();
 }
 
 Task<void> Committer::drain() {

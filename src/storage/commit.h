@@ -60,6 +60,7 @@ class Committer {
         bool bypasses() const { return !runs.empty() || !plan.runs.empty(); }
     };
 
+    runtime::Task<bool> wait_for_work(runtime::StopToken stop);
     void collect();
     // False when the block is full.
     bool collect_from(PartitionLog& log);

@@ -67,6 +67,12 @@ std::string describe_journal(Bytes file) {
         BlockHeader header;
         const BlockCheck check = check_block(file.subspan(at), &header);
         if (check == BlockCheck::kNoBlock) {
+            if (const auto mark = decode_file_mark(file.subspan(at)); mark) {
+                text += fmt::format("mark at={} file={} shard={} bytes={} durable_block={}{}\n", at,
+                                    mark->file_sequence, mark->shard, mark->file_bytes,
+                                    mark->durable_block,
+                                    mark->has_successor ? ", the next file is there" : "");
+            }
             at += kPage;
             continue;
         }

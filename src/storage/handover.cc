@@ -164,6 +164,7 @@ void Handover::report(PartitionLog& log, const Error& error) {
         store_.admission().set_shortage(FullPart::kSegments, shortage);
         if (!std::exchange(paused_, true)) store_.spawn_background(go_on_after_a_while());
     } else if (is_damage(error)) {
+        if (store_.bugs().one_bad_file_ends_store) store_.fail_store(error);
         log.found_damage(error, false);
     }
 }
@@ -174,6 +175,7 @@ void Handover::report(PartitionLog& log, const Error& error) {
 // the node's.
 Task<void> Handover::leave_segment(PartitionLog* log, Error error) {
     CHECK(log->moving());
+    if (store_.bugs().one_bad_file_ends_store) store_.fail_store(error);
     log->found_damage(error, true);
     log->staged = {};
     LogState& state = log->state();

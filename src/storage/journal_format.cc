@@ -14,7 +14,8 @@ constexpr size_t kHardStateBytes = 16;
 constexpr size_t kGroupConfigHeaderBytes = 8;
 constexpr size_t kSegmentOpenedBytes = 32;
 constexpr size_t kSegmentClosedBytes = 24;
-constexpr size_t kCheckedFrom = 8;  // of a block: what follows its magic and checksum
+constexpr size_t kCheckedFrom = 8;  // of a block or a mark: what follows its magic and checksum
+constexpr size_t kFileMarkBytes = 48;
 
 uint8_t* grow(std::vector<uint8_t>& to, size_t bytes, RecordType type) {
     const size_t at = to.size();
@@ -225,6 +226,36 @@ void BlockBuilder::add_bypassed(const EntryInfo& info, uint32_t payload_size, By
     if (!summary.empty()) std::memcpy(memory_.data() + at_, summary.data(), summary.size());
     at_ += summary.size();
     ++group_records_;
+}
+
+void encode_file_mark(MutableBytes page, const FileMark& mark) {
+    CHECK(page.size() == kPage);
+    uint8_t* to = page.data();
+    std::memset(to, 0, kPage);
+    store_le<uint32_t>(to, kFileMarkMagic);
+    store_le<uint16_t>(to + 8, kJournalVersion);
+    store_le<uint16_t>(to + 10, mark.has_successor ? 1 : 0);
+    store_le<uint32_t>(to + 12, mark.shard);
+    store_le<uint64_t>(to + 16, mark.journal_id);
+    store_le<uint64_t>(to + 24, mark.file_sequence);
+    store_le<uint64_t>(to + 32, mark.file_bytes);
+    store_le<uint64_t>(to + 40, mark.durable_block);
+    store_le<uint32_t>(to + 4, crc32c({to + kCheckedFrom, kFileMarkBytes - kCheckedFrom}));
+}
+
+std::optional<FileMark> decode_file_mark(Bytes page) {
+    if (page.size() < kFileMarkBytes) return std::nullopt;
+    const uint8_t* at = page.data();
+    if (load_le<uint32_t>(at) != kFileMarkMagic) return std::nullopt;
+    if (load_le<uint16_t>(at + 8) != kJournalVersion) return std::nullopt;
+    if (load_le<uint32_t>(at + 4) != crc32c({at + kCheckedFrom, kFileMarkBytes - kCheckedFrom}))
+        return std::nullopt;
+    return FileMark{.journal_id = load_le<uint64_t>(at + 16),
+                    .file_sequence = load_le<uint64_t>(at + 24),
+                    .shard = load_le<uint32_t>(at + 12),
+                    .has_successor = (load_le<uint16_t>(at + 10) & 1) != 0,
+                    .file_bytes = load_le<uint64_t>(at + 32),
+                    .durable_block = load_le<uint64_t>(at + 40)};
 }
 
 Bytes BlockBuilder::finish(BlockHeader header) {

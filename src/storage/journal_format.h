@@ -34,6 +34,26 @@ struct BlockHeader {
     uint64_t file_bytes = 0;  // of its file, which never changes; 0: an earlier version's block
 };
 
+// The last page of a journal's file: whose file it is, and what was durable when the page was
+// written. What contradicts it is damage: no crash leaves that.
+inline constexpr uint32_t kFileMarkMagic = 0x314d4a57;  // "WJM1"
+struct FileMark {
+    uint64_t journal_id = 0;
+    uint64_t file_sequence = 0;
+    uint32_t shard = 0;
+    bool has_successor = false;  // the next file has its name and its mark
+    uint64_t file_bytes = 0;
+    uint64_t durable_block = 0;  // blocks up to this one were flushed
+    bool operator==(const FileMark&) const = default;
+};
+// Of a file's bytes the last page is for its mark.
+constexpr uint64_t block_room(uint64_t file_bytes) {
+    return file_bytes < kPage ? 0 : file_bytes - kPage;
+}
+void encode_file_mark(MutableBytes page, const FileMark& mark);  // a whole page
+// Nothing if the page holds none that is whole: blocks of an earlier version, zeros, damage.
+std::optional<FileMark> decode_file_mark(Bytes page);
+
 enum class RecordType : uint8_t {
     kEntry = 1,  // an entry with its payload
     kBypassedEntry =

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <span>
 
 #include "base/check.h"
 #include "runtime/shard.h"
@@ -46,8 +48,56 @@ Task<Result<void>> JournalReader::open(Options options) {
     }
     std::sort(files_.begin(), files_.end(),
               [](const FileOnDisk& a, const FileOnDisk& b) { return a.sequence < b.sequence; });
+    for (FileOnDisk& file : files_) co_await try_(read_mark(&file));
+    check_marks();
     if (!files_.empty()) co_await try_(go_to(0));
     co_return Result<void>{};
+}
+
+Task<Result<void>> JournalReader::read_mark(FileOnDisk* file) {
+    if (file->bytes < kPage) co_return Result<void>{};
+    File opened = co_await try_(File::open(file->path, {.flags = runtime::kOpenRead}));
+    runtime::IoBuffer page = runtime::IoBuffer::allocate(kPage);
+    auto filled = co_await opened.read(block_room(file->bytes), page.all());
+    (void)co_await opened.close();
+    if (!filled) co_return fail(std::move(filled).error());
+    page.set_size(*filled);
+    const auto mark = decode_file_mark(page.filled());
+    if (mark && mark->journal_id == options_.journal_id && mark->shard == options_.shard &&
+        mark->file_sequence == file->sequence && mark->file_bytes == file->bytes)
+        file->mark = mark;
+    co_return Result<void>{};
+}
+
+// A file is there with its mark before the mark of the file before says so, and before a checkpoint
+// begins with it.
+void JournalReader::check_marks() {
+    std::map<uint64_t, const FileOnDisk*> by_sequence;
+    for (const FileOnDisk& file : files_) {
+        by_sequence[file.sequence] = &file;
+        if (file.mark) flushed_block_ = std::max(flushed_block_, file.mark->durable_block);
+    }
+    const auto demand = [&](uint64_t sequence, std::string_view who) {
+        const auto found = by_sequence.find(sequence);
+        const std::string path = journal_path(options_.directory, sequence);
+        if (found == by_sequence.end()) {
+            if (options_.ignore_gap) return;
+            contradictions_.push_back(
+                {path, fmt::format("{} is missing, and {} has it: blocks that were acknowledged "
+                                   "may be gone",
+                                   path, who)});
+        } else if (!found->second->mark && !options_.trust_short) {
+            contradictions_.push_back(
+                {path, fmt::format("{} has {} bytes and not its mark: it was cut short, emptied or "
+                                   "overwritten, and blocks that were acknowledged may be gone",
+                                   path, found->second->bytes)});
+        }
+    };
+    if (options_.marked) demand(options_.start_file, "the checkpoint");
+    for (const FileOnDisk& file : files_) {
+        if (file.mark && file.mark->has_successor) demand(file.sequence + 1, file.path);
+    }
+    if (options_.trust_short) flushed_block_ = 0;
 }
 
 Task<void> JournalReader::close() {
@@ -130,7 +180,8 @@ Task<Result<std::optional<JournalReader::Block>>> JournalReader::next() {
         if (place.check == BlockCheck::kValid && place.header.block_sequence == expected_) {
             // The file got its size before its first block, durably.
             if (const uint64_t made = place.header.file_bytes;
-                made != 0 && made != files_[current_].bytes && !options_.any_size) {
+                made != 0 && made != files_[current_].bytes && !options_.any_size &&
+                !options_.trust_short) {
                 co_return fail(ErrorCode::kCorrupt,
                                fmt::format("{} has {} bytes and was made with {}: blocks that were "
                                            "acknowledged may be gone",
@@ -185,13 +236,24 @@ JournalWriter::Start JournalReader::finish() const {
     start.next_block = expected_;
     start.next_file = std::max<uint64_t>(options_.start_file, 1);
     start.spare = too_old_;
-    for (const FileOnDisk& file : files_) {
+    // Numbers go on after the last file with blocks, so that there is no gap: files that were made
+    // ready and not used keep their names, and one without blocks among the others stays.
+    size_t old = files_.size();
+    while (old > 0 && !(files_[old - 1].has_blocks && files_[old - 1].first_block < expected_))
+        --old;
+    for (size_t i = old; i < files_.size(); ++i)
+        start.spare.push_back({files_[i].path, files_[i].bytes});
+    uint64_t first_block = expected_;
+    for (size_t i = old; i-- > 0;) {
+        const FileOnDisk& file = files_[i];
+        if (file.has_blocks) first_block = file.first_block;
+        start.old.push_back({file.sequence, first_block, file.bytes});
         start.next_file = std::max(start.next_file, file.sequence + 1);
-        if (file.has_blocks && file.first_block < expected_) {
-            start.old.push_back({file.sequence, file.first_block, file.bytes});
-        } else {
-            start.spare.push_back({file.path, file.bytes});
-        }
+    }
+    std::ranges::reverse(start.old);
+    for (const FileOnDisk& file : std::span(files_).first(old)) {
+        if (!file.mark) start.marked_from = UINT64_MAX;
+        if (file.mark && start.marked_from == UINT64_MAX) start.marked_from = file.sequence;
     }
     return start;
 }

@@ -2,7 +2,9 @@
 //
 // Only one block is ever in flight, and the next is written when it is durable. So the first block
 // that does not hold is the torn end if nothing valid follows it, and damage if a later block of
-// the same journal does. Used by recovery, on one shard, before the journal is written again.
+// the same journal does. Beyond that the files' marks say which files there are and how far the
+// journal was flushed at least. Used by recovery, on one shard, before the journal is written
+// again.
 #pragma once
 
 #include <optional>
@@ -24,8 +26,11 @@ class JournalReader {
         uint32_t shard = 0;
         uint64_t start_file = 0;   // files before it hold nothing that counts
         uint64_t start_block = 0;  // the first block of that file
+        bool marked = false;       // CheckpointHeader::marked
         bool verify_checksums = true;
         bool any_size = false;  // a file of another size than it was made with is read all the same
+        bool ignore_gap = false;   // for StorageBugs: no file is missed
+        bool trust_short = false;  // for StorageBugs: whatever size or mark a file has
     };
     struct Block {
         BlockHeader header;
@@ -50,6 +55,14 @@ class JournalReader {
     // its header names it, in all fields but one at least. A crash can leave the first, and then it
     // was never acknowledged. Empty: nowhere.
     const std::string& torn() const { return torn_; }
+    // After open(): what contradicts a mark or the checkpoint. next() gives blocks all the same.
+    struct Contradiction {
+        std::string path;
+        std::string what;
+    };
+    const std::vector<Contradiction>& contradictions() const { return contradictions_; }
+    // The newest block of which a mark says that it was flushed; 0: there is no mark.
+    uint64_t flushed_block() const { return flushed_block_; }
     // The sequence of the block that next() gives next.
     uint64_t expected() const { return expected_; }
     // Says that the last block that next() gave does not count.
@@ -62,8 +75,11 @@ class JournalReader {
         uint64_t bytes = 0;
         uint64_t first_block = 0;
         bool has_blocks = false;
+        std::optional<FileMark> mark;
     };
     runtime::Task<Result<void>> go_to(size_t index);
+    runtime::Task<Result<void>> read_mark(FileOnDisk* file);
+    void check_marks();
     // Gives a view of up to `bytes` from `offset` of the current file; fewer at its end.
     runtime::Task<Result<Bytes>> view(uint64_t offset, uint64_t bytes);
     // The state of the place where the expected block may begin.
@@ -87,6 +103,8 @@ class JournalReader {
     runtime::IoBuffer buffer_;
     uint64_t buffer_offset_ = 0;
     std::string torn_;
+    std::vector<Contradiction> contradictions_;
+    uint64_t flushed_block_ = 0;
 };
 
 }  // namespace weir::storage

@@ -16,6 +16,8 @@ using runtime::Task;
 using runtime::try_;
 
 constexpr uint64_t kPrewriteChunk = 1_MiB;
+// Damage may have left a smaller one.
+constexpr uint64_t kSpareBytesMin = 16 * kPage;
 
 Task<Result<void>> fill_with_zeros(File* file, uint64_t bytes) {
     runtime::IoBuffer zeros = runtime::IoBuffer::allocate(std::min(bytes, kPrewriteChunk));
@@ -34,13 +36,48 @@ Task<Result<void>> JournalWriter::open(Options options, Start start) {
     old_ = {start.old.begin(), start.old.end()};
     next_sequence_ = start.next_file;
     next_block_ = start.next_block;
+    marked_block_ = next_block_ - 1;
+    marked_from_ = std::min(start.marked_from, next_sequence_);
     for (const OldFile& file : old_) total_bytes_ += file.bytes;
     for (const SpareFile& file : spare_) total_bytes_ += file.bytes;
     Ready first = co_await try_(make_ready(next_sequence_, true));
     next_ = std::move(first);
     ++next_sequence_;
+    if (!old_.empty() && marked_from(old_.back().sequence))
+        co_await try_(promise_first(old_.back()));
     take_next();
     co_return Result<void>{};
+}
+
+// The last file of the life before says that the first one of this life is there.
+Task<Result<void>> JournalWriter::promise_first(OldFile before) {
+    File file = co_await try_(File::open(journal_path(options_.directory, before.sequence),
+                                         {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
+    Result<void> promised = co_await write_mark(&file, before.sequence, before.bytes, true);
+    if (promised) promised = co_await file.sync();
+    (void)co_await file.close();
+    co_return promised;
+}
+
+Task<Result<void>> JournalWriter::write_mark(File* file, uint64_t sequence, uint64_t bytes,
+                                             bool has_successor) {
+    const uint64_t durable = next_block_ - 1;
+    runtime::IoBuffer page = runtime::IoBuffer::allocate(kPage);
+    encode_file_mark({page.data(), kPage}, {.journal_id = options_.journal_id,
+                                            .file_sequence = sequence,
+                                            .shard = options_.shard,
+                                            .has_successor = has_successor,
+                                            .file_bytes = bytes,
+                                            .durable_block = durable});
+    co_await try_(file->write(block_room(bytes), {page.data(), kPage}));
+    marked_block_ = std::max(marked_block_, durable);
+    marked_at_ = runtime::Shard::current().now();
+    co_return Result<void>{};
+}
+
+Task<Result<void>> JournalWriter::mark() {
+    co_await try_(write_mark(&file_, file_sequence_, file_bytes_, false));
+    co_return co_await file_.sync();
 }
 
 Task<void> JournalWriter::close() {
@@ -59,14 +96,8 @@ void JournalWriter::give_up() {
 Task<Result<JournalWriter::Ready>> JournalWriter::make_ready(uint64_t sequence, bool urgent) {
     SpareFile spare;
     const std::string path = journal_path(options_.directory, sequence);
-    if (!spare_.empty()) {
-        // One that got this name before, and then had no descriptor: to give the name to another
-        // would delete it. Else the largest: small ones are leftovers of a start.
-        auto chosen = std::ranges::find(spare_, path, &SpareFile::path);
-        if (chosen == spare_.end())
-            chosen = std::ranges::max_element(spare_, {}, &SpareFile::bytes);
+    if (auto chosen = choose_spare(sequence)) {
         spare = std::move(*chosen);
-        spare_.erase(chosen);
     } else {
         const bool first = file_sequence_ == 0;
         const uint64_t bytes = first ? options_.first_file_bytes : options_.file_bytes;
@@ -88,7 +119,7 @@ Task<Result<JournalWriter::Ready>> JournalWriter::make_ready(uint64_t sequence, 
         spare_.push_back(std::move(spare));
         co_return fail(std::move(synced).error());
     }
-    auto file = co_await File::open(path, {.flags = runtime::kOpenRead | runtime::kOpenWrite});
+    auto file = co_await open_marked(&spare, sequence);
     if (!file) {
         spare_.push_back(std::move(spare));
         co_return fail(std::move(file).error());
@@ -98,6 +129,33 @@ Task<Result<JournalWriter::Ready>> JournalWriter::make_ready(uint64_t sequence, 
     ready.sequence = sequence;
     ready.bytes = spare.bytes;
     co_return ready;
+}
+
+std::optional<SpareFile> JournalWriter::choose_spare(uint64_t sequence) {
+    // One that has this name already: to give the name to another would delete it.
+    auto chosen =
+        std::ranges::find(spare_, journal_path(options_.directory, sequence), &SpareFile::path);
+    if (chosen != spare_.end() && chosen->bytes < kSpareBytesMin) {
+        total_bytes_ -= chosen->bytes;
+        spare_.erase(chosen);
+        chosen = spare_.end();
+    }
+    // Else the largest: small ones are leftovers of a start.
+    if (chosen == spare_.end()) chosen = std::ranges::max_element(spare_, {}, &SpareFile::bytes);
+    if (chosen == spare_.end() || chosen->bytes < kSpareBytesMin) return std::nullopt;
+    SpareFile spare = std::move(*chosen);
+    spare_.erase(chosen);
+    return spare;
+}
+
+Task<Result<File>> JournalWriter::open_marked(const SpareFile* spare, uint64_t sequence) {
+    File file =
+        co_await try_(File::open(spare->path, {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
+    Result<void> marked = co_await write_mark(&file, sequence, spare->bytes, false);
+    if (marked) marked = co_await file.sync();
+    if (marked) co_return file;
+    (void)co_await file.close();
+    co_return fail(std::move(marked).error());
 }
 
 Task<Result<SpareFile>> JournalWriter::prewrite(uint64_t bytes) {
@@ -143,7 +201,7 @@ void JournalWriter::take_next() {
 }
 
 Task<Result<void>> JournalWriter::make_room(uint64_t bytes, runtime::StopToken stop) {
-    while (at_ + bytes > file_bytes_) {
+    while (at_ + bytes > block_room(file_bytes_)) {
         if (!next_) {
             if (given_up_) co_return fail(ErrorCode::kUnavailable, "the store failed");
             starved_ = true;
@@ -153,6 +211,9 @@ Task<Result<void>> JournalWriter::make_room(uint64_t bytes, runtime::StopToken s
             co_await try_(std::move(waited));
             continue;
         }
+        // From here on blocks are written into the next file: if it is gone then, that is known.
+        co_await try_(write_mark(&file_, file_sequence_, file_bytes_, true));
+        co_await try_(file_.sync());
         File full = std::move(file_);
         take_next();
         (void)co_await full.close();  // every block in it is durable
@@ -170,8 +231,11 @@ BlockHeader JournalWriter::next_header() const {
 }
 
 Task<Result<void>> JournalWriter::write(Bytes block) {
-    CHECK(at_ + block.size() <= file_bytes_);
-    return file_.write(at_, block);
+    CHECK(at_ + block.size() <= block_room(file_bytes_));
+    // Flushed with the block.
+    if (wants_mark() && runtime::Shard::current().now() - marked_at_ >= options_.mark_pause)
+        co_await try_(write_mark(&file_, file_sequence_, file_bytes_, false));
+    co_return co_await file_.write(at_, block);
 }
 
 Task<Result<void>> JournalWriter::sync() { return file_.sync(); }

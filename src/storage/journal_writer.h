@@ -2,6 +2,9 @@
 // current one is full, old files recycled when a checkpoint says so. Used by the commit loop (one
 // block in flight) and by the checkpoint, on the shard that owns the journal.
 //
+// The last page of each file is its mark (FileMark). A file has its mark, and the file before says
+// so in its own, before its first block is written: whichever is gone afterwards was lost.
+//
 // A file is zero-filled once and renamed to its next sequence number when it is used again: a write
 // into it changes neither its size nor its extents, so that fdatasync is a flush of the device and
 // no more. Its old blocks carry an old sequence number. Format: docs/formats/journal.md.
@@ -41,6 +44,7 @@ class JournalWriter {
         uint64_t file_bytes = 0;
         uint64_t first_file_bytes = 0;  // of the file made while the node starts: less to pre-write
         uint64_t bytes_max = 0;
+        Duration mark_pause{};  // between two marks while blocks come without a pause
     };
     // What recovery found: files that hold blocks still needed, in order; where numbering goes on;
     // files free to use.
@@ -54,6 +58,8 @@ class JournalWriter {
         std::vector<SpareFile> spare;
         uint64_t next_file = 1;
         uint64_t next_block = 1;
+        // Each of `old` from this one on has its mark.
+        uint64_t marked_from = UINT64_MAX;
     };
 
     // Makes the first file ready.
@@ -70,11 +76,17 @@ class JournalWriter {
     runtime::Task<Result<void>> sync();
     // The block is durable: the next one goes after it.
     void advance(uint64_t bytes);
+    // Blocks are durable that no mark tells of.
+    bool wants_mark() const { return marked_block_ + 1 < next_block_; }
+    // Says so, durably. write() does it too, now and then. Only between two blocks: a flush that
+    // fails says so once, and that may be the flush of a block.
+    runtime::Task<Result<void>> mark();
 
     uint64_t next_block() const { return next_block_; }
     // `bytes` can be written before a file that is not ready yet is needed.
     bool fits(uint64_t bytes) const {
-        return at_ + bytes <= file_bytes_ || (next_ && bytes <= next_->bytes);
+        return at_ + bytes <= block_room(file_bytes_) ||
+               (next_ && bytes <= block_room(next_->bytes));
     }
     // From the first file that is still needed to the head.
     uint64_t used_bytes() const;
@@ -99,6 +111,8 @@ class JournalWriter {
     // far back.
     uint64_t block_back(uint64_t bytes) const;
     uint64_t oldest_file() const { return old_.empty() ? file_sequence_ : old_.front().sequence; }
+    // All files from this one on have their mark.
+    bool marked_from(uint64_t sequence) const { return sequence >= marked_from_; }
     // Files before `sequence` are no longer needed.
     void release_before(uint64_t sequence);
     // Deletes spare files beyond what will be used again.
@@ -112,6 +126,12 @@ class JournalWriter {
     };
     runtime::Task<Result<Ready>> make_ready(uint64_t sequence, bool urgent);
     runtime::Task<Result<SpareFile>> prewrite(uint64_t bytes);
+    std::optional<SpareFile> choose_spare(uint64_t sequence);
+    runtime::Task<Result<runtime::File>> open_marked(const SpareFile* spare, uint64_t sequence);
+    runtime::Task<Result<void>> promise_first(OldFile before);
+    // Without a flush.
+    runtime::Task<Result<void>> write_mark(runtime::File* file, uint64_t sequence, uint64_t bytes,
+                                           bool has_successor);
     void take_next();
 
     Options options_;
@@ -122,6 +142,9 @@ class JournalWriter {
     uint64_t at_ = 0;
     uint64_t next_block_ = 1;
     uint64_t next_sequence_ = 1;
+    uint64_t marked_from_ = UINT64_MAX;
+    uint64_t marked_block_ = 0;
+    Instant marked_at_;
     std::optional<Ready> next_;
     std::deque<OldFile> old_;
     std::vector<SpareFile> spare_;

@@ -22,14 +22,42 @@ bool parse_hex(std::string_view text, uint64_t* value) {
 
 constexpr std::string_view kJournalPrefix = "journal-";
 constexpr std::string_view kLayoutMagic = "weir-data 1";
+constexpr std::string_view kJournalsWord = "journals";
 
 }  // namespace
 
 std::string encode_layout(const Layout& layout) {
     const std::string body = fmt::format("{}\ngeneration {}\nshards {}\n", kLayoutMagic,
                                          layout.generation, layout.shards);
-    return fmt::format("{}crc {:08x}\n", body, crc32c(as_bytes(body)));
+    std::string text = fmt::format("{}crc {:08x}\n", body, crc32c(as_bytes(body)));
+    if (layout.journals.empty()) return text;
+    text += kJournalsWord;
+    for (const uint64_t id : layout.journals) text += fmt::format(" {:016x}", id);
+    return fmt::format("{}\ncrc {:08x}\n", text, crc32c(as_bytes(text)));
 }
+
+namespace {
+
+// What follows the part that earlier versions know.
+Result<void> parse_journals(std::string_view text, size_t at, Layout* layout) {
+    const auto damaged = [] {
+        return fail(ErrorCode::kCorrupt, "the journals in the data directory's layout file");
+    };
+    const size_t end = text.find('\n', at);
+    if (!text.substr(at).starts_with(kJournalsWord) || end == std::string_view::npos)
+        return damaged();
+    if (text.substr(end + 1) != fmt::format("crc {:08x}\n", crc32c(as_bytes(text.substr(0, end)))))
+        return damaged();
+    for (at += kJournalsWord.size(); at < end; at += 17) {
+        uint64_t id = 0;
+        if (text[at] != ' ' || !parse_hex(text.substr(at + 1, 16), &id)) return damaged();
+        layout->journals.push_back(id);
+    }
+    if (layout->journals.size() != layout->shards) return damaged();
+    return {};
+}
+
+}  // namespace
 
 Result<Layout> parse_layout(const std::string& text) {
     Layout layout;
@@ -48,6 +76,9 @@ Result<Layout> parse_layout(const std::string& text) {
         return fail(ErrorCode::kCorrupt, "number of shards in the data directory's layout file");
     layout.generation = generation;
     layout.shards = shards;
+    const size_t known_end = text.find('\n', crc_at);
+    if (known_end == std::string::npos || known_end + 1 == text.size()) return layout;
+    TRY(parse_journals(text, known_end + 1, &layout));
     return layout;
 }
 

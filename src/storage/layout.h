@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
@@ -20,9 +21,13 @@ constexpr uint64_t round_to_page(uint64_t bytes) { return round_up(bytes, kPage)
 struct Layout {
     uint64_t generation = 0;  // of shards-G: a new one for each change of the number of shards
     uint32_t shards = 0;
+    // The id of each shard's journal: shards-G of another data directory is known by it. Empty in
+    // files of earlier versions.
+    std::vector<uint64_t> journals;
 };
 
-// The file `layout` of a data directory. kCorrupt.
+// The file `layout` of a data directory. docs/formats/layout.md. kCorrupt.
+inline constexpr uint64_t kLayoutBytesMax = 8192;
 std::string encode_layout(const Layout& layout);
 Result<Layout> parse_layout(const std::string& text);
 

@@ -35,8 +35,8 @@ struct LogConfig {
 struct ReadResult {
     std::vector<runtime::SharedBytes> parts;
     uint64_t size = 0;
-    int64_t first_offset = 0;  // of the first entry given: <= the offset asked for
-    int64_t next_offset = 0;   // where to read on
+    int64_t first_offset = 0;       // of the first entry given: <= the offset asked for
+    int64_t next_offset = 0;        // where to read on
     bool memory_was_short = false;  // more was wanted and is there
 };
 

@@ -68,6 +68,10 @@ Task<Result<void>> look_through(const RecoveryOptions* options, const Checkpoint
     for (uint64_t at = 0; at + kPage <= all.size(); at += kPage) {
         BlockHeader found;
         const BlockCheck check = check_block(all.subspan(at), &found, true);
+        if (const auto mark = decode_file_mark(all.subspan(at, kPage)); mark) {
+            if (mark->journal_id == header->journal_id) damage->marks.push_back({path, at});
+            continue;
+        }
         if (check == BlockCheck::kNoBlock || found.journal_id != header->journal_id ||
             found.shard != options->shard || found.file_sequence != sequence) {
             continue;
@@ -243,6 +247,7 @@ Task<Result<void>> rewrite_checkpoint(const RecoveryOptions* options, const Shar
                        std::min(snapshot.applied_block, damage->first_lost_block - 1),
                        {snapshot.state_end, snapshot.state_floor, snapshot.state});
     }
+    checkpoint.header.marked = false;
     finish_checkpoint(bytes, checkpoint.header);
     co_await try_(Checkpointer::replace(options->directory, std::move(bytes)));
     co_return co_await runtime::sync_directory(options->directory);
@@ -272,22 +277,19 @@ Task<Result<ShardDamage>> find_damage(RecoveryOptions options) {
         co_return damage;
     }
     const CheckpointHeader header = loaded->header;
-    if (header.generation != options.layout.generation || header.shard != options.shard ||
-        header.shards != options.layout.shards) {
+    if (std::string other = foreign(options, header); !other.empty()) {
         damage.checkpoint_is_damaged = true;
-        damage.places.push_back({path, 0, "it is another shard's"});
+        damage.places.push_back({path, 0, std::move(other)});
         co_return damage;
     }
     const uint64_t applied_max = applied_block(loaded->logs);
     Replay replay(std::move(loaded->logs));
     JournalReader reader;
-    Result<void> read = co_await reader.open({.directory = options.directory,
-                                              .journal_id = header.journal_id,
-                                              .shard = header.shard,
-                                              .start_file = header.start_file,
-                                              .start_block = header.start_block,
-                                              .verify_checksums = true,
-                                              .any_size = true});
+    JournalReader::Options how = reader_options(options, header);
+    how.verify_checksums = how.any_size = true;
+    Result<void> read = co_await reader.open(std::move(how));
+    for (const JournalReader::Contradiction& contradiction : reader.contradictions())
+        damage.places.push_back({contradiction.path, 0, contradiction.what});
     if (read) read = co_await replay_whole_part(&options, &reader, &replay, &damage);
     co_await reader.close();
     co_await try_(std::move(read));
@@ -306,7 +308,8 @@ Task<Result<ShardDamage>> find_damage(RecoveryOptions options) {
             damage.places.push_back({path, 0, finished.error().message});
     }
     const uint64_t next_block = reader.finish().next_block;
-    if (const auto gap = journal_gap(applied_max, next_block, options.shard);
+    if (const auto gap =
+            journal_gap(applied_max, reader.flushed_block(), next_block, options.shard);
         gap && damage.places.empty()) {
         damage.places.push_back({path, 0, *gap});
         damage.first_lost_block = next_block;
@@ -315,7 +318,10 @@ Task<Result<ShardDamage>> find_damage(RecoveryOptions options) {
         if (sequence >= header.start_file)
             co_await try_(look_through(&options, &header, file, sequence, &damage));
     }
-    damage.clip_checkpoint = !damage.cuts.empty() || applied_max >= damage.first_lost_block;
+    // A damaged journal is as one of an earlier version until its files were used up: without
+    // marks.
+    damage.clip_checkpoint = !damage.cuts.empty() || applied_max >= damage.first_lost_block ||
+                             (header.marked && !damage.places.empty());
     co_return damage;
 }
 
@@ -332,12 +338,15 @@ Task<Result<void>> mend(RecoveryOptions options, ShardDamage damage, MendOptions
     std::set<std::string> changing;
     for (const auto& [file, size] : damage.to_resize) changing.insert(file);
     for (const ShardDamage::Page& page : damage.to_erase) changing.insert(page.file);
+    for (const ShardDamage::Page& page : damage.marks) changing.insert(page.file);
     if (damage.clip_checkpoint) changing.insert(Checkpointer::path(options.directory));
     for (const std::string& path : changing) co_await try_(copy_aside(&options, path));
     // 3. to 5.
     if (damage.clip_checkpoint) co_await try_(rewrite_checkpoint(&options, &damage));
     for (const auto& [path, size] : damage.to_resize) co_await try_(resize(path, size));
     for (const ShardDamage::Page& page : std::views::reverse(damage.to_erase))
+        co_await try_(erase_page(page));
+    for (const ShardDamage::Page& page : std::views::reverse(damage.marks))
         co_await try_(erase_page(page));
     const ShardDamage left = co_await try_(find_damage(options));
     if (left.places.empty()) co_return Result<void>{};
@@ -349,7 +358,8 @@ Task<Result<OfflineData>> OfflineData::open(std::string data) {
     OfflineData opened;
     opened.data_ = data;
     // First, so that no file is made where there is no data directory.
-    const std::string text = co_await try_(runtime::read_small_file(data + "/layout", 4096));
+    const std::string text =
+        co_await try_(runtime::read_small_file(data + "/layout", kLayoutBytesMax));
     opened.layout_ = co_await try_(parse_layout(text));
     const Result<void> locked = co_await opened.lock();
     if (locked) co_return opened;

@@ -5,7 +5,8 @@
 //
 // The order makes it safe to break off and to run again: 1. the losses, durably; 2. copies of all
 // files that change, in DATA/damaged/; 3. the checkpoint; 4. sizes; 5. blocks after the damage,
-// erased from the last to the first. Until 5 is done the damage is seen again.
+// erased from the last to the first; 6. the marks of files. Until then the damage is seen again, or
+// nothing is left that the damage took.
 #pragma once
 
 #include <map>
@@ -49,6 +50,7 @@ struct ShardDamage {
         uint64_t offset = 0;
     };
     std::vector<Page> to_erase;
+    std::vector<Page> marks;  // all of them: erased too
     std::map<std::string, uint64_t> to_resize;
     std::map<LogId, Position> cuts;  // logs of the checkpoint that the journal does not fill again
     bool clip_checkpoint = false;    // it holds effects of lost blocks

@@ -14,11 +14,14 @@ struct Life {
     sim::World world{{.log_sink = Logger::Sink(), .log_level = LogLevel::kTrace}};
     sim::Node& node = world.add_node({.name = "n1"});
     runtime::MemoryBudget memory{64_MiB};
+    std::vector<std::unique_ptr<StoreSet>>* left = nullptr;  // what runs until the node is killed
 
     template <class F>
     void run(F body) {
         bool done = false;
         world.start(node, [&](Shard&) -> Task<void> {
+            std::vector<std::unique_ptr<StoreSet>> running;
+            left = &running;
             co_await body();
             done = true;
             (void)co_await runtime::sleep_for(1h);
@@ -64,7 +67,7 @@ struct Life {
             if (with_checkpoint && i == 25) must(co_await store.checkpoint());
         }
         must(co_await small->save_hard_state({.term = 5, .voted_for = 2}));
-        (void)set.release();  // the node is killed
+        left->push_back(std::move(set));
     }
 };
 
@@ -98,7 +101,7 @@ int check_mended(Life& life, std::string_view what) {
             for (int i = 0; i < 5; ++i) must(co_await append_durably(log, make_entry(*log, 500)));
             ends[id.v - 7] = log->end().offset;
         }
-        (void)set.release();
+        life.left->push_back(std::move(set));
     });
     life.run([&]() -> Task<void> {
         std::unique_ptr<StoreSet> set = must(co_await StoreSet::open(life.options(false)));
@@ -216,7 +219,7 @@ TEST(Mend, a_journal_that_ends_before_what_its_checkpoint_holds_is_damaged) {
         }
         must(co_await log->save_hard_state({.term = 5, .voted_for = 2}));
         must(co_await set->local().checkpoint());
-        (void)set.release();
+        life.left->push_back(std::move(set));
     });
     for (const auto& [file, bytes] : before) {
         CHECK(life.node.disk().write(*life.node.disk().find(file), 0, bytes) ==

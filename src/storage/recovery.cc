@@ -54,7 +54,7 @@ Task<Result<bool>> references_hold(const RecoveryOptions* options,
 }
 
 Task<Result<void>> replay_journal(const RecoveryOptions* options, JournalReader* reader,
-                                  Replay* replay, uint64_t* blocks) {
+                                  Replay* replay, RecoveredShard* recovered) {
     auto first = co_await reader->next();
     if (!first) co_return fail(std::move(first).error());
     std::optional<JournalReader::Block> block = std::move(*first);
@@ -72,6 +72,7 @@ Task<Result<void>> replay_journal(const RecoveryOptions* options, JournalReader*
                 runtime::Shard::current().log().info("storage", "last commit was torn",
                                                      "file={} offset={} block={}", block->path,
                                                      block->offset, block->header.block_sequence);
+                recovered->torn = fmt::format("{} offset {}", block->path, block->offset);
                 // It must not count at the next recovery either, when others follow it.
                 co_await try_(JournalReader::erase(*block));
                 reader->unread();
@@ -82,7 +83,7 @@ Task<Result<void>> replay_journal(const RecoveryOptions* options, JournalReader*
         if (!applied)
             co_return fail(std::move(applied).error().with(
                 fmt::format("{} offset {}", block->path, block->offset)));
-        ++*blocks;
+        ++recovered->blocks;
         block = std::move(*following);
         if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
     }
@@ -97,49 +98,71 @@ uint64_t applied_block(const std::map<LogId, LogSnapshot>& logs) {
     return newest;
 }
 
-std::optional<std::string> journal_gap(uint64_t applied, uint64_t next_block, uint32_t shard) {
-    if (applied < next_block) return std::nullopt;
+std::optional<std::string> journal_gap(uint64_t applied, uint64_t flushed, uint64_t next_block,
+                                       uint32_t shard) {
+    if (std::max(applied, flushed) < next_block) return std::nullopt;
     return fmt::format(
-        "the journal of shard {} ends before block {}, and its checkpoint has the effects of block "
-        "{}: blocks that were flushed are missing",
-        shard, next_block, applied);
+        "the journal of shard {} ends before block {}, and {} block {}: blocks that were flushed "
+        "are missing",
+        shard, next_block,
+        applied >= next_block ? "its checkpoint has the effects of" : "its marks tell of",
+        std::max(applied, flushed));
+}
+
+JournalReader::Options reader_options(const RecoveryOptions& options,
+                                      const CheckpointHeader& header) {
+    return {.directory = options.directory,
+            .journal_id = header.journal_id,
+            .shard = header.shard,
+            .start_file = header.start_file,
+            .start_block = header.start_block,
+            .marked = header.marked,
+            .verify_checksums = !options.bugs.skip_block_checksum,
+            .ignore_gap = options.bugs.ignore_journal_gap,
+            .trust_short = options.bugs.trust_short_journal};
+}
+
+std::string foreign(const RecoveryOptions& options, const CheckpointHeader& header) {
+    if (header.generation != options.layout.generation || header.shard != options.shard ||
+        header.shards != options.layout.shards) {
+        return fmt::format("{} holds the checkpoint of shard {} of {}, generation {}",
+                           options.directory, header.shard, header.shards, header.generation);
+    }
+    const auto& journals = options.layout.journals;
+    if (journals.empty() || journals[options.shard] == header.journal_id) return {};
+    return fmt::format(
+        "{} is another data directory's: its journal is {:016x}, the layout names {:016x}",
+        options.directory, header.journal_id, journals[options.shard]);
 }
 
 Task<Result<RecoveredShard>> recover_shard(RecoveryOptions options) {
     Checkpoint checkpoint =
         co_await try_(Checkpointer::load(Checkpointer::path(options.directory)));
     const CheckpointHeader header = checkpoint.header;
-    if (header.generation != options.layout.generation || header.shard != options.shard ||
-        header.shards != options.layout.shards) {
-        co_return fail(
-            ErrorCode::kCorrupt,
-            fmt::format("{} holds the checkpoint of shard {} of {}, generation {}",
-                        options.directory, header.shard, header.shards, header.generation));
-    }
+    if (std::string other = foreign(options, header); !other.empty())
+        co_return fail(ErrorCode::kCorrupt, std::move(other));
     RecoveredShard recovered;
     recovered.header = header;
     const uint64_t applied = applied_block(checkpoint.logs);
     Replay replay(std::move(checkpoint.logs));
     JournalReader reader;
-    Result<void> replayed =
-        co_await reader.open({.directory = options.directory,
-                              .journal_id = header.journal_id,
-                              .shard = header.shard,
-                              .start_file = header.start_file,
-                              .start_block = header.start_block,
-                              .verify_checksums = !options.bugs.skip_block_checksum});
-    if (replayed) replayed = co_await replay_journal(&options, &reader, &replay, &recovered.blocks);
+    Result<void> replayed = co_await reader.open(reader_options(options, header));
+    if (replayed && !reader.contradictions().empty())
+        replayed = fail(ErrorCode::kCorrupt, reader.contradictions().front().what);
+    if (replayed) replayed = co_await replay_journal(&options, &reader, &replay, &recovered);
     co_await reader.close();
     co_await try_(std::move(replayed));
-    if (!reader.torn().empty()) {
-        runtime::Shard::current().log().warn(
-            "storage", "the last block is not whole: it was never acknowledged, or it is damaged",
-            "shard={} place=\"{}\"", options.shard, reader.torn());
-    }
+    if (recovered.torn.empty()) recovered.torn = reader.torn();
     recovered.logs = std::move(replay.logs());
     recovered.journal = reader.finish();
-    if (const auto gap = journal_gap(applied, recovered.journal.next_block, options.shard))
+    if (const auto gap = journal_gap(applied, reader.flushed_block(), recovered.journal.next_block,
+                                     options.shard))
         co_return fail(ErrorCode::kCorrupt, *gap);
+    if (!recovered.torn.empty()) {
+        runtime::Shard::current().log().warn(
+            "storage", "the last block is not whole: it was never acknowledged, or it is damaged",
+            "shard={} place=\"{}\"", options.shard, recovered.torn);
+    }
     co_return recovered;
 }
 

@@ -102,12 +102,16 @@ Task<Result<void>> ShardStore::open() {
     losses_.start(directory_, co_await try_(Losses::load(directory_)));
     const uint64_t durable_block = recovered.journal.next_block - 1;
     const uint64_t blocks = recovered.blocks;
+    torn_end_ = recovered.torn;
+    metrics_.torn_ends = torn_end_.empty() ? 0 : 1;
+    const bool is_fresh = recovered.journal.old.empty() && !recovered.header.marked;
     co_await try_(journal_.open({.directory = directory_,
                                  .journal_id = recovered.header.journal_id,
                                  .shard = shard_,
                                  .file_bytes = options_.journal_file_bytes,
                                  .first_file_bytes = options_.journal_first_file_bytes,
-                                 .bytes_max = options_.journal_bytes_max},
+                                 .bytes_max = options_.journal_bytes_max,
+                                 .mark_pause = mark_pause()},
                                 std::move(recovered.journal)));
     checkpointer_.start(recovered.header.journal_id);
     committer_.start(durable_block);
@@ -162,6 +166,11 @@ Task<Result<void>> ShardStore::open() {
         } else {
             co_await try_(std::move(rebuilt));
         }
+    }
+    // Before anything is acknowledged: from now on it is known if the first file is gone.
+    if (is_fresh) {
+        Result<void> done = co_await checkpointer_.run(false);
+        if (!done && shortage_of(done.error()) == Shortage::kNone) co_return done;
     }
     commit_scope_.spawn(committer_.run(commit_scope_.stop_token()), WorkClass::kProduce);
     journal_scope_.spawn(prepare_journal(), WorkClass::kBackground);

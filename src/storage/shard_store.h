@@ -73,6 +73,8 @@ class ShardStore final : public Store {
     const StoreMetrics& metrics() const override;
     bool failed() const override { return failure_.has_value(); }
     uint64_t history() const override { return history_; }
+    std::string torn_end() const override { return torn_end_; }
+    uint64_t journal_id() const { return checkpointer_.journal_id(); }
     void set_history(uint64_t history) { history_ = history; }
     // After close(): all that was ever taken is on stable storage.
     bool closed_whole() const { return closed_whole_; }
@@ -85,6 +87,7 @@ class ShardStore final : public Store {
     const Layout& layout() const { return layout_; }
     uint32_t shard() const { return shard_; }
     StoreMetrics& counters() { return metrics_; }
+    Duration mark_pause() const { return std::chrono::milliseconds(options_.journal_mark_ms); }
     const StorageBugs& bugs() const { return options_.bugs; }
     JournalWriter& journal() { return journal_; }
     SegmentFiles& files() { return files_; }
@@ -146,6 +149,7 @@ class ShardStore final : public Store {
     bool opened_ = false;
     bool closed_whole_ = false;
     uint64_t history_ = 0;
+    std::string torn_end_;
     JournalWriter journal_;
     Losses losses_;
     SegmentFiles files_;

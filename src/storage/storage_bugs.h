@@ -19,6 +19,9 @@ struct StorageBugs {
     WEIR_BUG(stale_state_blob);      // a checkpoint's state covers less than it says
     WEIR_BUG(keep_foreign_charge);   // entries in memory fill the share of what brought them
     WEIR_BUG(leave_stray_segments);  // segment files that no log knows stay for ever
+    WEIR_BUG(trust_short_journal);   // journal files are believed whatever size and mark they have
+    WEIR_BUG(ignore_journal_gap);    // ... and whichever of them are missing
+    WEIR_BUG(one_bad_file_ends_store);  // a damaged segment stops the store
 
     bool operator==(const StorageBugs&) const = default;
 };

@@ -22,8 +22,8 @@ struct StoreOptions {
     std::string directory;                    // of the node's data
     runtime::MemoryBudget* memory = nullptr;  // of the node; outlives the store
     // Where messages of other nodes are charged, if there are others: what is left of a message of
-    // which the store keeps entries. Whoever waits for some of it makes the store hand over. Outlives
-    // the store.
+    // which the store keeps entries. Whoever waits for some of it makes the store hand over.
+    // Outlives the store.
     runtime::MemoryBudget* received_memory = nullptr;
     uint64_t journal_file_bytes = 16u << 20;  // each journal file, pre-written
     uint64_t journal_first_file_bytes =
@@ -39,6 +39,8 @@ struct StoreOptions {
     uint64_t read_ahead_bytes =
         4u << 20;  // kept in the cache ahead of a sequential reader; 0: nothing is read ahead
     uint32_t open_segments_max = 256;  // of one shard, beside those in use
+    // So long after a commit the journal's mark says that it was durable.
+    int64_t journal_mark_ms = 250;
     int64_t retention_check_ms = 30'000;
     int64_t sweep_delay_ms = 2'000;  // after the start: what a crash left behind is no hurry
     // A failed flush or journal write: the node must stop (its data may be gone already). Called
@@ -69,6 +71,8 @@ struct StoreMetrics {
     uint64_t damaged_logs = 0;    // of which damage is known now (Log::damage())
     uint64_t offline_logs = 0;    // ... and which take no appends
     uint64_t logs_with_loss = 0;  // Log::may_have_lost()
+    uint64_t torn_ends = 0;       // 1 if torn_end() names a place
+    uint64_t journal_marks = 0;   // written by themselves
     uint64_t swept_files = 0;     // left behind by a crash
     uint64_t unflushed_bytes = 0;
     uint64_t cache_bytes = 0;
@@ -100,6 +104,11 @@ class Store {
     // with everything flushed. Whoever finds another one than before may lack what was appended
     // and not durable. docs/formats/history.md.
     virtual uint64_t history() const { return 0; }
+    // Where the last block of this shard's journal was found torn when the store opened; empty:
+    // nowhere. A crash in the middle of a commit leaves such a block, which was never acknowledged.
+    // Damage of a last block of which nothing else tells yet looks the same: what was acknowledged
+    // in the last journal_mark_ms before the stop may be gone then. docs/formats/journal.md.
+    virtual std::string torn_end() const { return {}; }
 };
 
 class StoreSet {

@@ -50,7 +50,8 @@ class StoreSetImpl final : public StoreSet {
     Task<Result<void>> begin_history();
     Task<Result<Layout>> read_or_make_layout();
     Task<Result<void>> make_shards(Layout layout, std::vector<std::vector<uint8_t>> checkpoints);
-    Task<Result<void>> convert(Layout from, Layout to);
+    Task<Result<Layout>> convert(Layout from, Layout to);
+    Task<Result<void>> name_journals(Layout layout);
     Task<void> remove_other_generations(uint64_t generation);
 
     StoreOptions options_;
@@ -123,7 +124,7 @@ Task<Result<void>> StoreSetImpl::begin_history() {
 
 Task<Result<Layout>> StoreSetImpl::read_or_make_layout() {
     const std::string path = options_.directory + "/layout";
-    auto text = co_await runtime::read_small_file(path, 4096);
+    auto text = co_await runtime::read_small_file(path, kLayoutBytesMax);
     if (text) co_return parse_layout(*text);
     if (!is_not_found(text.error())) co_return fail(std::move(text).error());
     if (co_await runtime::list_directory(logs_directory(options_.directory))) {
@@ -131,13 +132,14 @@ Task<Result<Layout>> StoreSetImpl::read_or_make_layout() {
             ErrorCode::kCorrupt,
             fmt::format("{} holds logs, but its layout file is gone", options_.directory));
     }
-    const Layout layout{.generation = 1, .shards = Shard::current().count()};
+    Layout layout{.generation = 1, .shards = Shard::current().count(), .journals = {}};
     std::vector<std::vector<uint8_t>> checkpoints(layout.shards,
                                                   std::vector<uint8_t>(kCheckpointHeaderBytes));
     for (uint32_t i = 0; i < layout.shards; ++i) {
         uint64_t journal_id = 0;
         Shard::current().driver().fill_entropy(
             {reinterpret_cast<uint8_t*>(&journal_id), sizeof journal_id});
+        layout.journals.push_back(journal_id);
         finish_checkpoint(checkpoints[i], {.journal_id = journal_id,
                                            .generation = layout.generation,
                                            .shard = i,
@@ -164,7 +166,19 @@ Task<Result<void>> StoreSetImpl::make_shards(Layout layout,
     co_return Result<void>{};
 }
 
-Task<Result<void>> StoreSetImpl::convert(Layout from, Layout to) {
+// Of a layout file of an earlier version.
+Task<Result<void>> StoreSetImpl::name_journals(Layout layout) {
+    for (uint32_t i = 0; i < layout.shards; ++i)
+        layout.journals.push_back(stores_[i]->journal_id());
+    const std::string path = options_.directory + "/layout";
+    Result<void> named = co_await runtime::replace_small_file(path, encode_layout(layout));
+    if (named || named.error().code != ErrorCode::kDiskFull) co_return named;
+    // The next start does it.
+    (void)co_await runtime::unlink_file(path + ".tmp");
+    co_return Result<void>{};
+}
+
+Task<Result<Layout>> StoreSetImpl::convert(Layout from, Layout to) {
     // 1. Each old shard recovers, moves all its entries to segments and writes a checkpoint that
     // needs no journal.
     std::map<LogId, LogSnapshot> logs;
@@ -203,6 +217,7 @@ Task<Result<void>> StoreSetImpl::convert(Layout from, Layout to) {
         uint64_t journal_id = 0;
         Shard::current().driver().fill_entropy(
             {reinterpret_cast<uint8_t*>(&journal_id), sizeof journal_id});
+        to.journals.push_back(journal_id);
         finish_checkpoint(checkpoints[i], {.journal_id = journal_id,
                                            .generation = to.generation,
                                            .shard = i,
@@ -220,7 +235,7 @@ Task<Result<void>> StoreSetImpl::convert(Layout from, Layout to) {
     co_await try_(runtime::replace_small_file(options_.directory + "/layout", encode_layout(to)));
     Shard::current().log().info("storage", "number of shards changed", "from={} to={} logs={}",
                                 from.shards, to.shards, logs.size());
-    co_return Result<void>{};
+    co_return to;
 }
 
 Task<void> StoreSetImpl::remove_other_generations(uint64_t generation) {
@@ -250,10 +265,11 @@ Task<Result<void>> StoreSetImpl::open() {
     co_await try_(begin_history());
     const Layout found = co_await try_(read_or_make_layout());
     co_await try_(make_durable_directory(logs_directory(options_.directory), 1));
-    Layout layout{.generation = found.generation, .shards = Shard::current().count()};
-    if (found.shards != layout.shards) {
-        layout.generation = found.generation + 1;
-        co_await try_(convert(found, layout));
+    Layout layout = found;
+    if (found.shards != Shard::current().count()) {
+        layout = co_await try_(convert(found, {.generation = found.generation + 1,
+                                               .shards = Shard::current().count(),
+                                               .journals = {}}));
     }
     co_await remove_other_generations(layout.generation);
     stores_.resize(layout.shards);
@@ -268,6 +284,7 @@ Task<Result<void>> StoreSetImpl::open() {
     for (Result<void>& opened : co_await runtime::all(std::move(opening)))
         co_await try_(std::move(opened));
     opened_ = true;
+    if (layout.journals.empty()) co_await try_(name_journals(layout));
     co_return Result<void>{};
 }
 
