@@ -55,17 +55,14 @@ Task<Result<void>> JournalReader::open(Options options) {
 }
 
 Task<Result<void>> JournalReader::read_mark(FileOnDisk* file) {
-    if (file->bytes < kPage) co_return Result<void>{};
     File opened = co_await try_(File::open(file->path, {.flags = runtime::kOpenRead}));
-    runtime::IoBuffer page = runtime::IoBuffer::allocate(kPage);
-    auto filled = co_await opened.read(block_room(file->bytes), page.all());
+    auto marks = co_await read_marks(&opened, {.journal_id = options_.journal_id,
+                                               .file_sequence = file->sequence,
+                                               .shard = options_.shard,
+                                               .file_bytes = file->bytes});
     (void)co_await opened.close();
-    if (!filled) co_return fail(std::move(filled).error());
-    page.set_size(*filled);
-    const auto mark = decode_file_mark(page.filled());
-    if (mark && mark->journal_id == options_.journal_id && mark->shard == options_.shard &&
-        mark->file_sequence == file->sequence && mark->file_bytes == file->bytes)
-        file->mark = mark;
+    const FileMarks found = co_await try_(std::move(marks));
+    file->mark = found.newest;
     co_return Result<void>{};
 }
 

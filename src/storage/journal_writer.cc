@@ -53,30 +53,45 @@ Task<Result<void>> JournalWriter::open(Options options, Start start) {
 Task<Result<void>> JournalWriter::promise_first(OldFile before) {
     File file = co_await try_(File::open(journal_path(options_.directory, before.sequence),
                                          {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
-    Result<void> promised = co_await write_mark(&file, before.sequence, before.bytes, true);
-    if (promised) promised = co_await file.sync();
+    auto promised = co_await add_mark(&file, mark_of(before.sequence, before.bytes, true));
     (void)co_await file.close();
-    co_return promised;
+    if (!promised) co_return fail(std::move(promised).error());
+    co_return Result<void>{};
 }
 
-Task<Result<void>> JournalWriter::write_mark(File* file, uint64_t sequence, uint64_t bytes,
-                                             bool has_successor) {
-    const uint64_t durable = next_block_ - 1;
-    runtime::IoBuffer page = runtime::IoBuffer::allocate(kPage);
-    encode_file_mark({page.data(), kPage}, {.journal_id = options_.journal_id,
-                                            .file_sequence = sequence,
-                                            .shard = options_.shard,
-                                            .has_successor = has_successor,
-                                            .file_bytes = bytes,
-                                            .durable_block = durable});
-    co_await try_(file->write(block_room(bytes), {page.data(), kPage}));
-    marked_block_ = std::max(marked_block_, durable);
+// To a file of which it is not known where its newest mark is. Durable. Gives the slot of the next
+// one.
+Task<Result<uint32_t>> JournalWriter::add_mark(File* file, FileMark mark) {
+    const FileMarks there = co_await try_(read_marks(file, mark));
+    co_await try_(put_mark(file, there.next_slot, mark));
+    co_await try_(file->sync());
+    co_return (there.next_slot + 1) % kMarkSlots;
+}
+
+FileMark JournalWriter::mark_of(uint64_t sequence, uint64_t bytes, bool has_successor) const {
+    return {.journal_id = options_.journal_id,
+            .file_sequence = sequence,
+            .shard = options_.shard,
+            .has_successor = has_successor,
+            .file_bytes = bytes,
+            .durable_block = next_block_ - 1};
+}
+
+Task<Result<void>> JournalWriter::put_mark(File* file, uint32_t slot, FileMark mark) {
+    co_await try_(write_mark(file, slot, mark));
+    marked_block_ = std::max(marked_block_, mark.durable_block);
     marked_at_ = runtime::Shard::current().now();
     co_return Result<void>{};
 }
 
+Task<Result<void>> JournalWriter::mark_current(bool has_successor) {
+    const uint32_t slot = mark_slot_;
+    mark_slot_ = (slot + 1) % kMarkSlots;
+    co_return co_await put_mark(&file_, slot, mark_of(file_sequence_, file_bytes_, has_successor));
+}
+
 Task<Result<void>> JournalWriter::mark() {
-    co_await try_(write_mark(&file_, file_sequence_, file_bytes_, false));
+    co_await try_(mark_current(false));
     co_return co_await file_.sync();
 }
 
@@ -119,15 +134,8 @@ Task<Result<JournalWriter::Ready>> JournalWriter::make_ready(uint64_t sequence, 
         spare_.push_back(std::move(spare));
         co_return fail(std::move(synced).error());
     }
-    auto file = co_await open_marked(&spare, sequence);
-    if (!file) {
-        spare_.push_back(std::move(spare));
-        co_return fail(std::move(file).error());
-    }
-    Ready ready;
-    ready.file = std::move(*file);
-    ready.sequence = sequence;
-    ready.bytes = spare.bytes;
+    auto ready = co_await open_marked(&spare, sequence);
+    if (!ready) spare_.push_back(std::move(spare));
     co_return ready;
 }
 
@@ -148,13 +156,19 @@ std::optional<SpareFile> JournalWriter::choose_spare(uint64_t sequence) {
     return spare;
 }
 
-Task<Result<File>> JournalWriter::open_marked(const SpareFile* spare, uint64_t sequence) {
-    File file =
+Task<Result<JournalWriter::Ready>> JournalWriter::open_marked(const SpareFile* spare,
+                                                               uint64_t sequence) {
+    Ready ready;
+    ready.sequence = sequence;
+    ready.bytes = spare->bytes;
+    ready.file =
         co_await try_(File::open(spare->path, {.flags = runtime::kOpenRead | runtime::kOpenWrite}));
-    Result<void> marked = co_await write_mark(&file, sequence, spare->bytes, false);
-    if (marked) marked = co_await file.sync();
-    if (marked) co_return file;
-    (void)co_await file.close();
+    auto marked = co_await add_mark(&ready.file, mark_of(sequence, spare->bytes, false));
+    if (marked) {
+        ready.mark_slot = *marked;
+        co_return ready;
+    }
+    (void)co_await ready.file.close();
     co_return fail(std::move(marked).error());
 }
 
@@ -195,6 +209,7 @@ void JournalWriter::take_next() {
     file_sequence_ = next_->sequence;
     file_bytes_ = next_->bytes;
     file_first_block_ = next_block_;
+    mark_slot_ = next_->mark_slot;
     at_ = 0;
     next_.reset();
     wanted_.notify_all();
@@ -212,7 +227,7 @@ Task<Result<void>> JournalWriter::make_room(uint64_t bytes, runtime::StopToken s
             continue;
         }
         // From here on blocks are written into the next file: if it is gone then, that is known.
-        co_await try_(write_mark(&file_, file_sequence_, file_bytes_, true));
+        co_await try_(mark_current(true));
         co_await try_(file_.sync());
         File full = std::move(file_);
         take_next();
@@ -234,7 +249,7 @@ Task<Result<void>> JournalWriter::write(Bytes block) {
     CHECK(at_ + block.size() <= block_room(file_bytes_));
     // Flushed with the block.
     if (wants_mark() && runtime::Shard::current().now() - marked_at_ >= options_.mark_pause)
-        co_await try_(write_mark(&file_, file_sequence_, file_bytes_, false));
+        co_await try_(mark_current(false));
     co_return co_await file_.write(at_, block);
 }
 

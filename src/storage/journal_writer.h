@@ -2,8 +2,8 @@
 // current one is full, old files recycled when a checkpoint says so. Used by the commit loop (one
 // block in flight) and by the checkpoint, on the shard that owns the journal.
 //
-// The last page of each file is its mark (FileMark). A file has its mark, and the file before says
-// so in its own, before its first block is written: whichever is gone afterwards was lost.
+// Each file ends with its marks (journal_marks.h). A file has its mark, and the file before says so in
+// its own, before its first block is written: whichever is gone afterwards was lost.
 //
 // A file is zero-filled once and renamed to its next sequence number when it is used again: a write
 // into it changes neither its size nor its extents, so that fdatasync is a flush of the device and
@@ -20,6 +20,7 @@
 #include "runtime/stop_token.h"
 #include "runtime/wait.h"
 #include "storage/journal_format.h"
+#include "storage/journal_marks.h"
 
 namespace weir::storage {
 
@@ -123,15 +124,18 @@ class JournalWriter {
         runtime::File file;
         uint64_t sequence = 0;
         uint64_t bytes = 0;
+        uint32_t mark_slot = 0;  // of its next mark
     };
     runtime::Task<Result<Ready>> make_ready(uint64_t sequence, bool urgent);
     runtime::Task<Result<SpareFile>> prewrite(uint64_t bytes);
     std::optional<SpareFile> choose_spare(uint64_t sequence);
-    runtime::Task<Result<runtime::File>> open_marked(const SpareFile* spare, uint64_t sequence);
+    runtime::Task<Result<Ready>> open_marked(const SpareFile* spare, uint64_t sequence);
     runtime::Task<Result<void>> promise_first(OldFile before);
-    // Without a flush.
-    runtime::Task<Result<void>> write_mark(runtime::File* file, uint64_t sequence, uint64_t bytes,
-                                           bool has_successor);
+    FileMark mark_of(uint64_t sequence, uint64_t bytes, bool has_successor) const;
+    runtime::Task<Result<uint32_t>> add_mark(runtime::File* file, FileMark mark);
+    // Without a flush. Between two marks of a file there is one.
+    runtime::Task<Result<void>> put_mark(runtime::File* file, uint32_t slot, FileMark mark);
+    runtime::Task<Result<void>> mark_current(bool has_successor);
     void take_next();
 
     Options options_;
@@ -139,6 +143,7 @@ class JournalWriter {
     uint64_t file_sequence_ = 0;
     uint64_t file_bytes_ = 0;
     uint64_t file_first_block_ = 0;
+    uint32_t mark_slot_ = 0;  // of the current file's next mark
     uint64_t at_ = 0;
     uint64_t next_block_ = 1;
     uint64_t next_sequence_ = 1;
