@@ -46,7 +46,11 @@ Task<Result<std::vector<uint8_t>>> read_whole(File* file, uint64_t size) {
 }  // namespace
 
 Task<Result<Checkpoint>> Checkpointer::load(std::string path) {
-    const uint64_t size = co_await try_(runtime::file_size(path));
+    const auto found = co_await runtime::file_size(path);
+    // It was there, durably, before the layout said that there is such a shard.
+    if (!found && found.error().code == ErrorCode::kNotFound)
+        co_return fail(ErrorCode::kCorrupt, path + " is missing");
+    const uint64_t size = co_await try_(Result<uint64_t>(found));
     if (size > kCheckpointBytesMax) co_return fail(ErrorCode::kCorrupt, path + ": too large");
     File file = co_await try_(File::open(path, {.flags = runtime::kOpenRead}));
     auto bytes = co_await read_whole(&file, size);

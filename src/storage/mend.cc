@@ -179,9 +179,14 @@ Task<Result<void>> copy_aside(const RecoveryOptions* options, std::string path) 
     const uint64_t size = co_await try_(runtime::file_size(path));
     File from =
         co_await try_(File::open(path, {.flags = runtime::kOpenRead | runtime::kOpenBuffered}));
-    File into = co_await try_(
-        File::open(to + ".tmp", {.flags = runtime::kOpenWrite | runtime::kOpenCreate |
-                                          runtime::kOpenTruncate | runtime::kOpenBuffered}));
+    auto opened = co_await File::open(
+        to + ".tmp", {.flags = runtime::kOpenWrite | runtime::kOpenCreate | runtime::kOpenTruncate |
+                               runtime::kOpenBuffered});
+    if (!opened) {
+        (void)co_await from.close();
+        co_return fail(std::move(opened).error());
+    }
+    File into = std::move(*opened);
     IoBuffer buffer = IoBuffer::allocate(kCopyBytes);
     Result<void> done;
     for (uint64_t at = 0; done && at < size;) {
@@ -242,6 +247,8 @@ Task<Result<void>> rewrite_checkpoint(const RecoveryOptions* options, const Shar
         if (const auto cut = damage->cuts.find(id); cut != damage->cuts.end()) {
             end = cut->second;
             cut_state(end, &snapshot.state_end, snapshot.state_floor, &snapshot.state);
+            // Its start may lie beyond what is whole: then nothing is left.
+            snapshot.log.start_offset = std::min(snapshot.log.start_offset, end.offset);
         }
         append_section(bytes, snapshot.log, end,
                        std::min(snapshot.applied_block, damage->first_lost_block - 1),

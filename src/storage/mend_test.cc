@@ -235,5 +235,42 @@ TEST(Mend, a_journal_that_ends_before_what_its_checkpoint_holds_is_damaged) {
     EXPECT_EQ(check_mended(life, "the last block"), 1);
 }
 
+// The start of the log lies beyond what is whole of it, so that nothing is left; and the journal still
+// has what is given up, before what is appended in its place (storage seeds 80000177 and 80003234).
+TEST(Mend, what_a_log_gave_up_does_not_come_back_in_the_place_of_what_followed) {
+    Life life;
+    life.run([&]() -> Task<void> {
+        std::unique_ptr<StoreSet> set = must(co_await StoreSet::open(life.options(false)));
+        Log* log = must(co_await set->local().create_log({7}, {.retention_ms = -1}));
+        // Whose entry keeps the first block needed.
+        Log* other = must(co_await set->local().create_log({8}, {.retention_ms = -1}));
+        must(co_await append_durably(other, make_entry(*other, 100)));
+        for (int i = 0; i < 15; ++i)
+            must(co_await append_durably(log, make_entry(*log, 100, 1, i < 10 ? 1 : 3)));
+        must(co_await log->truncate_prefix(12));
+        must(co_await set->local().checkpoint());
+        life.left->push_back(std::move(set));
+    });
+    life.flip(life.journal()[0], 13 * kPage + 70);
+    life.run([&]() -> Task<void> {
+        std::unique_ptr<StoreSet> set = must(co_await StoreSet::open(life.options(true)));
+        Log* log = set->local().find({7});
+        EXPECT_TRUE(log->may_have_lost());
+        EXPECT_EQ(log->end(), (Position{0, 0}));
+        EXPECT_EQ(log->start_offset(), 0);
+        for (int i = 0; i < 8; ++i) must(co_await append_durably(log, make_entry(*log, 200, 4)));
+        must(co_await set->local().checkpoint());
+        life.left->push_back(std::move(set));
+    });
+    life.run([&]() -> Task<void> {
+        std::unique_ptr<StoreSet> set = must(co_await StoreSet::open(life.options(false)));
+        Log* log = set->local().find({7});
+        EXPECT_EQ(log->end().offset, 32);
+        EXPECT_EQ(must(co_await read_and_check(log, 0, 32)), 8);
+        EXPECT_EQ(set->local().find({8})->end().offset, 1);
+        co_await set->close();
+    });
+}
+
 }  // namespace
 }  // namespace weir::storage
