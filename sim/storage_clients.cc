@@ -23,7 +23,7 @@ LogConfig StorageRun::draw_config(Prng& prng) const {
     return config;
 }
 
-Task<void> StorageRun::serve_shard(StorageRun* run, Life* life, ShardId shard) {
+Task<void> StorageRun::serve_shard(StorageRun* run, StorageLife* life, ShardId shard) {
     Scope waits;
     Scope clients;
     for (uint32_t i = 0; i < run->knobs_.clients; ++i)
@@ -35,7 +35,7 @@ Task<void> StorageRun::serve_shard(StorageRun* run, Life* life, ShardId shard) {
     }
 }
 
-LogModel* StorageRun::pick(Life& life, Prng& prng) {
+LogModel* StorageRun::pick(StorageLife& life, Prng& prng) {
     std::vector<LogModel*> here;
     for (auto& [id, use] : life.uses) {
         if (use.log != nullptr && owner_of(id, life.shards) == Shard::current().id())
@@ -44,7 +44,7 @@ LogModel* StorageRun::pick(Life& life, Prng& prng) {
     return here.empty() ? nullptr : here[prng.below(here.size())];
 }
 
-Task<void> StorageRun::client(StorageRun* run, Life* life, uint64_t number, Scope* waits) {
+Task<void> StorageRun::client(StorageRun* run, StorageLife* life, uint64_t number, Scope* waits) {
     Prng prng(mix64(mix64(run->options_.seed) + life->number) + number, "client");
     const uint32_t operations =
         life->healed ? std::min<uint32_t>(run->knobs_.operations, 30) : run->knobs_.operations;
@@ -81,8 +81,8 @@ Task<void> StorageRun::client(StorageRun* run, Life* life, uint64_t number, Scop
     }
 }
 
-Task<void> StorageRun::rare_operation(StorageRun* run, Life* life, uint64_t client, LogModel* model,
-                                      Prng* prng, uint64_t which) {
+Task<void> StorageRun::rare_operation(StorageRun* run, StorageLife* life, uint64_t client,
+                                      LogModel* model, Prng* prng, uint64_t which) {
     constexpr std::string_view kNames[] = {
         "searching", "cutting the suffix of", "cutting the prefix of",
         "voting in", "configuring",           "removing"};
@@ -92,6 +92,8 @@ Task<void> StorageRun::rare_operation(StorageRun* run, Life* life, uint64_t clie
             co_await search(run, life, model, prng);
             break;
         case 1:
+            // What a loss undoes must be an earlier state of the log as it is known.
+            if (run->knobs_.damage_after >= 0 && run->knobs_.repair != Repair::kNone) break;
             co_await cut_suffix(run, life, model, prng);
             break;
         case 2:
@@ -111,7 +113,7 @@ Task<void> StorageRun::rare_operation(StorageRun* run, Life* life, uint64_t clie
     }
 }
 
-Task<void> StorageRun::create(StorageRun* run, Life* life, LogId id, Prng* prng) {
+Task<void> StorageRun::create(StorageRun* run, StorageLife* life, LogId id, Prng* prng) {
     auto made = std::make_unique<LogModel>(id, run->draw_config(*prng));
     LogModel* model = made.get();
     run->models_.emplace(id, std::move(made));
@@ -127,8 +129,8 @@ Task<void> StorageRun::create(StorageRun* run, Life* life, LogId id, Prng* prng)
     run->adopt(*life, *model, **created);
 }
 
-Task<void> StorageRun::remove(StorageRun* run, Life* life, LogModel* model) {
-    Life::Use& use = life->uses[model->id];
+Task<void> StorageRun::remove(StorageRun* run, StorageLife* life, LogModel* model) {
+    StorageLife::Use& use = life->uses[model->id];
     if (use.appending > 0 || use.cutting || model->id == kMetadataLog) co_return;
     // Nobody else uses it from here on: the Log dies.
     use.log->on_durable({});
@@ -136,7 +138,7 @@ Task<void> StorageRun::remove(StorageRun* run, Life* life, LogModel* model) {
     model->presence = LogModel::Presence::kMaybe;
     Result<void> removed = co_await life->set->local().remove_log(model->id);
     if (!removed) {
-        run->judge(removed.error(), fmt::format("removing log {}", model->id.v), *life);
+        run->judge(removed.error(), fmt::format("removing log {}", model->id.v), *life, model->id);
         co_return;
     }
     model->presence = LogModel::Presence::kGone;
@@ -175,9 +177,9 @@ ModelEntryRef StorageRun::make_entry(LogModel& model, Prng& prng, uint64_t size,
     return entry;
 }
 
-Task<void> StorageRun::append_some(StorageRun* run, Life* life, uint64_t client, LogModel* model,
-                                   Prng* prng, Scope* waits) {
-    Life::Use& use = life->uses[model->id];
+Task<void> StorageRun::append_some(StorageRun* run, StorageLife* life, uint64_t client,
+                                   LogModel* model, Prng* prng, Scope* waits) {
+    StorageLife::Use& use = life->uses[model->id];
     if (use.cutting) co_return;
     ++use.appending;
     const uint64_t count = prng->chance(0.7) ? 1 : prng->between(2, 12);
@@ -189,7 +191,7 @@ Task<void> StorageRun::append_some(StorageRun* run, Life* life, uint64_t client,
             fmt::format("waiting for admission of {} bytes to log {}", size, model->id.v);
         Result<void> admitted = co_await use.log->admit(size, {});
         if (!admitted) {
-            run->judge(admitted.error(), "admission", *life);
+            run->judge(admitted.error(), "admission", *life, model->id);
             break;
         }
         run->observe(*life, *model);
@@ -207,7 +209,7 @@ Task<void> StorageRun::append_some(StorageRun* run, Life* life, uint64_t client,
                              .summary_bytes = entry->summary_bytes});
         if (!appended) {
             model->history.pop_back();
-            run->judge(appended.error(), "append", *life);
+            run->judge(appended.error(), "append", *life, model->id);
             break;
         }
         ++run->result_.seen.appended;
@@ -227,16 +229,16 @@ Task<void> StorageRun::append_some(StorageRun* run, Life* life, uint64_t client,
     }
 }
 
-Task<void> StorageRun::wait_for(StorageRun* run, Life* life, LogModel* model, Position position,
-                                uint32_t truncations) {
+Task<void> StorageRun::wait_for(StorageRun* run, StorageLife* life, LogModel* model,
+                                Position position, uint32_t truncations) {
     // Its caller counted it as one that appends, so that nobody cuts the log meanwhile.
-    Life::Use& use = life->uses[model->id];
+    StorageLife::Use& use = life->uses[model->id];
     ++life->waits;
     Result<void> durable = co_await use.log->wait_durable(position);
     --life->waits;
     --use.appending;
     if (!durable) {
-        run->judge(durable.error(), "waiting until it is durable", *life);
+        run->judge(durable.error(), "waiting until it is durable", *life, model->id);
         co_return;
     }
     CHECK(model->truncations == truncations);
@@ -248,8 +250,8 @@ Task<void> StorageRun::wait_for(StorageRun* run, Life* life, LogModel* model, Po
     run->observe(*life, *model);
 }
 
-Task<void> StorageRun::read_some(StorageRun* run, Life* life, LogModel* model, Prng* prng) {
-    Life::Use& use = life->uses[model->id];
+Task<void> StorageRun::read_some(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng) {
+    StorageLife::Use& use = life->uses[model->id];
     Log* log = use.log;
     const int64_t start = log->start_offset();
     const int64_t end = log->end().offset;
@@ -283,7 +285,8 @@ Task<void> StorageRun::read_some(StorageRun* run, Life* life, LogModel* model, P
         if (result.error().code == ErrorCode::kOutOfRange &&
             (outside || log->start_offset() > offset || cut))
             co_return;
-        run->judge(result.error(), fmt::format("reading log {} at {}", model->id.v, offset), *life);
+        run->judge(result.error(), fmt::format("reading log {} at {}", model->id.v, offset), *life,
+                   model->id);
         co_return;
     }
     if (outside && offset < start) {
@@ -292,8 +295,10 @@ Task<void> StorageRun::read_some(StorageRun* run, Life* life, LogModel* model, P
         co_return;
     }
     // It may give what was there when it began, or what came since.
-    const bool memory_short = run->knobs_.memory_bytes < (64u << 20);
-    if (memory_short && result->size == 0 && !limits.at_least_one) co_return;
+    const bool may_be_short =
+        run->knobs_.memory_bytes < (64u << 20) || run->plan_.disk.no_descriptor_chance > 0;
+    if (may_be_short && result->memory_was_short && result->size == 0 && !limits.at_least_one)
+        co_return;
     const Complaint early = LogModel::check_read(before, offset, limits, *result);
     if (early.empty()) co_return;
     if (cut && result->size == 0) co_return;
@@ -301,8 +306,8 @@ Task<void> StorageRun::read_some(StorageRun* run, Life* life, LogModel* model, P
     if (!late.empty()) run->fail(fmt::format("log {}: {}", model->id.v, late));
 }
 
-Task<void> StorageRun::search(StorageRun* run, Life* life, LogModel* model, Prng* prng) {
-    Life::Use& use = life->uses[model->id];
+Task<void> StorageRun::search(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng) {
+    StorageLife::Use& use = life->uses[model->id];
     if (use.cutting) co_return;
     Log* log = use.log;
     const std::vector<ModelEntryRef> before = model->data_from(0);
@@ -321,7 +326,7 @@ Task<void> StorageRun::search(StorageRun* run, Life* life, LogModel* model, Prng
         found = co_await log->find_max_timestamp(end_offset);
     --use.appending;
     if (!found) {
-        run->judge(found.error(), fmt::format("searching log {}", model->id.v), *life);
+        run->judge(found.error(), fmt::format("searching log {}", model->id.v), *life, model->id);
         co_return;
     }
     // The start may have moved on meanwhile: what was found is right if it was for some start in
@@ -332,8 +337,8 @@ Task<void> StorageRun::search(StorageRun* run, Life* life, LogModel* model, Prng
     if (!complaint.empty()) run->fail(fmt::format("log {}: {}", model->id.v, complaint));
 }
 
-Task<void> StorageRun::cut_suffix(StorageRun* run, Life* life, LogModel* model, Prng* prng) {
-    Life::Use& use = life->uses[model->id];
+Task<void> StorageRun::cut_suffix(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng) {
+    StorageLife::Use& use = life->uses[model->id];
     Log* log = use.log;
     if (use.appending > 0 || use.cutting || model->history.empty()) co_return;
     const size_t first = model->index_of({log->start_offset(), 0});
@@ -351,7 +356,7 @@ Task<void> StorageRun::cut_suffix(StorageRun* run, Life* life, LogModel* model, 
     if (!cut) {
         // Whether it was cut, the next recovery tells: until then nothing is appended, and either
         // may be seen.
-        run->judge(cut.error(), fmt::format("truncating log {}", model->id.v), *life);
+        run->judge(cut.error(), fmt::format("truncating log {}", model->id.v), *life, model->id);
         co_return;
     }
     use.cutting = false;
@@ -367,8 +372,8 @@ Task<void> StorageRun::cut_suffix(StorageRun* run, Life* life, LogModel* model, 
     run->observe(*life, *model);
 }
 
-Task<void> StorageRun::cut_prefix(StorageRun* run, Life* life, LogModel* model, Prng* prng) {
-    Life::Use& use = life->uses[model->id];
+Task<void> StorageRun::cut_prefix(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng) {
+    StorageLife::Use& use = life->uses[model->id];
     Log* log = use.log;
     if (use.cutting) co_return;
     const int64_t start = log->start_offset();
@@ -381,8 +386,8 @@ Task<void> StorageRun::cut_prefix(StorageRun* run, Life* life, LogModel* model, 
     Result<void> cut = co_await log->truncate_prefix(to);
     --use.appending;
     if (!cut) {
-        run->judge(cut.error(), fmt::format("truncating log {} from its start", model->id.v),
-                   *life);
+        run->judge(cut.error(), fmt::format("truncating log {} from its start", model->id.v), *life,
+                   model->id);
         co_return;
     }
     ++run->result_.seen.prefix_truncations;
@@ -390,8 +395,8 @@ Task<void> StorageRun::cut_prefix(StorageRun* run, Life* life, LogModel* model, 
     run->observe(*life, *model);
 }
 
-Task<void> StorageRun::vote(StorageRun* run, Life* life, LogModel* model, Prng* prng) {
-    Life::Use& use = life->uses[model->id];
+Task<void> StorageRun::vote(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng) {
+    StorageLife::Use& use = life->uses[model->id];
     if (use.cutting) co_return;
     HardState next = model->hard_states.back();
     next.term += static_cast<int32_t>(prng->below(3));
@@ -402,7 +407,8 @@ Task<void> StorageRun::vote(StorageRun* run, Life* life, LogModel* model, Prng* 
     Result<void> saved = co_await use.log->save_hard_state(next);
     --use.appending;
     if (!saved) {
-        run->judge(saved.error(), fmt::format("saving the vote of log {}", model->id.v), *life);
+        run->judge(saved.error(), fmt::format("saving the vote of log {}", model->id.v), *life,
+                   model->id);
         co_return;
     }
     model->hard_states = {next};

@@ -66,41 +66,60 @@ std::vector<uint8_t> LogModel::state_at(int64_t end_offset) const {
     return state;
 }
 
-Complaint LogModel::recovered(const Seen& seen, const RecoveredState& state, int64_t wall_ms) {
-    const auto about = [&](std::string_view what) {
-        return fmt::format(
-            "log {}: {}: seen start={} end={} durable={} hard={}/{} last_term={}; model end={} "
-            "acknowledged={} start={}..{} cut={}",
-            id.v, what, seen.start_offset, to_string(seen.end), to_string(seen.durable_end),
-            seen.hard_state.term, seen.hard_state.voted_for, seen.last_term, to_string(end()),
-            to_string(acknowledged), start_acknowledged, start_attempted,
-            cut_attempted ? to_string(*cut_attempted) : "-");
-    };
-    // The end: a boundary of an entry that was appended, not below what was acknowledged.
-    if (seen.durable_end != seen.end) return about("recovered entries are not durable");
-    if (seen.end > end()) return about("more than was ever appended");
-    const Position least = cut_attempted ? std::min(acknowledged, *cut_attempted) : acknowledged;
-    if (seen.end < least) return about("acknowledged entries are lost");
+std::string LogModel::about(std::string_view what, const Seen& seen) const {
+    return fmt::format(
+        "log {}: {}: seen start={} end={} durable={} hard={}/{} last_term={}; model end={} "
+        "acknowledged={} start={}..{} cut={}",
+        id.v, what, seen.start_offset, to_string(seen.end), to_string(seen.durable_end),
+        seen.hard_state.term, seen.hard_state.voted_for, seen.last_term, to_string(end()),
+        to_string(acknowledged), start_acknowledged, start_attempted,
+        cut_attempted ? to_string(*cut_attempted) : "-");
+}
+
+// The end: a boundary of an entry that was appended.
+Complaint LogModel::check_end(const Seen& seen) const {
+    if (seen.durable_end != seen.end) return "recovered entries are not durable";
+    if (seen.end > end()) return "more than was ever appended";
     const size_t count = index_of(seen.end);
     const Position boundary = count == 0 ? Position{} : history[count - 1]->info.end();
-    if (boundary != seen.end) return about("the end lies within an entry");
-    if (seen.last_term != last_term_below(seen.end))
-        return about("the last term is not that of the last entry");
+    if (boundary != seen.end) return "the end lies within an entry";
+    // Of a log that holds nothing the terms below may be forgotten.
+    const bool forgot = seen.last_term == 0 && seen.start_offset >= seen.end.offset;
+    if (seen.last_term != last_term_below(seen.end) && !forgot)
+        return "the last term is not that of the last entry";
+    return {};
+}
 
-    bool known = false;
-    for (const HardState& candidate : hard_states) known |= candidate == seen.hard_state;
-    if (!known) {
-        return about("the vote was forgotten or made up");
-    }
-    if (Complaint complaint = check_state(state, seen); !complaint.empty()) return about(complaint);
-
-    history.resize(count);
+void LogModel::take_over(const Seen& seen) {
+    history.resize(index_of(seen.end));
     acknowledged = seen.end;
     cut_attempted.reset();
     ++truncations;
     hard_states = {seen.hard_state};
+}
+
+Complaint LogModel::recovered(const Seen& seen, const RecoveredState& state, int64_t wall_ms) {
+    if (Complaint complaint = check_end(seen); !complaint.empty()) return about(complaint, seen);
+    const Position least = cut_attempted ? std::min(acknowledged, *cut_attempted) : acknowledged;
+    if (seen.end < least) return about("acknowledged entries are lost", seen);
+    if (std::ranges::find(hard_states, seen.hard_state) == hard_states.end())
+        return about("the vote was forgotten or made up", seen);
+    if (Complaint complaint = check_state(state, seen); !complaint.empty())
+        return about(complaint, seen);
+    take_over(seen);
     if (Complaint complaint = started_at(seen.start_offset, wall_ms); !complaint.empty())
-        return about(complaint);
+        return about(complaint, seen);
+    start_acknowledged = start_attempted = seen.start_offset;
+    presence = Presence::kPresent;
+    return {};
+}
+
+Complaint LogModel::went_back(const Seen& seen, const RecoveredState& state) {
+    if (Complaint complaint = check_end(seen); !complaint.empty()) return about(complaint, seen);
+    if (Complaint complaint = check_state(state, seen); !complaint.empty())
+        return about(complaint, seen);
+    if (seen.start_offset > seen.end.offset) return about("it starts after its end", seen);
+    take_over(seen);
     start_acknowledged = start_attempted = seen.start_offset;
     presence = Presence::kPresent;
     return {};
@@ -246,10 +265,11 @@ std::vector<ModelEntryRef> LogModel::data_from(int64_t start_offset) const {
 Complaint LogModel::check_read(const std::vector<ModelEntryRef>& entries, int64_t offset,
                                const ReadLimits& limits, const ReadResult& result) {
     const auto about = [&](std::string_view what) {
-        return fmt::format("read at {} below {} of {} bytes{}: {}: [{}, {}) {} bytes in {} parts",
+        return fmt::format("read at {} below {} of {} bytes{}: {}: [{}, {}) {} bytes in {} parts{}",
                            offset, limits.end_offset, limits.bytes_max,
                            limits.at_least_one ? ", at least one" : "", what, result.first_offset,
-                           result.next_offset, result.size, result.parts.size());
+                           result.next_offset, result.size, result.parts.size(),
+                           result.memory_was_short ? ", memory was short" : "");
     };
     uint64_t size = 0;
     for (const auto& part : result.parts) size += part.size();

@@ -81,6 +81,10 @@ class LogModel {
         int32_t last_term;
     };
     Complaint recovered(const Seen& seen, const storage::RecoveredState& state, int64_t wall_ms);
+    // After recovery of a log that says that it may lack entries: it is what it was at some moment
+    // before, without cuts of its suffix since. When that is so, the model takes over what was
+    // seen.
+    Complaint went_back(const Seen& seen, const storage::RecoveredState& state);
     // start_offset() at any time: it may have been moved by retention.
     Complaint started_at(int64_t start_offset, int64_t wall_ms);
     // end_of_term() for `term`, at this moment.
@@ -104,6 +108,9 @@ class LogModel {
     Complaint check_retention(int64_t from, int64_t to, int64_t wall_ms) const;
     Complaint check_state(const storage::RecoveredState& state, const Seen& seen) const;
     int32_t last_term_below(storage::Position end) const;
+    std::string about(std::string_view what, const Seen& seen) const;
+    Complaint check_end(const Seen& seen) const;
+    void take_over(const Seen& seen);
 };
 
 std::string to_string(storage::Position position);

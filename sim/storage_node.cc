@@ -1,19 +1,22 @@
 #include <set>
 
 #include "runtime/remote.h"
+#include "storage/mend.h"
 #include "storage_run.h"
 
 namespace weir::sim {
 
 // ---------------------------------------------------------------- tasks of the node
 
-Task<void> StorageRun::node_main(StorageRun* run, Life* life, Shard* shard) {
-    if (shard->id() == 0) co_await open_and_serve(run, life);
+Task<void> StorageRun::node_main(StorageRun* run, StorageLife* life, Shard* shard) {
+    if (shard->id() != 0) co_return;
+    co_await (life->offline ? repair_offline(run, life) : open_and_serve(run, life));
 }
 
-Task<void> StorageRun::open_and_serve(StorageRun* run, Life* life) {
+Task<void> StorageRun::open_and_serve(StorageRun* run, StorageLife* life) {
     StoreOptions options = run->knobs_.store;
     options.memory = &life->memory;
+    options.go_on = run->recovering_ && run->knobs_.repair == Repair::kGoOn;
     options.on_fatal = [run, life](const Error& error) {
         ++run->result_.seen.fatal_errors;
         run->note("  fatal: " + error.to_string());
@@ -30,7 +33,7 @@ Task<void> StorageRun::open_and_serve(StorageRun* run, Life* life) {
     life->opened = true;
     life->phase = "checking what was recovered";
     life->metrics.resize(life->shards);
-    if (const std::optional<Error> offline = co_await offline_log(life)) {
+    if (const std::optional<Error> offline = co_await offline_log(run, life)) {
         // Its segments could not be read, so that not all of it is told: as if nothing had opened.
         life->open_error = *offline;
         co_await set->close();
@@ -43,7 +46,7 @@ Task<void> StorageRun::open_and_serve(StorageRun* run, Life* life) {
     // What was confirmed to be there and was not found on any shard.
     for (const auto& [id, model] : run->models_) {
         if (life->uses.contains(id)) continue;
-        if (model->presence == LogModel::Presence::kPresent)
+        if (model->presence == LogModel::Presence::kPresent && !run->recovering_)
             run->suspect(fmt::format("log {} is gone", id.v));
         model->presence = LogModel::Presence::kGone;
     }
@@ -54,6 +57,7 @@ Task<void> StorageRun::open_and_serve(StorageRun* run, Life* life) {
         if (!run->loss_is_told_) run->fail("damage was not told: " + run->suspicion_);
     }
     life->checked = true;
+    if (run->recovering_ && !run->over()) run->mended_ = true;
     life->phase = "serving";
     if (!run->over()) {
         Scope scope;
@@ -83,15 +87,49 @@ Task<void> StorageRun::open_and_serve(StorageRun* run, Life* life) {
     life->set = nullptr;
 }
 
+// What `weir debug repair --apply` does.
+Task<void> StorageRun::repair_offline(StorageRun* run, StorageLife* life) {
+    life->phase = "looking for damage";
+    auto data = co_await OfflineData::open(kDirectory);
+    Result<void> done;
+    if (!data) done = weir::fail(data.error());
+    for (uint32_t shard = 0; data && done && shard < data->layout().shards; ++shard) {
+        auto damage = co_await find_damage(data->shard(shard));
+        if (!damage) {
+            done = weir::fail(damage.error());
+        } else if (!damage->places.empty()) {
+            const DamagedPlace& place = damage->places[0];
+            run->note(fmt::format("  shard {}: {} offset {}: {}", shard, place.file, place.offset,
+                                  place.what));
+            if (!run->recovering_) run->fail("damage was found where there is none: " + place.what);
+            if (!damage->can_be_mended())
+                done = weir::fail(ErrorCode::kCorrupt, place.what);
+            else if (run->recovering_)
+                done = co_await mend(data->shard(shard), std::move(*damage), {});
+        }
+    }
+    if (data) co_await data->close();
+    if (done)
+        run->looked_ = true;
+    else if (done.error().code != ErrorCode::kNotFound)
+        run->judge(done.error(), "the repair", *life);
+}
+
 // Of a log that went offline while it was opened.
-Task<std::optional<Error>> StorageRun::offline_log(Life* life) {
+Task<std::optional<Error>> StorageRun::offline_log(StorageRun* run, StorageLife* life) {
     std::optional<Error> found;
     for (ShardId shard = 0; shard < life->shards; ++shard) {
-        co_await on(shard, [life, &found]() -> Task<void> {
+        co_await on(shard, [run, life, &found]() -> Task<void> {
             Store& store = life->set->local();
             for (const LogId id : store.logs()) {
                 const Log* log = store.find(id);
-                if (log != nullptr && log->damage() && log->damage()->offline)
+                if (run->exempt_.contains(id) || log == nullptr || !log->damage() ||
+                    !log->damage()->offline)
+                    continue;
+                // A loss may have brought a log back whose files were deleted already.
+                if (run->recovering_ && !run->may_fail())
+                    run->exempt_.insert(id);
+                else
                     found = Error{ErrorCode::kIo, log->damage()->reason, 0};
             }
             co_return;
@@ -100,14 +138,14 @@ Task<std::optional<Error>> StorageRun::offline_log(Life* life) {
     co_return found;
 }
 
-Task<void> StorageRun::on_shard(StorageRun* run, Life* life, ShardId shard) {
+Task<void> StorageRun::on_shard(StorageRun* run, StorageLife* life, ShardId shard) {
     co_await on(shard, [run, life, shard]() { return serve_shard(run, life, shard); });
 }
 
 // ---------------------------------------------------------------- recovery against the models
 
-void StorageRun::adopt(Life& life, LogModel& model, Log& log) {
-    Life::Use& use = life.uses[model.id];
+void StorageRun::adopt(StorageLife& life, LogModel& model, Log& log) {
+    StorageLife::Use& use = life.uses[model.id];
     use.log = &log;
     use.durable_seen = log.durable_end();
     use.start_seen = log.start_offset();
@@ -118,8 +156,8 @@ void StorageRun::adopt(Life& life, LogModel& model, Log& log) {
 }
 
 // What the log says of itself, at any moment between steps.
-void StorageRun::observe(Life& life, LogModel& model) {
-    Life::Use& use = life.uses[model.id];
+void StorageRun::observe(StorageLife& life, LogModel& model) {
+    StorageLife::Use& use = life.uses[model.id];
     const Position durable = use.log->durable_end();
     // A cut is told by its return; what it took away is gone before.
     if (use.cutting && model.cut_attempted)
@@ -141,14 +179,16 @@ void StorageRun::observe(Life& life, LogModel& model) {
     complain(model.started_at(start, wall_bound(Shard::current().wall_now())));
 }
 
-Task<void> StorageRun::check_recovered(StorageRun* run, Life* life) {
+Task<void> StorageRun::check_recovered(StorageRun* run, StorageLife* life) {
     const ShardId shard = Shard::current().id();
     Store& store = life->set->local();
     life->metrics[shard] = &store.metrics();
     const std::vector<LogId> ids = store.logs();
     for (const LogId id : ids) {
         const auto found = run->models_.find(id);
-        if (found == run->models_.end() || found->second->presence == LogModel::Presence::kGone) {
+        const bool is_known = found != run->models_.end();
+        if (!is_known ||
+            (found->second->presence == LogModel::Presence::kGone && !run->recovering_)) {
             run->suspect(fmt::format("log {} is there, and should not be", id.v));
             continue;
         }
@@ -164,22 +204,39 @@ Task<void> StorageRun::check_recovered(StorageRun* run, Life* life) {
     }
 }
 
-Task<void> StorageRun::check_log(StorageRun* run, Life* life, LogModel* model, Log* log) {
+Task<void> StorageRun::check_log(StorageRun* run, StorageLife* life, LogModel* model, Log* log) {
     const RecoveredState state = log->take_recovered();
-    const LogModel::Seen seen{.start_offset = log->start_offset(),
-                              .end = log->end(),
-                              .durable_end = log->durable_end(),
-                              .hard_state = log->hard_state(),
-                              .last_term = log->last_term()};
-    const Complaint complaint =
-        model->recovered(seen, state, run->wall_bound(Shard::current().wall_now()));
+    Complaint complaint = run->recovered(*model, *log, state);
+    if (run->exempt_.contains(model->id)) {
+        // Nobody uses it where it is not as it was, nor reads what it may lack.
+        life->uses[model->id] = {};
+        const bool told =
+            log->damage() || log->may_have_lost() || life->set->local().metrics().corruptions > 0;
+        if (!told) run->complain(complaint);
+        if (!complaint.empty()) co_return;
+    }
     run->suspect(complaint);
     if (!complaint.empty()) co_return;
     run->adopt(*life, *model, *log);
     co_await read_all(run, life, model, log);
 }
 
-Task<void> StorageRun::read_all(StorageRun* run, Life* life, LogModel* model, Log* log) {
+Complaint StorageRun::recovered(LogModel& model, const Log& log, const RecoveredState& state) {
+    const LogModel::Seen seen{.start_offset = log.start_offset(),
+                              .end = log.end(),
+                              .durable_end = log.durable_end(),
+                              .hard_state = log.hard_state(),
+                              .last_term = log.last_term()};
+    const bool was_removed = model.presence != LogModel::Presence::kPresent;
+    if (!recovering_ || !log.may_have_lost())
+        return model.recovered(seen, state, wall_bound(Shard::current().wall_now()));
+    // Its removal may be lost, or how far its start came: files are gone that it has again.
+    if (was_removed || log.damage()) exempt_.insert(model.id);
+    model.presence = LogModel::Presence::kMaybe;
+    return model.went_back(seen, state);
+}
+
+Task<void> StorageRun::read_all(StorageRun* run, StorageLife* life, LogModel* model, Log* log) {
     int64_t offset = log->start_offset();
     int failures = 0;
     while (offset < log->end().offset && !run->over()) {
@@ -193,7 +250,7 @@ Task<void> StorageRun::read_all(StorageRun* run, Life* life, LogModel* model, Lo
                 continue;
             }
             run->judge(result.error(), fmt::format("reading log {} at {}", model->id.v, offset),
-                       *life);
+                       *life, model->id);
             if (++failures > 20 || life->fatal) co_return;
             continue;
         }
@@ -207,7 +264,7 @@ Task<void> StorageRun::read_all(StorageRun* run, Life* life, LogModel* model, Lo
 
 // Under logs/ lies what a log knows and nothing else: crashes cut deletions short, and the next
 // life has to end them.
-Task<void> StorageRun::check_files(StorageRun* run, Life* life) {
+Task<void> StorageRun::check_files(StorageRun* run, StorageLife* life) {
     constexpr Duration kPatience = 30s;
     auto& store = static_cast<ShardStore&>(life->set->local());
     const Instant deadline = Shard::current().now() + kPatience;

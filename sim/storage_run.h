@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "storage/layout.h"
 #include "storage/shard_store.h"
 #include "storage/store.h"
+#include "storage_damage.h"
 #include "storage_model.h"
 #include "storage_workload.h"
 
@@ -30,8 +32,15 @@ using namespace weir::storage;
 inline constexpr const char* kDirectory = "/data";
 inline constexpr size_t kLogsMax = 12;
 
+// What follows when a journal is found damaged.
+enum class Repair : uint8_t {
+    kNone,  // the run ends
+    kGoOn,  // StoreOptions::go_on
+    kMend,  // find_damage() and mend(), as `weir debug repair --apply` does
+};
+
 // What is drawn for the whole run besides the plan of faults.
-struct Knobs {
+struct StorageKnobs {
     int lives;
     uint32_t shards_max;
     uint32_t clients;     // of each shard
@@ -47,6 +56,10 @@ struct Knobs {
     double graceful_share;  // of the lives that end by themselves: in good order
     uint64_t capacity_bytes;
     Duration pause_max;  // between a client's operations
+    // One file is damaged after so many lives; -1: none is. And what is done if the store refuses
+    // it.
+    int damage_after;
+    Repair repair;
 
     std::string to_string() const {
         return fmt::format(
@@ -67,13 +80,14 @@ class StorageRun;
 
 // What one life of the node has, besides what the node keeps to itself. Outlives the node's
 // coroutines.
-struct Life {
-    Life(StorageRun& r, uint64_t n, bool h, uint32_t s, uint64_t memory_bytes)
+struct StorageLife {
+    StorageLife(StorageRun& r, uint64_t n, bool h, uint32_t s, uint64_t memory_bytes)
         : run(r), number(n), healed(h), shards(s), memory(memory_bytes) {}
 
     StorageRun& run;
     const uint64_t number;
     const bool healed;
+    bool offline = false;  // no store: find_damage(), and mend() if something is damaged
     const uint32_t shards;
     MemoryBudget memory;
     StoreSet* set = nullptr;  // lies in the main task's frame
@@ -108,14 +122,14 @@ struct Life {
 // Says what a client does for as long as it does it.
 class Doing {
   public:
-    Doing(Life& life, uint64_t client, std::string_view what, LogId log)
+    Doing(StorageLife& life, uint64_t client, std::string_view what, LogId log)
         : life_(life), client_(client) {
         life_.doing[client] = fmt::format("{} log {}", what, log.v);
     }
     ~Doing() { life_.doing.erase(client_); }
 
   private:
-    Life& life_;
+    StorageLife& life_;
     uint64_t client_;
 };
 
@@ -126,10 +140,12 @@ class StorageRun {
 
   private:
     // --- the world's side
-    void live(bool healed);
-    void end_life(Life& life);
-    void count(Life& life);
-    World::Main main_of(Life* life);
+    void live(bool healed, bool offline = false);
+    void damage_a_file();
+    void recover_from_damage();
+    void end_life(StorageLife& life);
+    void count(StorageLife& life);
+    World::Main main_of(StorageLife* life);
     void note(const std::string& text) {
         if (options_.note_sink)
             options_.note_sink(fmt::format("{:>12}us {}", world_.now().ns / 1000, text));
@@ -151,50 +167,61 @@ class StorageRun {
         else if (suspicion_.empty())
             suspicion_ = complaint;
     }
-    bool damaged() const { return rotted_ || plan_.disk.corrupts(); }
+    // Something may be lost that the store has to tell of. What a damaged segment loses is its own
+    // log's alone (exempt_), but for the metadata log, without which a store does not open.
+    bool damaged() const {
+        const bool of_all =
+            damage_ && !mended_ &&
+            (damage_->file != DamagedFile::kSegment || damage_->log == kMetadataLog);
+        return rotted_ || of_all || plan_.disk.corrupts();
+    }
     bool over() const { return !failure_.empty() || loss_is_told_; }
     bool may_fail() const;
-    void judge(const Error& error, std::string_view what, const Life& life);
+    // `log`: whose operation it was, if it was one's.
+    void judge(const Error& error, std::string_view what, const StorageLife& life,
+               std::optional<LogId> log = {});
     int64_t wall_bound(WallTime now) const {
         return plan_.clock.jump_max > 0s ? INT64_MAX : now.ms;
     }
 
     // --- the node's side: tasks of one life
-    static Task<void> node_main(StorageRun* run, Life* life, Shard* shard);
-    static Task<void> open_and_serve(StorageRun* run, Life* life);
-    static Task<std::optional<Error>> offline_log(Life* life);
-    static Task<void> check_recovered(StorageRun* run, Life* life);
-    static Task<void> check_log(StorageRun* run, Life* life, LogModel* model, Log* log);
-    static Task<void> check_files(StorageRun* run, Life* life);
+    static Task<void> node_main(StorageRun* run, StorageLife* life, Shard* shard);
+    static Task<void> open_and_serve(StorageRun* run, StorageLife* life);
+    static Task<std::optional<Error>> offline_log(StorageRun* run, StorageLife* life);
+    static Task<void> repair_offline(StorageRun* run, StorageLife* life);
+    Complaint recovered(LogModel& model, const Log& log, const RecoveredState& state);
+    static Task<void> check_recovered(StorageRun* run, StorageLife* life);
+    static Task<void> check_log(StorageRun* run, StorageLife* life, LogModel* model, Log* log);
+    static Task<void> check_files(StorageRun* run, StorageLife* life);
     std::string stray_file(ShardStore& store) const;
-    static Task<void> read_all(StorageRun* run, Life* life, LogModel* model, Log* log);
-    static Task<void> serve_shard(StorageRun* run, Life* life, ShardId shard);
-    static Task<void> on_shard(StorageRun* run, Life* life, ShardId shard);
-    static Task<void> client(StorageRun* run, Life* life, uint64_t number, Scope* waits);
-    static Task<void> rare_operation(StorageRun* run, Life* life, uint64_t client, LogModel* model,
-                                     Prng* prng, uint64_t which);
-    static Task<void> append_some(StorageRun* run, Life* life, uint64_t client, LogModel* model,
-                                  Prng* prng, Scope* waits);
-    static Task<void> wait_for(StorageRun* run, Life* life, LogModel* model, Position position,
-                               uint32_t truncations);
-    static Task<void> read_some(StorageRun* run, Life* life, LogModel* model, Prng* prng);
-    static Task<void> search(StorageRun* run, Life* life, LogModel* model, Prng* prng);
-    static Task<void> cut_suffix(StorageRun* run, Life* life, LogModel* model, Prng* prng);
-    static Task<void> cut_prefix(StorageRun* run, Life* life, LogModel* model, Prng* prng);
-    static Task<void> vote(StorageRun* run, Life* life, LogModel* model, Prng* prng);
-    static Task<void> create(StorageRun* run, Life* life, LogId id, Prng* prng);
-    static Task<void> remove(StorageRun* run, Life* life, LogModel* model);
-    void adopt(Life& life, LogModel& model, Log& log);
-    void observe(Life& life, LogModel& model);
+    static Task<void> read_all(StorageRun* run, StorageLife* life, LogModel* model, Log* log);
+    static Task<void> serve_shard(StorageRun* run, StorageLife* life, ShardId shard);
+    static Task<void> on_shard(StorageRun* run, StorageLife* life, ShardId shard);
+    static Task<void> client(StorageRun* run, StorageLife* life, uint64_t number, Scope* waits);
+    static Task<void> rare_operation(StorageRun* run, StorageLife* life, uint64_t client,
+                                     LogModel* model, Prng* prng, uint64_t which);
+    static Task<void> append_some(StorageRun* run, StorageLife* life, uint64_t client,
+                                  LogModel* model, Prng* prng, Scope* waits);
+    static Task<void> wait_for(StorageRun* run, StorageLife* life, LogModel* model,
+                               Position position, uint32_t truncations);
+    static Task<void> read_some(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng);
+    static Task<void> search(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng);
+    static Task<void> cut_suffix(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng);
+    static Task<void> cut_prefix(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng);
+    static Task<void> vote(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng);
+    static Task<void> create(StorageRun* run, StorageLife* life, LogId id, Prng* prng);
+    static Task<void> remove(StorageRun* run, StorageLife* life, LogModel* model);
+    void adopt(StorageLife& life, LogModel& model, Log& log);
+    void observe(StorageLife& life, LogModel& model);
     LogConfig draw_config(Prng& prng) const;
-    LogModel* pick(Life& life, Prng& prng);
+    LogModel* pick(StorageLife& life, Prng& prng);
     uint64_t draw_size(Prng& prng, bool control) const;
     ModelEntryRef make_entry(LogModel& model, Prng& prng, uint64_t size, bool control,
                              int32_t term);
 
     StorageRunOptions options_;
     Plan plan_;
-    Knobs knobs_;
+    StorageKnobs knobs_;
     World world_;
     Node& node_;
     Prng prng_;
@@ -207,6 +234,13 @@ class StorageRun {
     bool rotted_ = false;        // a bit was flipped where it can't look like a torn write
     bool loss_is_told_ = false;  // the store said that something is damaged
     std::string suspicion_;
+    FileDamager damager_;
+    std::optional<FileDamage> damage_;
+    bool recovering_ = false;  // lives go on with what is whole, until one has checked all
+    bool mended_ = false;      // ... as one did: what is there then must stay
+    bool looked_ = false;      // the last offline life came to its end
+    // Logs whose own files are damaged or missing: they are right, or say that they are not.
+    std::set<LogId> exempt_;
 };
 
 }  // namespace weir::sim

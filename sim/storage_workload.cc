@@ -13,9 +13,9 @@ namespace {
 
 constexpr Duration kLifeMax = 2h;  // of virtual time: a life that is not over by then is stuck
 
-Knobs draw_knobs(uint64_t seed) {
+StorageKnobs draw_storage_knobs(uint64_t seed) {
     Prng prng(seed, "knobs");
-    Knobs knobs{};
+    StorageKnobs knobs{};
     knobs.lives = static_cast<int>(prng.between(2, 8));
     knobs.shards_max = static_cast<uint32_t>(prng.between(1, 4));
     knobs.clients = static_cast<uint32_t>(prng.between(1, 5));
@@ -51,6 +51,9 @@ Knobs draw_knobs(uint64_t seed) {
         knobs.operations += 60;
         knobs.pause_max = std::max<Duration>(knobs.pause_max, 2ms);
     }
+    Prng damage(seed, "damage");
+    knobs.damage_after = damage.chance(0.3) ? static_cast<int>(damage.below(8)) % knobs.lives : -1;
+    knobs.repair = static_cast<Repair>(damage.below(3));
     // A budget that runs short: one run of a segment fits, and not much beside it.
     store.memory = nullptr;
     const uint64_t run_bytes =
@@ -62,7 +65,7 @@ Knobs draw_knobs(uint64_t seed) {
 
 Plan plan_of(const StorageRunOptions& options) {
     Plan plan = draw_plan(options.seed);
-    plan.disk.capacity_bytes = draw_knobs(options.seed).capacity_bytes;
+    plan.disk.capacity_bytes = draw_storage_knobs(options.seed).capacity_bytes;
     if (options.corruption) draw_corruption(plan);
     // Descriptors that are short now and then.
     Prng prng(options.seed, "descriptors");
@@ -75,13 +78,15 @@ Plan plan_of(const StorageRunOptions& options) {
 StorageRun::StorageRun(const StorageRunOptions& options)
     : options_(options),
       plan_(plan_of(options)),
-      knobs_(draw_knobs(options.seed)),
+      knobs_(draw_storage_knobs(options.seed)),
       world_({.plan = plan_,
               .log_sink = options.log_sink,
               .log_level = LogLevel::kDebug,
               .trace_sink = options.trace_sink}),
       node_(world_.add_node({.name = "n1"})),
-      prng_(world_.prng("storage")) {
+      prng_(world_.prng("storage")),
+      damager_(node_.disk(), kDirectory) {
+    if (plan_.disk.corrupts()) knobs_.damage_after = -1;
     knobs_.store.bugs = options.bugs;
     note(plan_.to_string());
     note(knobs_.to_string());
@@ -98,10 +103,23 @@ bool StorageRun::may_fail() const {
 }
 
 // An operation failed: is there a reason?
-void StorageRun::judge(const Error& error, std::string_view what, const Life& life) {
+void StorageRun::judge(const Error& error, std::string_view what, const StorageLife& life,
+                       std::optional<LogId> log) {
+    if (log && exempt_.contains(*log) &&
+        (error.code == ErrorCode::kIo || error.code == ErrorCode::kCorrupt ||
+         error.code == ErrorCode::kNotFound)) {
+        ++result_.seen.corruptions_told;
+        return;
+    }
     const bool over = life.fatal.has_value() || life.stopping;
     const bool full_possible =
         !healed_ && (plan_.disk.metadata_full_chance > 0 || knobs_.capacity_bytes < (64u << 20));
+    // Mending makes it whole, or is kept from it by other faults.
+    if (recovering_ && error.code == ErrorCode::kCorrupt) {
+        fail(fmt::format("{} failed, although the damage can be mended: {}", what,
+                         error.to_string()));
+        return;
+    }
     switch (error.code) {
         case ErrorCode::kDiskFull:
             ++result_.seen.disk_full;
@@ -117,6 +135,7 @@ void StorageRun::judge(const Error& error, std::string_view what, const Life& li
             loss_is_told_ |= plan_.disk.latent_error_chance > 0;
             if (loss_is_told_) return;
             break;
+        case ErrorCode::kNotFound:
         case ErrorCode::kCorrupt:
             ++result_.seen.corruptions_told;
             if (damaged()) {
@@ -151,9 +170,14 @@ StorageRunResult StorageRun::run() {
     const int rot_after = prng_.chance(0.15)
                               ? static_cast<int>(prng_.below(static_cast<uint64_t>(knobs_.lives)))
                               : -1;
+    const int damage_after = rot_after < 0 ? knobs_.damage_after : -1;
     for (int i = 0; i < knobs_.lives && !over(); ++i) {
         live(false);
-        if (i != rot_after || over()) continue;
+        recover_from_damage();
+        if (over()) break;
+        if (i == damage_after) damage_a_file();
+        if (damage_after >= 0 && i + 1 == damage_after) damager_.remember();
+        if (i != rot_after) continue;
         const std::string where = node_.disk().rot(prng_, may_rot);
         rotted_ = !where.empty();
         if (rotted_) note("a bit flips in " + where);
@@ -165,25 +189,59 @@ StorageRunResult StorageRun::run() {
         world_.heal();
         node_.disk().set_capacity(uint64_t{1} << 30);
         node_.disk_faults().capacity_bytes = uint64_t{1} << 30;
-        for (int i = 0; i < 2 && !over(); ++i) live(true);
+        // Whoever looks for damage where there is none finds none.
+        if (!damaged() && options_.seed % 4 == 0) live(true, true);
+        for (int i = 0; i < 2 && !over(); ++i) {
+            live(true);
+            recover_from_damage();
+        }
     }
     result_.failure = failure_;
     result_.trace_hash = world_.trace_hash() ^ node_.disk().content_hash();
     result_.virtual_time = world_.now() - Instant{};
     result_.steps = world_.steps();
-    result_.seen.corruptions_made = node_.corruptions() + (rotted_ ? 1 : 0);
+    result_.seen.corruptions_made = node_.corruptions() + (rotted_ || damage_ ? 1 : 0);
     return result_;
 }
 
-World::Main StorageRun::main_of(Life* life) {
+void StorageRun::damage_a_file() {
+    Prng prng(options_.seed, "damage a file");
+    damage_ = damager_.damage(prng);
+    if (!damage_) return;
+    note("damage: " + damage_->to_string());
+    if (damage_->log) exempt_.insert(*damage_->log);
+    ++result_.seen.files_damaged;
+}
+
+// The store refused a journal: what is whole of it is used again, as an operator would have it, or
+// a node that has replicas elsewhere. That may be killed and run again, too.
+void StorageRun::recover_from_damage() {
+    if (!failure_.empty() || !loss_is_told_ || !damage_ || mended_) return;
+    if (damage_->file != DamagedFile::kJournal || knobs_.repair == Repair::kNone) return;
+    constexpr int kAttempts = 6;
+    recovering_ = true;
+    looked_ = knobs_.repair != Repair::kMend;
+    for (int i = 0; i < kAttempts && failure_.empty() && !mended_; ++i) {
+        loss_is_told_ = false;
+        suspicion_.clear();
+        live(healed_, !looked_);
+    }
+    recovering_ = false;
+    if (mended_) ++result_.seen.mended;
+    // Other faults were in the way of it, or a log's own files are gone.
+    loss_is_told_ = !mended_;
+}
+
+World::Main StorageRun::main_of(StorageLife* life) {
     return [this, life](Shard& shard) { return node_main(this, life, &shard); };
 }
 
-void StorageRun::live(bool healed) {
+void StorageRun::live(bool healed, bool offline) {
     ++result_.seen.lives;
     if (knobs_.memory_bytes < (64 << 20)) ++result_.seen.memory_short;
     const auto shards = static_cast<uint32_t>(prng_.between(1, knobs_.shards_max));
-    Life life(*this, node_.lives() + 1, healed, shards, knobs_.memory_bytes);
+    StorageLife life(*this, node_.lives() + 1, healed, shards, knobs_.memory_bytes);
+    life.offline = offline;
     const CrashFaults& crash = plan_.crash;
     const bool killed = !healed && crash.life_mean > 0s && prng_.chance(0.9);
     const bool in_recovery = killed && prng_.chance(crash.recovery_share);
@@ -200,7 +258,7 @@ void StorageRun::live(bool healed) {
                                        static_cast<double>(crash.life_mean.count()))));
     }
     const Kill how = prng_.chance(crash.power_share) ? Kill::kPower : Kill::kProcess;
-    note(fmt::format("life {} on {} shards{}", life.number, shards,
+    note(fmt::format("life {} on {} shards{}{}", life.number, shards, offline ? ", offline" : "",
                      healed   ? ", healthy"
                      : killed ? ", to be killed"
                               : ""));
@@ -245,7 +303,7 @@ void StorageRun::live(bool healed) {
     end_life(life);
 }
 
-void StorageRun::count(Life& life) {
+void StorageRun::count(StorageLife& life) {
     for (const StoreMetrics* metrics : std::exchange(life.metrics, {})) {
         if (metrics == nullptr) continue;
         result_.seen.bypass_bytes += metrics->bypass_bytes;
@@ -255,7 +313,7 @@ void StorageRun::count(Life& life) {
     }
 }
 
-void StorageRun::end_life(Life& life) {
+void StorageRun::end_life(StorageLife& life) {
     if (!life.open_error) return;
     ++result_.seen.failed_opens;
     const Error& error = *life.open_error;
@@ -287,6 +345,8 @@ void StorageRunResult::Seen::add(const Seen& other) {
     checkpoints += other.checkpoints;
     corruptions_made += other.corruptions_made;
     corruptions_told += other.corruptions_told;
+    files_damaged += other.files_damaged;
+    mended += other.mended;
 }
 
 std::string StorageRunResult::Seen::to_string() const {
@@ -295,11 +355,11 @@ std::string StorageRunResult::Seen::to_string() const {
         "waits_for_room={} "
         "memory_short={} appended={} reads={} of_removed={} suffix_cuts={} "
         "prefix_cuts={} retentions={} bypassed={} handed_over={} checkpoints={} corruptions={} "
-        "told={} swept={}",
+        "told={} files_damaged={} mended={} swept={}",
         lives, power_cuts, kills_in_recovery, failed_opens, fatal_errors, disk_full, waits_for_room,
         memory_short, appended, reads, reads_of_removed, suffix_truncations, prefix_truncations,
         retentions, bypass_bytes, handed_over_bytes, checkpoints, corruptions_made,
-        corruptions_told, swept);
+        corruptions_told, files_damaged, mended, swept);
 }
 
 StorageRunResult run_storage(const StorageRunOptions& options) {

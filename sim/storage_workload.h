@@ -58,6 +58,8 @@ struct StorageRunResult {
         uint64_t checkpoints = 0;
         uint64_t corruptions_made = 0;
         uint64_t corruptions_told = 0;
+        uint64_t files_damaged = 0;
+        uint64_t mended = 0;  // journals that were gone on with
 
         void add(const Seen& other);
         std::string to_string() const;
