@@ -34,8 +34,8 @@ struct BlockHeader {
     uint64_t file_bytes = 0;  // of its file, which never changes; 0: an earlier version's block
 };
 
-// Stands in the last pages of a journal's file: whose file it is, and what was durable when the mark
-// was written. What contradicts it is damage: no crash leaves that.
+// Stands in the last pages of a journal's file: whose file it is, and what was durable when the
+// mark was written. What contradicts it is damage: no crash leaves that.
 inline constexpr uint32_t kFileMarkMagic = 0x314d4a57;  // "WJM1"
 struct FileMark {
     uint64_t journal_id = 0;
@@ -46,7 +46,8 @@ struct FileMark {
     uint64_t durable_block = 0;  // blocks up to this one were flushed
     bool operator==(const FileMark&) const = default;
 };
-// A mark goes where the one before it is not: a power cut in the middle of the write leaves that one.
+// A mark goes where the one before it is not: a power cut in the middle of the write leaves that
+// one.
 inline constexpr uint32_t kMarkSlots = 2;  // pages, the last ones of the file
 constexpr uint64_t block_room(uint64_t file_bytes) {
     return file_bytes < kMarkSlots * kPage ? 0 : file_bytes - kMarkSlots * kPage;

@@ -157,7 +157,7 @@ std::optional<SpareFile> JournalWriter::choose_spare(uint64_t sequence) {
 }
 
 Task<Result<JournalWriter::Ready>> JournalWriter::open_marked(const SpareFile* spare,
-                                                               uint64_t sequence) {
+                                                              uint64_t sequence) {
     Ready ready;
     ready.sequence = sequence;
     ready.bytes = spare->bytes;

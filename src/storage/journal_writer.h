@@ -2,8 +2,8 @@
 // current one is full, old files recycled when a checkpoint says so. Used by the commit loop (one
 // block in flight) and by the checkpoint, on the shard that owns the journal.
 //
-// Each file ends with its marks (journal_marks.h). A file has its mark, and the file before says so in
-// its own, before its first block is written: whichever is gone afterwards was lost.
+// Each file ends with its marks (journal_marks.h). A file has its mark, and the file before says so
+// in its own, before its first block is written: whichever is gone afterwards was lost.
 //
 // A file is zero-filled once and renamed to its next sequence number when it is used again: a write
 // into it changes neither its size nor its extents, so that fdatasync is a flush of the device and

@@ -235,8 +235,9 @@ TEST(Mend, a_journal_that_ends_before_what_its_checkpoint_holds_is_damaged) {
     EXPECT_EQ(check_mended(life, "the last block"), 1);
 }
 
-// The start of the log lies beyond what is whole of it, so that nothing is left; and the journal still
-// has what is given up, before what is appended in its place (storage seeds 80000177 and 80003234).
+// The start of the log lies beyond what is whole of it, so that nothing is left; and the journal
+// still has what is given up, before what is appended in its place (storage seeds 80000177 and
+// 80003234).
 TEST(Mend, what_a_log_gave_up_does_not_come_back_in_the_place_of_what_followed) {
     Life life;
     life.run([&]() -> Task<void> {

@@ -175,9 +175,8 @@ Task<Result<void>> ShardStore::open() {
         if (!done && shortage_of(done.error()) == Shortage::kNone) co_return done;
     }
     for (PartitionLog* log : cut_back) {
-        log->queue_record([log](std::vector<uint8_t>& to) {
-            append_truncate_suffix(to, log->state().end);
-        });
+        log->queue_record(
+            [log](std::vector<uint8_t>& to) { append_truncate_suffix(to, log->state().end); });
     }
     commit_scope_.spawn(committer_.run(commit_scope_.stop_token()), WorkClass::kProduce);
     journal_scope_.spawn(prepare_journal(), WorkClass::kBackground);
