@@ -53,6 +53,7 @@ Task<void> StorageRun::open_and_serve(StorageRun* run, StorageLife* life) {
     if (!run->suspicion_.empty()) {
         bool told = run->plan_.disk.corrupts();
         for (const StoreMetrics* metrics : life->metrics) told |= metrics->corruptions > 0;
+        told |= run->torn_;
         run->loss_is_told_ |= told;
         if (!run->loss_is_told_) run->fail("damage was not told: " + run->suspicion_);
     }
@@ -183,6 +184,8 @@ Task<void> StorageRun::check_recovered(StorageRun* run, StorageLife* life) {
     const ShardId shard = Shard::current().id();
     Store& store = life->set->local();
     life->metrics[shard] = &store.metrics();
+    // A run of the last block, of which nothing else tells yet, can't be told from a torn one.
+    run->torn_ |= run->damage_ && run->damage_->log && !store.torn_end().empty();
     const std::vector<LogId> ids = store.logs();
     for (const LogId id : ids) {
         const auto found = run->models_.find(id);

@@ -162,7 +162,7 @@ class StorageRun {
     // then the run ends, for nothing more can be known.
     void suspect(const Complaint& complaint) {
         if (complaint.empty()) return;
-        if (!damaged())
+        if (!damaged() && !torn_)
             fail(complaint);
         else if (suspicion_.empty())
             suspicion_ = complaint;
@@ -237,8 +237,9 @@ class StorageRun {
     FileDamager damager_;
     std::optional<FileDamage> damage_;
     bool recovering_ = false;  // lives go on with what is whole, until one has checked all
-    bool mended_ = false;      // ... as one did: what is there then must stay
-    bool looked_ = false;      // the last offline life came to its end
+    bool torn_ = false;    // after damage to a segment: a last block was not whole, and reported
+    bool mended_ = false;  // ... as one did: what is there then must stay
+    bool looked_ = false;  // the last offline life came to its end
     // Logs whose own files are damaged or missing: they are right, or say that they are not.
     std::set<LogId> exempt_;
 };

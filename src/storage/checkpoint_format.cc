@@ -13,6 +13,8 @@ constexpr size_t kCheckedFrom = 8;
 constexpr size_t kSectionHeaderBytes = 104;
 constexpr size_t kSegmentItemBytes = 88;
 constexpr size_t kTermItemBytes = 16;
+constexpr uint16_t kMarked = 1;  // flags of the header
+constexpr uint16_t kMended = 2;
 
 std::unexpected<Error> corrupt(std::string_view what) {
     return fail(ErrorCode::kCorrupt, fmt::format("checkpoint: {}", what));
@@ -147,7 +149,8 @@ void finish_checkpoint(std::vector<uint8_t>& checkpoint, const CheckpointHeader&
     std::memset(at, 0, kCheckpointHeaderBytes);
     store_le<uint32_t>(at, kCheckpointMagic);
     store_le<uint16_t>(at + 8, kCheckpointVersion);
-    store_le<uint16_t>(at + 10, header.marked ? 1 : 0);
+    store_le<uint16_t>(at + 10, static_cast<uint16_t>((header.marked ? kMarked : 0) |
+                                                      (header.mended ? kMended : 0)));
     store_le<uint32_t>(at + 12, header.logs);
     store_le<uint64_t>(at + 16, checkpoint.size());
     store_le<uint64_t>(at + 24, header.journal_id);
@@ -180,7 +183,9 @@ Result<Checkpoint> parse_checkpoint(Bytes bytes) {
     header.shard = load_le<uint16_t>(at + 52);
     header.shards = load_le<uint16_t>(at + 54);
     header.written_ms = load_le<int64_t>(at + 56);
-    header.marked = (load_le<uint16_t>(at + 10) & 1) != 0;
+    const uint16_t flags = load_le<uint16_t>(at + 10);
+    header.marked = (flags & kMarked) != 0;
+    header.mended = (flags & kMended) != 0;
     Bytes rest = bytes.subspan(kCheckpointHeaderBytes, length - kCheckpointHeaderBytes);
     for (uint32_t i = 0; i < header.logs; ++i) {
         if (rest.size() < kSectionHeaderBytes) return corrupt("section cut short");

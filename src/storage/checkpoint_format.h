@@ -26,6 +26,7 @@ struct CheckpointHeader {
     int64_t written_ms = 0;
     // The journal has its file start_file, and each file from there on has its mark.
     bool marked = false;
+    bool mended = false;  // mend.h: the journal ends with what was whole before some damage
 };
 
 // One log as a checkpoint holds it.

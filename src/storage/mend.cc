@@ -255,6 +255,7 @@ Task<Result<void>> rewrite_checkpoint(const RecoveryOptions* options, const Shar
                        {snapshot.state_end, snapshot.state_floor, snapshot.state});
     }
     checkpoint.header.marked = false;
+    checkpoint.header.mended = true;
     finish_checkpoint(bytes, checkpoint.header);
     co_await try_(Checkpointer::replace(options->directory, std::move(bytes)));
     co_return co_await runtime::sync_directory(options->directory);
@@ -325,10 +326,6 @@ Task<Result<ShardDamage>> find_damage(RecoveryOptions options) {
         if (sequence >= header.start_file)
             co_await try_(look_through(&options, &header, file, sequence, &damage));
     }
-    // A damaged journal is as one of an earlier version until its files were used up: without
-    // marks.
-    damage.clip_checkpoint = !damage.cuts.empty() || applied_max >= damage.first_lost_block ||
-                             (header.marked && !damage.places.empty());
     co_return damage;
 }
 
@@ -346,10 +343,10 @@ Task<Result<void>> mend(RecoveryOptions options, ShardDamage damage, MendOptions
     for (const auto& [file, size] : damage.to_resize) changing.insert(file);
     for (const ShardDamage::Page& page : damage.to_erase) changing.insert(page.file);
     for (const ShardDamage::Page& page : damage.marks) changing.insert(page.file);
-    if (damage.clip_checkpoint) changing.insert(Checkpointer::path(options.directory));
+    changing.insert(Checkpointer::path(options.directory));
     for (const std::string& path : changing) co_await try_(copy_aside(&options, path));
     // 3. to 5.
-    if (damage.clip_checkpoint) co_await try_(rewrite_checkpoint(&options, &damage));
+    co_await try_(rewrite_checkpoint(&options, &damage));
     for (const auto& [path, size] : damage.to_resize) co_await try_(resize(path, size));
     for (const ShardDamage::Page& page : std::views::reverse(damage.to_erase))
         co_await try_(erase_page(page));

@@ -53,7 +53,6 @@ struct ShardDamage {
     std::vector<Page> marks;  // all of them: erased too
     std::map<std::string, uint64_t> to_resize;
     std::map<LogId, Position> cuts;  // logs of the checkpoint that the journal does not fill again
-    bool clip_checkpoint = false;    // it holds effects of lost blocks
 };
 
 // Changes nothing. kIo, kNotFound, ... for what can't be read at all.

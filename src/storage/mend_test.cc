@@ -246,9 +246,12 @@ TEST(Mend, what_a_log_gave_up_does_not_come_back_in_the_place_of_what_followed) 
         // Whose entry keeps the first block needed.
         Log* other = must(co_await set->local().create_log({8}, {.retention_ms = -1}));
         must(co_await append_durably(other, make_entry(*other, 100)));
+        Log* third = must(co_await set->local().create_log({9}, {.retention_ms = -1}));
+        must(co_await append_durably(third, make_entry(*third, 100)));
         for (int i = 0; i < 15; ++i)
             must(co_await append_durably(log, make_entry(*log, 100, 1, i < 10 ? 1 : 3)));
         must(co_await log->truncate_prefix(12));
+        must(co_await append_durably(third, make_entry(*third, 20'000)));
         must(co_await set->local().checkpoint());
         life.left->push_back(std::move(set));
     });
@@ -260,6 +263,11 @@ TEST(Mend, what_a_log_gave_up_does_not_come_back_in_the_place_of_what_followed) 
         EXPECT_EQ(log->end(), (Position{0, 0}));
         EXPECT_EQ(log->start_offset(), 0);
         for (int i = 0; i < 8; ++i) must(co_await append_durably(log, make_entry(*log, 200, 4)));
+        must(co_await set->local().checkpoint());
+        // A log that is gone is in no checkpoint: a replay would see its whole life (81004097).
+        Log* third = set->local().find({9});
+        must(co_await append_durably(third, make_entry(*third, 200, 4)));
+        must(co_await set->local().remove_log({9}));
         must(co_await set->local().checkpoint());
         life.left->push_back(std::move(set));
     });

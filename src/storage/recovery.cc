@@ -53,8 +53,10 @@ Task<Result<bool>> references_hold(const RecoveryOptions* options,
     co_return true;
 }
 
+// `applied`: the newest block that the checkpoint has effects of.
 Task<Result<void>> replay_journal(const RecoveryOptions* options, JournalReader* reader,
-                                  Replay* replay, RecoveredShard* recovered) {
+                                  Replay* replay, uint64_t applied, RecoveredShard* recovered) {
+    const uint64_t flushed = std::max(applied, reader->flushed_block());
     auto first = co_await reader->next();
     if (!first) co_return fail(std::move(first).error());
     std::optional<JournalReader::Block> block = std::move(*first);
@@ -66,7 +68,9 @@ Task<Result<void>> replay_journal(const RecoveryOptions* options, JournalReader*
             reader->unread();
             break;
         }
-        if (last) {
+        // Of a block that was flushed, with its runs, a run that is not whole is a segment's
+        // damage.
+        if (last && block->header.block_sequence > flushed) {
             const bool whole = co_await try_(references_hold(options, &*block, replay));
             if (!whole) {
                 runtime::Shard::current().log().info("storage", "last commit was torn",
@@ -149,7 +153,8 @@ Task<Result<RecoveredShard>> recover_shard(RecoveryOptions options) {
     Result<void> replayed = co_await reader.open(reader_options(options, header));
     if (replayed && !reader.contradictions().empty())
         replayed = fail(ErrorCode::kCorrupt, reader.contradictions().front().what);
-    if (replayed) replayed = co_await replay_journal(&options, &reader, &replay, &recovered);
+    if (replayed)
+        replayed = co_await replay_journal(&options, &reader, &replay, applied, &recovered);
     co_await reader.close();
     co_await try_(std::move(replayed));
     if (recovered.torn.empty()) recovered.torn = reader.torn();

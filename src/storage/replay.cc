@@ -89,7 +89,6 @@ Result<void> Replay::catch_up(ReplayedLog& log) {
     while (!state.memory.empty() && state.memory.back().info.first >= log.checkpoint_end) {
         state.memory_bytes -= state.memory.back().payload.size();
         state.memory.pop_back();
-        log.dropped_entries = true;
     }
     const Position reached =
         state.memory.empty() ? state.flushed_end : state.memory.back().info.end();

@@ -18,9 +18,6 @@ struct ReplayedLog {
     Position checkpoint_end;  // snapshot.log.end as the checkpoint says it
     bool bypassed =
         false;  // its last entries bypassed the journal; the note of their run is still to come
-    // The journal has entries beyond its end that do not count any more. Before others follow in
-    // their place, a truncation has to say so: later replays begin before it.
-    bool dropped_entries = false;
     Position entries_from;  // `entries` are all from here on
     std::vector<RecoveredState::Replayed> entries;
 };

@@ -129,7 +129,6 @@ Task<Result<void>> ShardStore::open() {
     }
     std::vector<LogId> rebuild;
     std::vector<PartitionLog*> in_memory;
-    std::vector<PartitionLog*> cut_back;
     for (auto& [id, log] : recovered.logs) {
         auto replay = std::make_unique<RecoveredState>();
         const Position state_end = log.snapshot.state_end;
@@ -148,7 +147,6 @@ Task<Result<void>> ShardStore::open() {
             std::make_unique<PartitionLog>(*this, std::move(log.snapshot), std::move(replay));
         if (losses_.logs().contains(id)) made->mark_may_have_lost();
         in_memory.push_back(made.get());
-        if (log.dropped_entries) cut_back.push_back(made.get());
         logs_.emplace(id, std::move(made));
         ++metrics_.logs;
     }
@@ -174,16 +172,15 @@ Task<Result<void>> ShardStore::open() {
         Result<void> done = co_await checkpointer_.run(false);
         if (!done && shortage_of(done.error()) == Shortage::kNone) co_return done;
     }
-    for (PartitionLog* log : cut_back) {
-        log->queue_record(
-            [log](std::vector<uint8_t>& to) { append_truncate_suffix(to, log->state().end); });
-    }
     commit_scope_.spawn(committer_.run(commit_scope_.stop_token()), WorkClass::kProduce);
     journal_scope_.spawn(prepare_journal(), WorkClass::kBackground);
     spawn_background(maintain());
     spawn_background(retention_.run());
     spawn_background(sweeper_.run());
     spawn_background(idle_sweep_.run());
+    // What was given up lies before what follows now: from the first new record on, no start may
+    // replay both.
+    if (recovered.header.mended) co_await try_(flush());
     Shard::current().log().info("storage", "shard open",
                                 "shard={} logs={} blocks_replayed={} ms={}", shard_, logs_.size(),
                                 blocks, (Shard::current().now() - begin).count() / 1'000'000);

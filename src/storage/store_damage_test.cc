@@ -193,6 +193,35 @@ TEST_F(StoreDamage, a_block_that_a_mark_tells_of_is_missed_although_blocks_come_
     expect_told("its marks tell of block");
 }
 
+// A last block whose run is not whole was never acknowledged, unless something tells that it was:
+// then the segment is damaged, which concerns its log alone (storage seed 81001472).
+TEST_F(StoreDamage, a_segment_that_lacks_a_run_of_a_block_that_was_flushed_is_no_torn_commit) {
+    bool done = false;
+    world.start(node, [&](Shard&) -> Task<void> {
+        std::unique_ptr<StoreSet> set = must(co_await StoreSet::open(options));
+        Log* large = must(co_await set->local().create_log({7}, {}));
+        Log* small = must(co_await set->local().create_log({8}, {}));
+        must(small->append(make_entry(*small, 100)));
+        must(co_await append_durably(large, make_entry(*large, 40'000)));
+        (void)co_await runtime::sleep_for(200ms);
+        done = true;
+        (void)co_await runtime::sleep_for(1h);
+    });
+    CHECK(world.run_until([&] { return done; }, 10min) == sim::World::Outcome::kDone);
+    world.kill(node, sim::Kill::kPower);
+    ASSERT_EQ(node.disk().unlink(segment_path("/data", {7}, 0, 1)), 0);
+    sim::run_on(world, node, [&](Shard&) -> Task<void> {
+        auto set = must(co_await StoreSet::open(options));
+        EXPECT_EQ(set->local().torn_end(), "");
+        Log* large = set->local().find({7});
+        EXPECT_EQ(large->end().offset, 1);
+        EXPECT_FALSE(co_await large->read(0, {.end_offset = 1, .bytes_max = 100}, {}));
+        EXPECT_TRUE(large->damage().has_value());
+        EXPECT_EQ(must(co_await read_and_check(set->local().find({8}), 0, 1)), 1);
+        co_await set->close();
+    });
+}
+
 // What can't be told from a crash: nothing says yet that the last block was whole.
 TEST_F(StoreDamage, a_last_block_that_is_not_whole_is_reported) {
     live(5, 0s);
