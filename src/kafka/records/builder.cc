@@ -187,12 +187,13 @@ Result<bool> Recompression::try_step() {
         return true;
     }
     if (left_.empty()) {
-        TRY_ASSIGN(left_, decompressor_.next());
-        if (left_.empty()) {
+        if (decompressor_.ended()) {
             TRY_ASSIGN(result_, std::move(*compressor_).finish());
             seal(header_, codec_, *result_);
             return false;
         }
+        TRY_ASSIGN(left_, decompressor_.next());
+        if (left_.empty()) return true;
     }
     const Bytes piece = left_.first(std::min(left_.size(), kRecompressedPiece));
     left_ = left_.subspan(piece.size());

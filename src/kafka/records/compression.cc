@@ -29,8 +29,11 @@ class Inflater {
     virtual Result<> start(Bytes packed, size_t size_max, size_t held_max) = 0;
     // What the stream says of its plain size, if it does: a hint to allocate by, not to be trusted.
     virtual size_t claimed_size(Bytes) const { return 0; }
-    // Fills `to`; fewer bytes than that only at the end of a whole stream.
-    virtual Result<size_t> read(MutableBytes to) = 0;
+    // Fills `to` from about `packed_max` packed bytes at most, since packed bytes may give nothing:
+    // fewer bytes than that when those were read, or at the end of a whole stream.
+    virtual Result<size_t> read(MutableBytes to, size_t packed_max) = 0;
+    // Whether the whole stream was read.
+    virtual bool ended() const = 0;
 };
 
 // Turns plain bytes into one compressed stream that grows at the end of a vector.
@@ -98,23 +101,29 @@ class GzipInflater final : public Inflater {
         return packed.size() < 4 ? 0 : load_le<uint32_t>(packed.last(4).data());
     }
 
-    Result<size_t> read(MutableBytes to) override {
+    // Blocks and members may be empty.
+    Result<size_t> read(MutableBytes to, size_t packed_max) override {
         CHECK(to.size() <= UINT32_MAX);
         stream_.next_out = to.data();
         stream_.avail_out = static_cast<uInt>(to.size());
-        while (!ended_ && stream_.avail_out > 0) {
+        const auto piece = static_cast<uInt>(std::min<size_t>(stream_.avail_in, packed_max));
+        const uInt beyond = stream_.avail_in - piece;
+        stream_.avail_in = piece;
+        while (!ended_ && stream_.avail_out > 0 && (stream_.avail_in > 0 || beyond == 0)) {
             const int status = inflate(&stream_, Z_NO_FLUSH);
             if (status == Z_STREAM_END) {
                 // RFC 1952, 2.2: members may follow one another.
-                ended_ = stream_.avail_in == 0;
+                ended_ = stream_.avail_in == 0 && beyond == 0;
                 if (!ended_) CHECK(inflateReset(&stream_) == Z_OK);
             } else if (status != Z_OK) {
                 return malformed(status == Z_BUF_ERROR ? "gzip: the stream ends too early"
                                                        : "gzip: not a valid stream");
             }
         }
+        stream_.avail_in += beyond;
         return to.size() - stream_.avail_out;
     }
+    bool ended() const override { return ended_; }
 
   private:
     z_stream stream_{};
@@ -137,7 +146,12 @@ class SnappyBlockReader {
         plain_left_ = plain;
         literal_left_ = copy_left_ = 0;
         end_ = given_ = 0;
-        window_.resize(memory_for(plain));
+        if (memory_for(plain) > window_capacity_) {
+            window_capacity_ = memory_for(plain);
+            // As it is: to clear 8 MiB takes milliseconds.
+            window_memory_ = std::make_unique_for_overwrite<uint8_t[]>(window_capacity_);
+        }
+        window_ = {window_memory_.get(), memory_for(plain)};
     }
     // As much as there is room for; 0 at the end of the block.
     Result<size_t> read(MutableBytes to) {
@@ -224,8 +238,10 @@ class SnappyBlockReader {
     size_t literal_left_ = 0;
     size_t copy_left_ = 0;
     size_t offset_ = 0;
+    std::unique_ptr<uint8_t[]> window_memory_;
+    size_t window_capacity_ = 0;
     // Decoded up to end_, given out up to given_; as far back as the format may refer.
-    std::vector<uint8_t> window_;
+    MutableBytes window_;
     size_t end_ = 0;
     size_t given_ = 0;
 };
@@ -243,8 +259,10 @@ class SnappyInflater final : public Inflater {
         return {};
     }
 
-    Result<size_t> read(MutableBytes to) override {
+    // Blocks may be empty; each element of one gives bytes.
+    Result<size_t> read(MutableBytes to, size_t packed_max) override {
         size_t filled = 0;
+        size_t packed = 0;
         while (filled < to.size()) {
             if (in_block_) {
                 TRY_ASSIGN(const size_t count, large_.read(to.subspan(filled)));
@@ -259,8 +277,10 @@ class SnappyInflater final : public Inflater {
                 filled += count;
                 continue;
             }
-            if (blocks_.empty()) break;
+            if (blocks_.empty() || packed >= packed_max) break;
+            const size_t before = blocks_.size();
             TRY_ASSIGN(const Bytes block, take_block(framed_, blocks_));
+            packed += before - blocks_.size();
             TRY_ASSIGN(const size_t size, plain_size(block));
             if (size > allowance_) return too_large();
             allowance_ -= size;
@@ -290,11 +310,14 @@ class SnappyInflater final : public Inflater {
         return filled;
     }
 
+    bool ended() const override { return blocks_.empty() && pending_.empty() && !in_block_; }
+
     static size_t memory_for(Bytes packed) {
         const bool framed = is_framed(packed);
         Bytes blocks = framed ? packed.subspan(kXerialHeader.size()) : packed;
         size_t most = 0;
-        while (!blocks.empty()) {
+        for (size_t k = 0; !blocks.empty(); ++k) {
+            if (k == kBlocksLookedAt) return 2 * SnappyBlockReader::kWindow + kAtOnceMax;
             const auto block = take_block(framed, blocks);
             if (!block) break;  // read() ends there too
             const auto size = plain_size(*block);
@@ -307,6 +330,9 @@ class SnappyInflater final : public Inflater {
   private:
     // Blocks up to this size are the library's: it is faster.
     static constexpr size_t kAtOnceMax = 128_KiB;
+    // For what a stream needs; of more, any may be as large as can be. What snappy-java writes of
+    // 128 MiB.
+    static constexpr size_t kBlocksLookedAt = 4096;
 
     static bool is_framed(Bytes packed) {
         return packed.size() >= kXerialHeader.size() &&
@@ -394,15 +420,17 @@ class Lz4Inflater final : public Inflater {
         return {};
     }
 
-    Result<size_t> read(MutableBytes to) override {
+    // Blocks may be empty.
+    Result<size_t> read(MutableBytes to, size_t packed_max) override {
         size_t filled = 0;
-        while (!ended_ && filled < to.size()) {
+        while (!ended_ && filled < to.size() && (packed_max > 0 || rest_.empty())) {
             size_t written = to.size() - filled;
-            size_t consumed = rest_.size();
+            size_t consumed = std::min(rest_.size(), packed_max);
             const size_t hint = LZ4F_decompress(context_, to.data() + filled, &written,
                                                 rest_.data(), &consumed, nullptr);
             if (LZ4F_isError(hint)) return malformed("lz4: not a valid frame");
             rest_ = rest_.subspan(consumed);
+            packed_max -= consumed;
             filled += written;
             if (hint == 0) {
                 // Readers stop at the end of the first frame, so what follows it would be lost on
@@ -415,6 +443,7 @@ class Lz4Inflater final : public Inflater {
         }
         return filled;
     }
+    bool ended() const override { return ended_; }
 
   private:
     // Gives the frame's header to the library with the checksum that it should have had.
@@ -452,7 +481,8 @@ class ZstdInflater final : public Inflater {
             if (context_ == nullptr) return fail(ErrorCode::kResourceExhausted, "zstd: no memory");
         }
         ZSTD_DCtx_reset(context_, ZSTD_reset_session_only);
-        input_ = {packed.data(), packed.size(), 0};
+        packed_ = packed;
+        input_ = {packed.data(), 0, 0};
         ended_ = false;
         between_frames_ = true;
         held_max_ = held_max;
@@ -466,9 +496,12 @@ class ZstdInflater final : public Inflater {
         return size == ZSTD_CONTENTSIZE_UNKNOWN || size == ZSTD_CONTENTSIZE_ERROR ? 0 : size;
     }
 
-    Result<size_t> read(MutableBytes to) override {
+    // Blocks and frames may be empty, and a frame may be one to skip.
+    Result<size_t> read(MutableBytes to, size_t packed_max) override {
         ZSTD_outBuffer output{to.data(), to.size(), 0};
-        while (!ended_ && output.pos < output.size) {
+        input_.size = input_.pos + std::min(packed_.size() - input_.pos, packed_max);
+        const bool last = input_.size == packed_.size();
+        while (!ended_ && output.pos < output.size && (last || input_.pos < input_.size)) {
             if (between_frames_) look_at_window();
             between_frames_ = false;
             const size_t before = output.pos;
@@ -476,14 +509,16 @@ class ZstdInflater final : public Inflater {
             if (ZSTD_isError(hint)) return malformed("zstd: not a valid frame");
             if (held_ && (*held_ += output.pos - before) > held_max_) return too_large();
             if (hint == 0) {
-                ended_ = input_.pos == input_.size;  // RFC 8878, 3.1: frames may follow one another
+                // RFC 8878, 3.1: frames may follow one another
+                ended_ = input_.pos == packed_.size();
                 between_frames_ = true;
-            } else if (input_.pos == input_.size && output.pos < output.size) {
+            } else if (input_.pos == packed_.size() && output.pos < output.size) {
                 return malformed("zstd: the frame ends too early");
             }
         }
         return output.pos;
     }
+    bool ended() const override { return ended_; }
 
     // Of one frame, the window that it names. Of several, any may name a larger one.
     static size_t memory_for(Bytes packed, size_t held_max) {
@@ -503,13 +538,14 @@ class ZstdInflater final : public Inflater {
     void look_at_window() {
         held_ = std::nullopt;
         ZSTD_frameHeader frame{};
-        const uint8_t* const at = static_cast<const uint8_t*>(input_.src) + input_.pos;
-        if (ZSTD_getFrameHeader(&frame, at, input_.size - input_.pos) != 0) return;
+        const Bytes rest = packed_.subspan(input_.pos);
+        if (ZSTD_getFrameHeader(&frame, rest.data(), rest.size()) != 0) return;
         if (frame.windowSize > kZstdWindowUsual) held_ = 0;
     }
 
     ZSTD_DCtx* context_ = nullptr;
-    ZSTD_inBuffer input_{};
+    Bytes packed_;
+    ZSTD_inBuffer input_{};  // of which the library may see so much
     bool ended_ = false;
     bool between_frames_ = true;
     size_t held_max_ = 0;
@@ -959,12 +995,16 @@ Result<> Decompressor::start(Compression codec, Bytes packed, size_t size_max,
 }
 
 Result<Bytes> Decompressor::next() {
-    if (active_ == nullptr) return std::exchange(stored_, {});
+    if (active_ == nullptr) {
+        const Bytes piece = stored_.first(std::min(stored_.size(), kChunkSize));
+        stored_ = stored_.subspan(piece.size());
+        return piece;
+    }
     // One byte more than is allowed, so that an output of exactly size_max is seen to end.
     const size_t room = allowance_ < chunk_.size() ? allowance_ + 1 : chunk_.size();
-    Result<size_t> count = active_->read(MutableBytes(chunk_).first(room));
+    Result<size_t> count = active_->read(MutableBytes(chunk_).first(room), kPackedPiece);
     if (count && *count > allowance_) count = too_large();
-    if (!count || *count == 0) active_ = nullptr;
+    if (!count || active_->ended()) active_ = nullptr;
     if (!count) return std::unexpected(std::move(count).error());
     allowance_ -= *count;
     return Bytes(chunk_).first(*count);
@@ -985,16 +1025,17 @@ Result<std::vector<uint8_t>> decompress(Compression codec, Bytes packed, size_t 
     const size_t believable = 64 * packed.size() + 64_KiB;
     const size_t claimed = std::min(inflater->claimed_size(packed), believable);
     std::vector<uint8_t> plain(std::min(size_max, std::max(claimed, 4 * packed.size() + 1_KiB)));
-    TRY_ASSIGN(size_t filled, inflater->read(plain));
+    TRY_ASSIGN(size_t filled, inflater->read(plain, SIZE_MAX));
     while (filled == plain.size()) {
         // Full: is there more? Asked with one byte, because most often there is not.
         uint8_t beyond = 0;
-        TRY_ASSIGN(const size_t more, inflater->read({&beyond, 1}));
+        TRY_ASSIGN(const size_t more, inflater->read({&beyond, 1}, SIZE_MAX));
         if (more == 0) break;
         if (filled == size_max) return too_large();
         plain.resize(std::min(size_max, 2 * filled + 1));
         plain[filled++] = beyond;
-        TRY_ASSIGN(const size_t count, inflater->read(MutableBytes(plain).subspan(filled)));
+        TRY_ASSIGN(const size_t count,
+                   inflater->read(MutableBytes(plain).subspan(filled), SIZE_MAX));
         filled += count;
     }
     plain.resize(filled);

@@ -88,6 +88,9 @@ class Decompressor {
   public:
     static constexpr size_t kChunkSize = size_t{64} << 10;
     static constexpr size_t kWindowMax = size_t{16} << 20;
+    // What one call reads of the packed bytes: they may unpack to nothing, and still cost 130 ns a
+    // byte (blocks with tables and no content).
+    static constexpr size_t kPackedPiece = size_t{8} << 10;
 
     // An upper bound of what a Decompressor holds for this run, chunk included, by what the run's
     // headers say.
@@ -101,9 +104,11 @@ class Decompressor {
     // `packed` stays alive until the last next().
     Result<> start(Compression codec, Bytes packed, size_t size_max,
                    Lz4Header lz4_header = Lz4Header::kChecked);
-    // The next plain bytes, valid until the next call; empty at the end. Errors as decompress();
-    // after one, start() again.
+    // The next plain bytes, valid until the next call. Empty at the end, but also where what was
+    // read of the packed bytes gave none. Errors as decompress(); after one, start() again.
     Result<Bytes> next();
+    // Whether next() gave everything.
+    bool ended() const { return active_ == nullptr && stored_.empty(); }
 
   private:
     Inflater& inflater_for(Compression codec);

@@ -39,12 +39,11 @@ void check_unpacking(Compression codec, Bytes packed, size_t size_max, Lz4Header
     Decompressor decompressor;
     std::vector<uint8_t> all;
     Result<> status = decompressor.start(codec, packed, size_max, lz4_header);
-    while (status) {
+    while (status && !decompressor.ended()) {
         const auto chunk = decompressor.next();
         if (!chunk) {
             status = fail(chunk.error());
         } else {
-            if (chunk->empty()) break;
             all.insert(all.end(), chunk->begin(), chunk->end());
             CHECK(all.size() <= size_max);
         }

@@ -30,12 +30,91 @@ Result<std::vector<uint8_t>> drain(Decompressor& decompressor, Compression codec
                                    size_t size_max) {
     TRY(decompressor.start(codec, packed, size_max));
     std::vector<uint8_t> all;
-    for (;;) {
+    while (!decompressor.ended()) {
         TRY_ASSIGN(const Bytes chunk, decompressor.next());
-        if (chunk.empty()) return all;
         EXPECT_LE(chunk.size(), Decompressor::kChunkSize);
         all.insert(all.end(), chunk.begin(), chunk.end());
     }
+    EXPECT_TRUE(decompressor.next()->empty());
+    return all;
+}
+
+struct Nothing {
+    Compression codec;
+    std::string_view what;
+    std::vector<uint8_t> head;
+    std::vector<uint8_t> part;  // any number of these unpack to nothing
+    std::vector<uint8_t> tail;
+};
+
+std::vector<Nothing> ways_to_say_nothing() {
+    return {
+        // RFC 1952, 2.2; RFC 1951, 3.2.4: what flushes end with.
+        {Compression::kGzip, "members", {}, *compress(Compression::kGzip, {}), {}},
+        {Compression::kGzip,
+         "blocks",
+         {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3},
+         {0x00, 0x00, 0x00, 0xff, 0xff},
+         {0x01, 0x00, 0x00, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0}},
+        {Compression::kSnappy,
+         "blocks",
+         {0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1},
+         {0, 0, 0, 1, 0},
+         {}},
+        // A compressed block of no literals.
+        {Compression::kLz4,
+         "blocks",
+         {0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82},
+         {1, 0, 0, 0, 0},
+         {0, 0, 0, 0}},
+        // RFC 8878, 3.1.1 and 3.1.2.
+        {Compression::kZstd, "frames", {}, *compress(Compression::kZstd, {}), {}},
+        {Compression::kZstd, "blocks", {0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x50}, {0, 0, 0}, {1, 0, 0}},
+        {Compression::kZstd,
+         "frames to skip",
+         {},
+         {0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0},
+         *compress(Compression::kZstd, {})},
+    };
+}
+
+std::vector<uint8_t> nothing(const Nothing& way, size_t size) {
+    std::vector<uint8_t> all = way.head;
+    while (all.size() < size) all.insert(all.end(), way.part.begin(), way.part.end());
+    all.insert(all.end(), way.tail.begin(), way.tail.end());
+    return all;
+}
+
+// 15 MiB of empty zstd frames held a shard for 200 ms: the bound is on what is read, not only on
+// what comes out.
+TEST(Compression, a_piece_reads_a_bounded_part_of_what_unpacks_to_nothing) {
+    for (const Nothing& way : ways_to_say_nothing()) {
+        const auto packed = nothing(way, 1_MiB);
+        SCOPED_TRACE(std::string(to_string(way.codec)) + ": " + std::string(way.what));
+        Decompressor decompressor;
+        ASSERT_TRUE(decompressor.start(way.codec, packed, 1_KiB));
+        size_t pieces = 0;
+        for (; !decompressor.ended(); ++pieces) {
+            const auto chunk = decompressor.next();
+            ASSERT_TRUE(chunk) << chunk.error().to_string();
+            EXPECT_TRUE(chunk->empty());
+        }
+        EXPECT_GE(pieces, packed.size() / (2 * Decompressor::kPackedPiece));
+        EXPECT_TRUE(decompress(way.codec, packed, 1_KiB)->empty());
+
+        const Bytes cut = Bytes(packed).first(packed.size() - 2);
+        EXPECT_FALSE(drain(decompressor, way.codec, cut, 1_KiB)) << "as an end too early";
+        EXPECT_FALSE(decompress(way.codec, cut, 1_KiB));
+    }
+}
+
+TEST(Compression, what_many_snappy_blocks_need_is_not_asked_of_each) {
+    const Nothing way = ways_to_say_nothing()[2];
+    ASSERT_EQ(way.codec, Compression::kSnappy);
+    const size_t few = Decompressor::memory_for(way.codec, nothing(way, 10_KiB), 128_MiB);
+    EXPECT_LT(few, 256_KiB);
+    const size_t many = Decompressor::memory_for(way.codec, nothing(way, 1_MiB), 128_MiB);
+    EXPECT_GE(many, 8_MiB) << "as if one of the others were as large as can be";
 }
 
 TEST(Compression, names_are_those_of_the_topic_config) {

@@ -53,16 +53,14 @@ Result<bool> RecordSearch::try_step() {
     if (header_.compression() != Compression::kNone) {
         TRY_ASSIGN(chunk, decompressor_.next());
     }
-    if (chunk.empty()) {
-        if (!scanner_.finish())
-            return fail(ErrorCode::kMalformed, "a record of the batch is malformed");
-        return finish();
-    }
     if (!scanner_.feed(chunk))
         return fail(ErrorCode::kMalformed, "a record of the batch is malformed");
     // The first is enough.
     if (scanner_.found()) return finish();
-    return true;
+    if (!plain_.empty() || !decompressor_.ended()) return true;
+    if (!scanner_.finish())
+        return fail(ErrorCode::kMalformed, "a record of the batch is malformed");
+    return finish();
 }
 
 bool RecordSearch::finish() {

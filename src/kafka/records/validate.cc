@@ -95,9 +95,8 @@ bool BatchValidation::step() {
     if (verdict_.header.compression() == Compression::kNone) return step_plain();
     const Result<Bytes> chunk = decompressor_->next();
     if (!chunk) return finish_unpacking(chunk.error());
-    if (chunk->empty()) return finish_scan();
     verdict_.plain_records_size += chunk->size();
-    if (!scanner_.feed(*chunk)) return finish_scan();
+    if (!scanner_.feed(*chunk) || decompressor_->ended()) return finish_scan();
     return true;
 }
 

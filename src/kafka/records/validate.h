@@ -83,8 +83,8 @@ class BatchValidation {
     BatchValidation& operator=(const BatchValidation&) = delete;
 
     // Does the next piece of work: 256 KiB of an uncompressed batch, or of the sum of any, or 64
-    // KiB of unpacked records. (One raw block of Snappy is one piece, however large.) True when
-    // more is left.
+    // KiB of unpacked records or 8 KiB of packed ones, whichever comes first. True when more is
+    // left.
     bool step();
     // After the last step.
     BatchVerdict& verdict() { return verdict_; }

@@ -367,5 +367,21 @@ TEST(Validate, a_bomb_is_refused_in_steps_of_bounded_work) {
     }
 }
 
+// Whatever a batch unpacks to, its user can let others run after a bounded part of it.
+TEST(Validate, empty_frames_are_looked_at_piece_by_piece) {
+    auto batch = make_batch(Compression::kZstd);
+    BatchHeader header = load_batch_header(batch);
+    const auto frame = *compress(Compression::kZstd, {});
+    while (batch.size() < 1_MiB) batch.insert(batch.end(), frame.begin(), frame.end());
+    header.batch_length = static_cast<int32_t>(batch.size() - kBatchPrefixSize);
+    write_batch_header(batch, header);
+    seal_batch(batch);
+    BatchValidation validation(batch, {.batch_bytes_max = batch.size()});
+    size_t steps = 1;
+    while (validation.step()) ++steps;
+    EXPECT_EQ(validation.verdict().fault, BatchFault::kNone);
+    EXPECT_GE(steps, batch.size() / kStepBytes + batch.size() / Decompressor::kPackedPiece);
+}
+
 }  // namespace
 }  // namespace weir::kafka
