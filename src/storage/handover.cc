@@ -82,6 +82,8 @@ uint64_t Handover::oldest_block() {
 }
 
 void Handover::consider(PartitionLog& log) {
+    // It may have been the last one that needed an old file of the journal.
+    if (store_.checkpoints().short_of_space()) store_.wake_maintenance();
     if (!log.has_unflushed_durable()) {
         if (log.set_aside) {
             log.memory_hook.unlink();
@@ -90,7 +92,6 @@ void Handover::consider(PartitionLog& log) {
         return;
     }
     linger(log);
-    if (store_.checkpoints().short_of_space()) store_.wake_maintenance();
     const uint64_t bytes = log.unflushed_durable_bytes();
     if (bytes >= (log.streaming ? kStreamBacklogMax : store_.limits().handover_bytes)) ask(log);
 }

@@ -275,6 +275,9 @@ Task<Result<void>> ShardStore::remove_log(LogId id) {
     log->leave();
     logs_.erase(id);
     --metrics_.logs;
+    // Its memory is free, and perhaps an old file of the journal.
+    admission_.changed();
+    if (checkpointer_.short_of_space()) wake_maintenance();
     spawn_background(delete_log_files(id, std::move(segments)));
     co_return Result<void>{};
 }
