@@ -1,7 +1,6 @@
 #include "kafka/server/intake.h"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -9,6 +8,7 @@
 #include "kafka/records/builder.h"
 #include "kafka/records/legacy.h"
 #include "kafka/records/validate.h"
+#include "runtime/copying.h"
 #include "runtime/helper.h"
 #include "runtime/shard.h"
 
@@ -95,13 +95,13 @@ Task<std::expected<Unpacking::Permit, BatchRefusal>> permit(Unpacking& unpacking
     co_return refused(KafkaError::kRequestTimedOut, "There was no memory to unpack the batch.");
 }
 
-// What was packed anew, as the permit counted it.
-SharedBytes keep(Unpacking& unpacking, Bytes batch) {
+// What was packed anew, as the permit counted it. `batch` stays until this has ended.
+Task<SharedBytes> keep(Unpacking& unpacking, Bytes batch) {
     runtime::IoBuffer buffer =
         runtime::IoBuffer::allocate(batch.size(), unpacking.charge(batch.size()), 16);
-    std::memcpy(buffer.data(), batch.data(), batch.size());
+    co_await runtime::copy_in_pieces(buffer.all(), batch);
     buffer.set_size(batch.size());
-    return std::move(buffer).share();
+    co_return std::move(buffer).share();
 }
 
 // What checking the batch may hold.
@@ -141,7 +141,7 @@ Task<std::expected<CheckedBatch, BatchRefusal>> check_batch(Unpacking& unpacking
         if (!converted.verdict.ok()) {
             co_return refused(converted.verdict);
         }
-        batch.bytes = keep(unpacking, converted.batch);
+        batch.bytes = co_await keep(unpacking, converted.batch);
         batch.max_timestamp = converted.verdict.max_timestamp;
     } else {
         BatchVerdict verdict;
@@ -188,7 +188,7 @@ Task<std::expected<CheckedBatch, BatchRefusal>> check_batch(Unpacking& unpacking
             if (!packed) {
                 co_return refused(KafkaError::kCorruptMessage, packed.error().message);
             }
-            batch.bytes = keep(unpacking, *packed);
+            batch.bytes = co_await keep(unpacking, *packed);
         } else {
             batch.bytes = frame.slice(records);
         }

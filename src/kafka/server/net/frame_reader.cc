@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "base/units.h"
+#include "runtime/copying.h"
+
 namespace weir::kafka {
 
 using runtime::IoBuffer;
@@ -11,6 +14,9 @@ namespace {
 
 // Key, version and correlation id: every request has them.
 constexpr int32_t kFrameSizeMin = 8;
+
+// Of a large frame, at once: the kernel copies it while the shard waits.
+constexpr size_t kReadMax = 1_MiB;
 
 // While its buffer grows, a frame holds the old one beside the new.
 uint64_t bytes_while_growing(size_t size) {
@@ -130,7 +136,7 @@ Task<Result<runtime::SharedBytes>> FrameReader::read_whole(size_t size, const Fr
             capacity = std::min(size, capacity * kFrameGrowth);
             reservation = co_await runtime::try_(memory_.reserve(capacity, stop));
             IoBuffer larger = IoBuffer::allocate(capacity, std::move(reservation), 16);
-            std::memcpy(larger.data(), frame.data(), filled);
+            co_await runtime::copy_in_pieces(larger.all(), frame.all().first(filled));
             frame = std::move(larger);
         }
         if (const Bytes left = ahead(); !left.empty()) {
@@ -139,7 +145,8 @@ Task<Result<runtime::SharedBytes>> FrameReader::read_whole(size_t size, const Fr
             filled += take;
             consume(take);
         } else {
-            filled += co_await runtime::try_(stream_.read_some(frame.all().subspan(filled), stop));
+            filled += co_await runtime::try_(stream_.read_some(
+                frame.all().subspan(filled, std::min(capacity - filled, kReadMax)), stop));
         }
         if (filled == size) break;
         if (limits.on_progress) limits.on_progress();

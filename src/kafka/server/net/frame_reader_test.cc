@@ -5,6 +5,7 @@
 #include "base/prng.h"
 #include "base/units.h"
 #include "kafka/server/test_node.h"
+#include "runtime/copying.h"
 
 namespace weir::kafka {
 namespace {
@@ -66,6 +67,19 @@ TEST_F(FrameReaderTest, frames_of_all_sizes_come_whole_and_give_their_memory_bac
         }
         EXPECT_EQ(memory.used(), 0u);
     }
+}
+
+// Its buffer grows by eights; what came so far is copied each time.
+TEST_F(FrameReaderTest, a_frame_of_megabytes_moves_to_its_larger_buffer_in_pieces) {
+    const size_t before = 2_MiB * kFrameGrowth;
+    const auto bytes = random_bytes(before + 1_MiB);
+    feed_size(static_cast<int32_t>(bytes.size()));
+    feed(bytes);
+    const uint64_t steps = runtime::Shard::current().steps();
+    const auto frame = read();
+    ASSERT_TRUE(frame);
+    EXPECT_TRUE(std::ranges::equal(frame->bytes(), bytes));
+    EXPECT_GE(runtime::Shard::current().steps() - steps, before / runtime::kCopyPiece);
 }
 
 TEST_F(FrameReaderTest, frames_that_come_together_are_told_apart) {
