@@ -294,7 +294,7 @@ class Administration(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.cluster = Cluster(3, ARGUMENTS)
+        cls.cluster = Cluster(3, ARGUMENTS, config="log.retention.check.interval.ms = 300\n")
         for node, rack in zip(cls.cluster.nodes, "abc"):
             node.arguments += ["--rack", rack]
         cls.cluster.start()
@@ -378,6 +378,72 @@ class Administration(unittest.TestCase):
         self.assertEqual(dict.fromkeys(errors, wire.NOT_LEADER), errors)
         with Connection(other) as c:
             self.assertEqual(wire.UNKNOWN_TOPIC, kafka.fetch(c, "nowhere", 0)["error"], "what the metadata does not know")
+
+    def test_the_leader_is_named_with_its_endpoint_where_another_node_was_asked(self):
+        """KIP-951: by a node without a replica, and by the old leader after a move; from Produce 10 and Fetch 16 on."""
+        create(self.cluster, "hinted", 2, config={"retention.ms": "-1"})
+        create(self.cluster, "hinted-elsewhere", 1, replicas=1)
+        rows = lambda node, topic: self.ask(node, "Metadata", 12, topics=[{"topic_id": None, "name": topic}], auto_create=False)["topics"][0]
+        for topic in ("hinted", "hinted-elsewhere"):
+            self.eventually(lambda: all(min((p["leader"] for p in rows(n, topic)["partitions"]), default=-1) > 0 for n in self.cluster.nodes), topic)
+
+        def hints(node, topic, api, version, epoch=-1):
+            name = {"topic_id": rows(node, topic)["topic_id"]} if version >= 13 else {"name": topic}
+            if api == "Produce":
+                answer = self.ask(node, api, version, acks=-1, timeout_ms=5000,
+                                  topics=[{**name, "partitions": [{"index": 0, "records": records.batch([b"x"])}]}])
+            else:
+                answer = self.ask(node, api, version, replica=-1, max_wait_ms=0, min_bytes=0, max_bytes=1 << 20, session_epoch=-1, rack="", topics=[
+                    {**name, "partitions": [{"index": 0, "leader_epoch": epoch, "offset": 0, "last_fetched_epoch": -1, "log_start": -1,
+                                             "max_bytes": 1 << 20}]}])
+            leader, endpoints = wire.leader_hints(api, answer)
+            return answer["topics"][0]["partitions"][0]["error"], leader, endpoints
+
+        def named(topic):
+            partition = rows(self.cluster.nodes[0], topic)["partitions"][0]
+            leads = self.cluster.by_id(partition["leader"])
+            return (partition["leader"], partition["leader_epoch"]), [(leads.number, leads.host, leads.port, "abc"[leads.index])]
+
+        versions = {"Produce": (9, 10, 12, 13), "Fetch": (12, 15, 16, 17)}
+        with self.subTest("a node without a replica"):
+            leader, endpoints = named("hinted-elsewhere")
+            other = next(n for n in self.cluster.nodes if n.number != leader[0])
+            for api, version in ((api, version) for api in versions for version in versions[api]):
+                expected = (leader, endpoints) if version >= {"Produce": 10, "Fetch": 16}[api] else (None, [])
+                self.assertEqual((wire.NOT_LEADER, *expected), hints(other, "hinted-elsewhere", api, version), (api, version))
+        with self.subTest("the leader of before"):
+            old = self.cluster.by_id(named("hinted")[0][0])
+            before = named("hinted")[0][1]
+            target = next(n for n in self.cluster.nodes if n is not old)
+            self.cluster.weir("partition", "transfer-leader", "hinted", "0", "--to", str(target.number))
+            self.eventually(lambda: all(rows(n, "hinted")["partitions"][0]["leader"] == target.number for n in self.cluster.nodes), "not moved")
+            leader, endpoints = named("hinted")
+            for version in versions["Produce"]:
+                expected = (leader, endpoints) if version >= 10 else (None, [])
+                self.assertEqual((wire.NOT_LEADER, *expected), hints(old, "hinted", "Produce", version), version)
+            for version in versions["Fetch"]:  # it serves readers still, but for those of the epoch before
+                expected = (leader, endpoints) if version >= 16 else (None, [])
+                self.assertEqual((wire.FENCED_LEADER_EPOCH, *expected), hints(old, "hinted", "Fetch", version, before), version)
+                self.assertEqual((wire.UNKNOWN_LEADER_EPOCH, None, []), hints(old, "hinted", "Fetch", version, leader[1] + 5), version)
+                self.assertEqual((wire.NONE, None, []), hints(target, "hinted", "Fetch", version, leader[1]), version)
+
+    def test_retention_by_time_empties_a_topic_that_goes_quiet_on_all_its_replicas(self):
+        create(self.cluster, "quiet", 1, config={"retention.ms": "1000"})
+        leads = lambda: self.cluster.partitions("quiet")[0]["leader"]
+        self.eventually(lambda: leads() > 0, "no leader")
+        with Connection(self.cluster.by_id(leads())) as c:
+            self.assertEqual(wire.NONE, kafka.produce(c, "quiet", records.batch([b"x"] * 3, base_timestamp=int(time.time() * 1000)))["error"])
+            self.eventually(lambda: kafka.list_offset(c, "quiet", -2)[2] == 3, "its leader keeps them")
+        # A follower answers readers with its own start.
+        followers = [n for n in self.cluster.nodes if n.number != leads()]
+        for node in followers:
+            with Connection(node) as c:
+                self.eventually(lambda: kafka.fetch(c, "quiet", 0)["error"] == wire.OFFSET_OUT_OF_RANGE, "a follower keeps them")
+        self.cluster.weir("partition", "transfer-leader", "quiet", "0", "--to", str(followers[0].number))
+        self.eventually(lambda: leads() == followers[0].number, "not moved")
+        with Connection(followers[0]) as c:
+            self.assertEqual((0, 3), kafka.list_offset(c, "quiet", -2)[::2])
+            self.assertEqual(3, kafka.produce(c, "quiet", records.batch([b"y"]))["base_offset"])
 
     def test_followers_are_not_named_to_consumers_unless_asked_for(self):
         """replica.selector.class is empty, as Kafka's: the leader serves, whatever the client's rack."""

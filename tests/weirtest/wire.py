@@ -358,6 +358,16 @@ class Reader:
         return result
 
 
+def leader_hints(api, answer):
+    """(the current leader and its epoch of the first partition, or None; the endpoints) of an answer to Produce or Fetch (KIP-951)."""
+    leader = answer["topics"][0]["partitions"][0]["_tags"].get({"Produce": 0, "Fetch": 1}[api])
+    endpoints, reader = [], Reader(answer["_tags"].get(0, b"\1"))
+    for _ in range(reader.uvarint() - 1):
+        endpoints.append((reader.fixed("i32"), reader.value("str", True), reader.fixed("i32"), reader.value("str", True)))
+        reader.tags()
+    return leader and struct.unpack(">ii", leader[:8]), endpoints
+
+
 def features(answer):
     """(supported, finalized) of an answer to ApiVersions from version 3 on: {name: (first, last)}, {name: level}; and the epoch."""
     def rows(data):

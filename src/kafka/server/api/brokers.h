@@ -42,10 +42,10 @@ void fill_leader(Server& server, const cluster::PartitionAssignment& partition, 
     to.isr_nodes = known->in_sync;
 }
 
-// Whether an answer with this error says who leads.
+// Whether an answer with this error says who leads (KIP-951), where its version has a place for the
+// leader's endpoint.
 inline bool names_leader(KafkaError error) {
-    return error == KafkaError::kNotLeaderOrFollower || error == KafkaError::kFencedLeaderEpoch ||
-           error == KafkaError::kUnknownLeaderEpoch;
+    return error == KafkaError::kNotLeaderOrFollower || error == KafkaError::kFencedLeaderEpoch;
 }
 
 // The hint of an answer that names_leader(): what the replica knows, or what the metadata does where

@@ -96,7 +96,7 @@ FetchResponse::Partition describe(Request& request, Part& part, int8_t isolation
     partition.last_stable_offset = ok ? outcome.high_watermark : -1;
     partition.log_start_offset = ok ? outcome.log_start_offset : -1;
     if (isolation_level == 0) partition.aborted_transactions.reset();
-    if (names_leader(outcome.error)) {
+    if (request.version() >= kEndpointsVersion && names_leader(outcome.error)) {
         const LeaderHint hint = leader_hint(request.server, part.log, outcome.hint);
         partition.current_leader = {hint.leader, hint.epoch};
     }
