@@ -1,12 +1,14 @@
 """Metadata, topics and their configurations: items 63 to 74 of the conformance list (docs/conformance.md), and 121 to 123 for topics."""
 
+import pathlib
+import re
 import time
 import unittest
 import uuid
 
 from weirtest import records, wire
 from weirtest.kafka import await_coordinator, create_topic, fetch, list_offset, produce
-from weirtest.node import PATIENCE, Node, NodeTest
+from weirtest.node import PATIENCE, TREE, Node, NodeTest
 from weirtest.records import batch
 from weirtest.wire import Connection
 
@@ -420,13 +422,24 @@ class Topics(NodeTest):
         defaults = self.configs("never-configured", kind=groups)[1]
         self.assertEqual(("45000", 5), tuple(defaults["consumer.session.timeout.ms"][k] for k in ("value", "source")))
         self.assertEqual("300000", self.configs("never-configured", kind=client_metrics)[1]["interval.ms"]["value"])
-        self.assertEqual(["root"], list(self.configs(broker, kind=8)[1]))
         # Everything that has configuration is listed; version 0 knows subscriptions alone.
         listed = {(r["type"], r["name"]) for r in self.c.call("ListConfigResources", 1, types=[])["resources"]}
         self.assertLessEqual({(groups, "some-group"), (client_metrics, "some"), (4, broker), (8, broker), (2, topic)}, listed)
         self.assertEqual({"some"}, {r["name"] for r in self.c.call("ListConfigResources", 0)["resources"]})
         self.assertEqual({groups}, {r["type"] for r in self.c.call("ListConfigResources", 1, types=[groups])["resources"]})
         self.assertEqual(wire.UNSUPPORTED_VERSION, self.c.call("ListConfigResources", 1, types=[77])["error"])
+
+    def test_item_125_a_broker_has_a_logger_for_each_component_that_logs(self):
+        call = re.compile(r'\.(?:event|trace|debug|info|warn|error)\(\s*(?:[^"();]*?,\s*)?"([a-z]+)",')
+        logged = {name for path in pathlib.Path(TREE, "src").rglob("*.cc") if "_test" not in path.name for name in call.findall(path.read_text())}
+        self.assertGreater(len(logged), 5)
+        broker = str(self.node.number)
+        loggers = self.configs(broker, kind=8)[1]
+        self.assertEqual(logged | {"root"}, set(loggers))
+        self.assertEqual({("INFO", 6)}, {(each["value"], each["source"]) for each in loggers.values()})
+        answer = self.c.call("IncrementalAlterConfigs", 1, resources=[{"type": 8, "name": broker, "configs": [{"name": "rpc", "op": 0, "value": "DEBUG"}]}])
+        self.assertEqual(wire.INVALID_REQUEST, answer["resources"][0]["error"], "levels are read at the start")
+        self.assertIn("log.level", answer["resources"][0]["message"])
 
     def test_item_125_brokers_take_what_reassignments_set_and_what_nobody_knows(self):
         broker = str(self.c.call("Metadata", 1, topics=[])["brokers"][0]["id"])

@@ -160,7 +160,11 @@ void describe_client_metrics(Server& server, const DescribeConfigsRequest& body,
     }
 }
 
-// One logger has the level of all: what weir start was given.
+// The root, and the components that name themselves in the log: parts of the source tree. All have
+// the level that weir start was given. tests/test_topics.py compares them with what is logged.
+constexpr std::string_view kLoggers[] = {"root",        "broker", "cluster", "kafka",
+                                         "replication", "rpc",    "runtime", "storage"};
+
 void describe_loggers(Server& server, const DescribeConfigsRequest& body,
                       const DescribeConfigsRequest::Resource& resource,
                       DescribeConfigsResponse::Resource& result) {
@@ -172,16 +176,19 @@ void describe_loggers(Server& server, const DescribeConfigsRequest& body,
     std::string level = server.metadata().configs().broker_value("log.level");
     std::ranges::transform(level, level.begin(),
                            [](char c) { return c >= 'a' && c <= 'z' ? char(c - 32) : c; });
-    const ConfigKey root{
-        .name = "root",
-        .type = cluster::ConfigType::kString,
-        .default_value = std::nullopt,
-        .doc = "The least level of events that are logged (the option log.level)."};
-    if (!is_asked_for(resource, root.name)) return;
     constexpr auto kSource = ConfigSource::kBrokerLogger;
-    result.configs.push_back(
-        describe(root, {.value = level, .source = kSource, .synonyms = {{"root", level, kSource}}},
-                 ConfigResource::kBrokerLogger, body));
+    for (const std::string_view name : kLoggers) {
+        const ConfigKey key{
+            .name = name,
+            .type = cluster::ConfigType::kString,
+            .default_value = std::nullopt,
+            .doc = "The least level of events that are logged (the option log.level)."};
+        if (!is_asked_for(resource, key.name)) continue;
+        result.configs.push_back(describe(
+            key,
+            {.value = level, .source = kSource, .synonyms = {{std::string(name), level, kSource}}},
+            ConfigResource::kBrokerLogger, body));
+    }
 }
 
 Task<DescribeConfigsResponse> answer(Request& request, DescribeConfigsRequest body) {
