@@ -517,12 +517,16 @@ Task<http::Response> Broker::metrics_page() {
     std::vector<ShardMetrics> shards;
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         shards.push_back(co_await runtime::on(i, [this, i]() -> Task<ShardMetrics> {
-            co_return gather_metrics(*parts_[i].server, stores_->local());
+            ShardMetrics shard = gather_metrics(*parts_[i].server, stores_->local());
+            if (parts_[i].endpoint) shard.rpc = parts_[i].endpoint->metrics();
+            co_return shard;
         }));
         if (build_.stalls) shards.back().stalls = build_.stalls(i);
     }
-    co_return http::Response{.content_type = std::string(http::PrometheusPage::kContentType),
-                             .body = render_metrics(shards, memory_metrics(shards), build_)};
+    const auto listener = transport_ ? transport_->metrics() : rpc::ListenerMetrics{};
+    co_return http::Response{
+        .content_type = std::string(http::PrometheusPage::kContentType),
+        .body = render_metrics(shards, memory_metrics(shards), listener, build_)};
 }
 
 Task<void> Broker::stop() {

@@ -36,6 +36,29 @@ void add_latency(PrometheusPage& page, const std::vector<ShardMetrics>& shards,
                        {{"request", std::string(request)}});
 }
 
+void add_rpc(PrometheusPage& page, const std::vector<ShardMetrics>& shards,
+             const rpc::ListenerMetrics& listener) {
+    page.begin("weir_rpc_connections_refused_total", MetricType::kCounter,
+               "Connections to the rpc port that were closed instead of served: their node is of "
+               "another cluster or version, is no member or no longer, meant another node, or did "
+               "not prove the cluster's secret; no hello came; or there were too many.");
+    const std::pair<const char*, uint64_t> reasons[] = {{"other_cluster", listener.other_cluster},
+                                                        {"other_version", listener.other_version},
+                                                        {"unknown_node", listener.unknown_node},
+                                                        {"other_node", listener.other_node},
+                                                        {"not_proven", listener.not_proven},
+                                                        {"no_hello", listener.no_hello},
+                                                        {"too_many", listener.too_many}};
+    for (const auto& [reason, count] : reasons)
+        page.add(static_cast<double>(count), {{"reason", reason}});
+    page.counter("weir_rpc_stranger_messages_total",
+                 "Messages and requests from nodes that are no members, refused.",
+                 sum_of(shards, [](const auto& s) { return s.rpc.messages_of_strangers; }));
+    page.counter("weir_rpc_malformed_total",
+                 "Frames between nodes that could not be read; each ended its connection.",
+                 sum_of(shards, [](const auto& s) { return s.rpc.frames_malformed; }));
+}
+
 }  // namespace
 
 ShardMetrics gather_metrics(kafka::Server& server, storage::Store& store) {
@@ -53,7 +76,8 @@ ShardMetrics gather_metrics(kafka::Server& server, storage::Store& store) {
 }
 
 std::string render_metrics(const std::vector<ShardMetrics>& shards,
-                           const std::vector<MemoryShare>& memory, const BuildInfo& build) {
+                           const std::vector<MemoryShare>& memory,
+                           const rpc::ListenerMetrics& listener, const BuildInfo& build) {
     PrometheusPage page;
     page.begin("weir_build_info", MetricType::kGauge, "Always 1; the labels say what runs.");
     page.add(1, {{"version", build.version}, {"driver", build.driver}});
@@ -143,6 +167,8 @@ std::string render_metrics(const std::vector<ShardMetrics>& shards,
                  sum_of(shards, [](const auto& s) { return s.server.produce_errors; }));
     page.counter("weir_fetched_bytes_total", "Bytes of batches given to consumers.",
                  sum_of(shards, [](const auto& s) { return s.server.fetched_bytes; }));
+
+    add_rpc(page, shards, listener);
 
     page.counter("weir_journal_commits_total", "Group commits: one write and one flush each.",
                  sum_of(shards, [](const auto& s) { return s.store.journal_commits; }));

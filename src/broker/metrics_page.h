@@ -8,8 +8,10 @@
 
 #include "kafka/server/metrics.h"
 #include "kafka/server/partitions/partition_table.h"
-#include "storage/store.h"
+#include "rpc/endpoint.h"
+#include "rpc/listener.h"
 #include "runtime/stall_counts.h"
+#include "storage/store.h"
 
 namespace weir::kafka {
 class Server;
@@ -32,6 +34,7 @@ struct ShardMetrics {
     uint64_t fetch_answer_bytes = 0;
     uint64_t producers = 0;  // idempotent ones that partitions remember
     runtime::StallCounts stalls = {};
+    rpc::EndpointMetrics rpc = {};  // zeros without --rpc
 };
 
 // One share of --memory (broker/budget.h).
@@ -44,7 +47,9 @@ struct MemoryShare {
 // On the shard of both.
 ShardMetrics gather_metrics(kafka::Server& server, storage::Store& store);
 
+// `listener`: of the rpc port; zeros without --rpc.
 std::string render_metrics(const std::vector<ShardMetrics>& shards,
-                           const std::vector<MemoryShare>& memory, const BuildInfo& build);
+                           const std::vector<MemoryShare>& memory,
+                           const rpc::ListenerMetrics& listener, const BuildInfo& build);
 
 }  // namespace weir::broker

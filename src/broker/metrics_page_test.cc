@@ -72,8 +72,8 @@ TEST(MetricsPage, the_reference_is_what_the_page_says) {
     ShardMetrics shard;
     shard.server.requests.fill(1);
     const std::vector<MemoryShare> memory{{.name = "requests", .used = 1, .limit = 2}};
-    const std::string wanted =
-        as_markdown(render_metrics({shard, shard}, memory, {.version = "1", .driver = "uring"}));
+    const std::string wanted = as_markdown(
+        render_metrics({shard, shard}, memory, {}, {.version = "1", .driver = "uring"}));
     const std::string path = WEIR_SOURCE_DIR "/docs/reference/metrics.md";
     if (std::getenv("WEIR_UPDATE_DOCS") != nullptr) std::ofstream(path) << wanted;
     std::stringstream page;

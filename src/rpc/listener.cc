@@ -52,6 +52,7 @@ Task<void> Listener::accept_all() {
             continue;
         }
         if (connections_ >= options_.connections_max || stop.stop_requested()) {
+            ++metrics_.too_many;
             Shard::current().log().warn("rpc", "too many connections", "address={} connections={}",
                                         (*accepted)->peer(), connections_);
             co_await (*accepted)->close();
@@ -71,8 +72,10 @@ Task<void> Listener::welcome(std::unique_ptr<TcpStream> stream) {
     if (greeted && verdict.refusal == Refusal::kNone)
         co_return co_await hand_over(std::move(stream), std::move(accepted));
     if (greeted || verdict.refusal != Refusal::kNone) {
+        count_refusal(verdict.refusal);
         log_refusal(stream->peer(), accepted.hello, verdict);
     } else if (!scope_.stop_requested()) {
+        ++metrics_.no_hello;
         const Error error = greeted.error().code == ErrorCode::kCancelled
                                 ? Error{.code = ErrorCode::kTimedOut, .message = "no hello came"}
                                 : greeted.error();
@@ -81,6 +84,28 @@ Task<void> Listener::welcome(std::unique_ptr<TcpStream> stream) {
     }
     co_await stream->close();
     --connections_;
+}
+
+void Listener::count_refusal(Refusal refusal) {
+    switch (refusal) {
+        case Refusal::kNone:
+            break;
+        case Refusal::kOtherCluster:
+            ++metrics_.other_cluster;
+            break;
+        case Refusal::kVersion:
+            ++metrics_.other_version;
+            break;
+        case Refusal::kUnknownNode:
+            ++metrics_.unknown_node;
+            break;
+        case Refusal::kOtherNode:
+            ++metrics_.other_node;
+            break;
+        case Refusal::kNotProven:
+            ++metrics_.not_proven;
+            break;
+    }
 }
 
 // A stranger that dials again and again is one line now and then.

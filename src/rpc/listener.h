@@ -3,6 +3,7 @@
 // Lives on shard 0.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -23,6 +24,18 @@ struct ListenerOptions {
     std::function<Refusal(const Hello& hello, std::string* reason)> admit;
 };
 
+// Connections that the listener closed instead of serving them, since its start.
+struct ListenerMetrics {
+    uint64_t too_many = 0;  // above connections_max
+    uint64_t no_hello = 0;  // none came in time, or what came is none
+    // Refusals of hellos, by reason: see Refusal.
+    uint64_t other_cluster = 0;
+    uint64_t other_version = 0;
+    uint64_t other_node = 0;
+    uint64_t unknown_node = 0;
+    uint64_t not_proven = 0;
+};
+
 class Listener {
   public:
     // `endpoints` by shard; they outlive the listener's close() and are closed after it. The
@@ -37,6 +50,7 @@ class Listener {
     // No further connections; those that there are go on until their endpoints close.
     runtime::Task<void> close();
     size_t connection_count() const { return connections_; }
+    const ListenerMetrics& metrics() const { return metrics_; }
 
   private:
     runtime::Task<void> accept_all();
@@ -46,6 +60,7 @@ class Listener {
     // Fills the reply, but for what admit() says.
     void judge(const Hello& hello, HelloReply* reply) const;
     Refusal admit(const Hello& hello, std::string* reason) const;
+    void count_refusal(Refusal refusal);
     void log_refusal(const std::string& address, const Hello& hello, const Verdict& verdict);
     runtime::Task<void> hand_over(std::unique_ptr<runtime::TcpStream> stream, Accepted accepted);
 
@@ -54,6 +69,7 @@ class Listener {
     runtime::TcpListener listener_;
     runtime::Scope scope_;
     size_t connections_ = 0;
+    ListenerMetrics metrics_;
     std::string refusal_logged_;  // the last one's reason
     Instant refusal_logged_at_{};
 };

@@ -401,6 +401,47 @@ TEST_F(Strangers, nothing_that_was_heard_on_the_wire_can_be_said_again) {
     EXPECT_EQ(notes_[1], "note");
 }
 
+TEST_F(Strangers, a_connection_that_is_refused_is_counted_by_its_reason) {
+    make();
+    for (size_t node = 0; node < 2; ++node) give(node, secret(kSecret));
+    cluster_->node(1).listener_options.hello_timeout = 100ms;
+    cluster_->node(1).listener_options.admit = [](const Hello& hello, std::string* reason) {
+        if (hello.from.node.v != 7) return Refusal::kNone;
+        *reason = "node 7 was removed";
+        return Refusal::kUnknownNode;
+    };
+    start();
+    const auto right = secret(kSecret);
+    (void)attempt({.hello = hello_of(2), .credentials = right.get()});
+    const auto counts = [&] {
+        const ListenerMetrics& m = cluster_->node(1).listener->metrics();
+        return std::vector<uint64_t>{m.other_cluster, m.other_version, m.other_node, m.unknown_node,
+                                     m.not_proven,    m.no_hello,      m.too_many};
+    };
+    EXPECT_EQ(counts(), (std::vector<uint64_t>(7)));
+    Attempt foreign{.hello = hello_of(2), .credentials = right.get()};
+    foreign.hello.from.cluster = test_uuid(77);
+    (void)attempt(foreign);
+    Attempt later{.hello = hello_of(2), .credentials = right.get()};
+    later.hello.version_min = later.hello.version_max = kVersionMax + 1;
+    (void)attempt(later);
+    Attempt astray{.hello = hello_of(2), .credentials = right.get()};
+    astray.hello.to = NodeId{2};
+    (void)attempt(astray);
+    Attempt removed{.hello = hello_of(2), .credentials = right.get()};
+    removed.hello.from.node = NodeId{7};
+    (void)attempt(removed);
+    EXPECT_EQ(counts(), (std::vector<uint64_t>{1, 1, 1, 1, 0, 0, 0}));
+    Attempt proves_nothing{.hello = hello_of(2)};
+    proves_nothing.hello.proves = false;
+    (void)attempt(proves_nothing);
+    (void)attempt({.hello = hello_of(2), .credentials = right.get(), .flip = 3});
+    EXPECT_EQ(counts(), (std::vector<uint64_t>{1, 1, 1, 1, 2, 0, 0}));
+    const std::string_view http = "GET / HTTP/1.1\r\n\r\n";
+    (void)attempt({.instead = {http.begin(), http.end()}});
+    EXPECT_EQ(counts(), (std::vector<uint64_t>{1, 1, 1, 1, 2, 1, 0}));
+}
+
 // ---------------------------------------------------------------- while a cluster takes it up
 
 TEST_F(Strangers, a_cluster_takes_a_secret_up_node_by_node) {

@@ -34,6 +34,7 @@ struct TestNode {
 
     // Of the present life.
     std::vector<Endpoint*> endpoints;
+    Listener* listener = nullptr;
     uint32_t endpoints_made = 0;
     uint32_t endpoints_closed = 0;
     bool listening = false;
@@ -145,6 +146,7 @@ class TestCluster {
             while (!co_await listener->open(address(index)))
                 (void)co_await runtime::sleep_for(50ms);
             listener->start();
+            node.listener = &*listener;
             node.listening = true;
         }
         co_await wait_for(&node.listening);
