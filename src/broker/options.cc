@@ -168,7 +168,11 @@ Result<std::string> without_scheme(std::string_view text) {
     }
     const size_t scheme = text.find("://");
     if (scheme == std::string_view::npos) return std::string(text);
-    if (text.substr(0, scheme) != "PLAINTEXT") {
+    // As in Kafka, the case of a listener's name does not count.
+    const bool is_plaintext = std::ranges::equal(
+        text.substr(0, scheme), std::string_view("PLAINTEXT"),
+        [](char c, char wanted) { return c == wanted || c - ('a' - 'A') == wanted; });
+    if (!is_plaintext) {
         return fail(ErrorCode::kInvalidArgument,
                     fmt::format("'{}': the one listener is PLAINTEXT", text));
     }
