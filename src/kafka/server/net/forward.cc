@@ -25,29 +25,6 @@ constexpr Duration kCatchUp = 1s;
 constexpr uint8_t kHasClientId = 1;
 constexpr uint8_t kHasPrincipal = 2;
 
-// Who sent a request, for the node that it is passed on to.
-struct Sender {
-    std::string host;
-    Principal principal;
-};
-
-// What comes before the body. The anonymous user is not named, since versions before principals
-// would read the name as the body; they know no other user.
-std::vector<uint8_t> encode_head(const RequestHeader& header, const Sender& sender) {
-    ByteWriter out;
-    out.write_i16(header.api_key);
-    out.write_i16(header.api_version);
-    const bool has_principal = !sender.principal.is_anonymous();
-    out.write_u8((header.client_id ? kHasClientId : 0) | (has_principal ? kHasPrincipal : 0));
-    std::vector<std::string> texts{header.client_id.value_or(""), sender.host};
-    if (has_principal) texts.push_back(sender.principal.to_string());
-    for (const std::string& text : texts) {
-        out.write_unsigned_varlong(text.size());
-        out.write_text(text);
-    }
-    return out.flatten();
-}
-
 Task<bool> leads_here(Server& server) {
     co_return co_await runtime::on(0, [server0 = &server.peer(0)]() -> Task<bool> {
         co_return server0->controller().leads();
@@ -56,9 +33,9 @@ Task<bool> leads_here(Server& server) {
 
 // Nothing: it is to be done here. kEndOfStream: it may be done once, and whether it was is not
 // known.
-Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHeader& header,
-                                                 bool once, Sender sender, SharedBytes body,
-                                                 Instant deadline, runtime::StopToken stop,
+Task<Result<std::optional<SharedBytes>>> forward(Server& server, ForwardHead head, bool once,
+                                                 SharedBytes body, Instant deadline,
+                                                 runtime::StopToken stop,
                                                  runtime::StopToken drain) {
     rpc::Endpoint* const endpoint = server.endpoint();
     if (endpoint == nullptr) co_return std::nullopt;
@@ -72,7 +49,7 @@ Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHe
                 NodeId{controller}, 0,
                 {.kind = kForwardCall,
                  .lane = rpc::Lane::kData,
-                 .body = encode_head(header, sender),
+                 .body = encode(head),
                  .parts = {body}},
                 {.deadline = deadline, .stop = stop, .unanswered = &unanswered});
             if (answer) {
@@ -97,9 +74,45 @@ Task<Result<std::optional<SharedBytes>>> forward(Server& server, const RequestHe
 
 }  // namespace
 
+std::vector<uint8_t> encode(const ForwardHead& head) {
+    ByteWriter out;
+    out.write_i16(head.api_key);
+    out.write_i16(head.api_version);
+    const bool has_principal = !head.principal.is_anonymous();
+    out.write_u8((head.client_id ? kHasClientId : 0) | (has_principal ? kHasPrincipal : 0));
+    std::vector<std::string> texts{head.client_id.value_or(""), head.client_host};
+    if (has_principal) texts.push_back(head.principal.to_string());
+    for (const std::string& text : texts) {
+        out.write_unsigned_varlong(text.size());
+        out.write_text(text);
+    }
+    return out.flatten();
+}
+
+Result<ForwardHead> read_forward_head(ByteReader& in) {
+    const auto read_text = [&in] {
+        return std::string(as_text(in.read_bytes(in.read_unsigned_varlong())));
+    };
+    ForwardHead head;
+    head.api_key = in.read_i16();
+    head.api_version = in.read_i16();
+    const uint8_t flags = in.read_u8();
+    std::string client_id = read_text();
+    if (flags & kHasClientId) head.client_id = std::move(client_id);
+    head.client_host = read_text();
+    if (flags & kHasPrincipal) head.principal = Principal::parse(read_text());
+    if ((flags & ~(kHasClientId | kHasPrincipal)) != 0) in.set_failed();
+    if (!in.ok()) return fail(ErrorCode::kMalformed, "a request that was passed on");
+    return head;
+}
+
 Task<Result<void>> run_at_controller(Request& request) {
-    auto answer = co_await forward(request.server, request.header, request.handler->once,
-                                   {request.client_host, request.principal},
+    ForwardHead head{.api_key = request.header.api_key,
+                     .api_version = request.header.api_version,
+                     .client_id = request.header.client_id,
+                     .client_host = request.client_host,
+                     .principal = request.principal};
+    auto answer = co_await forward(request.server, std::move(head), request.handler->once,
                                    request.frame.slice(request.body),
                                    Shard::current().now() + kPatience, request.stop, request.drain);
     if (!answer && answer.error().code != ErrorCode::kUnavailable &&
@@ -114,10 +127,10 @@ Task<Result<void>> run_at_controller(Request& request) {
 
 Task<Result<std::optional<SharedBytes>>> ask_controller(Server& server, ApiKey key, int16_t version,
                                                         SharedBytes body, Instant deadline) {
-    RequestHeader header;
-    header.api_key = static_cast<int16_t>(key);
-    header.api_version = version;
-    co_return co_await forward(server, header, false, {}, std::move(body), deadline,
+    ForwardHead head;
+    head.api_key = static_cast<int16_t>(key);
+    head.api_version = version;
+    co_return co_await forward(server, std::move(head), false, std::move(body), deadline,
                                server.background().stop_token(), {});
 }
 
@@ -126,18 +139,13 @@ Task<Result<rpc::Message>> answer_forwarded(Server& server, rpc::Request call) {
     if (!inside || server.draining() || !server.controller().leads())
         co_return fail(ErrorCode::kUnavailable, "this node is not the controller");
     ByteReader in(call.body.bytes());
-    std::string client_host;
+    ForwardHead head = co_await try_(read_forward_head(in));
+    const std::string client_host = std::move(head.client_host);
     Request request(server, client_host);
-    request.header.api_key = in.read_i16();
-    request.header.api_version = in.read_i16();
-    const uint8_t flags = in.read_u8();
-    std::string client(as_text(in.read_bytes(in.read_unsigned_varlong())));
-    if (flags & kHasClientId) request.header.client_id = std::move(client);
-    client_host = as_text(in.read_bytes(in.read_unsigned_varlong()));
-    if (flags & kHasPrincipal)
-        request.principal = Principal::parse(as_text(in.read_bytes(in.read_unsigned_varlong())));
-    if ((flags & ~(kHasClientId | kHasPrincipal)) != 0) in.set_failed();
-    if (!in.ok()) co_return fail(ErrorCode::kMalformed, "a request that was passed on");
+    request.header.api_key = head.api_key;
+    request.header.api_version = head.api_version;
+    request.header.client_id = std::move(head.client_id);
+    request.principal = std::move(head.principal);
     request.handler = find_handler(request.header.api_key);
     if (request.handler == nullptr || !request.handler->at_controller ||
         request.version() < request.handler->version_min ||

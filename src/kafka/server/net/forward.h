@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "base/byte_reader.h"
 #include "kafka/server/net/request.h"
 #include "rpc/message.h"
 #include "runtime/task.h"
@@ -14,6 +16,20 @@
 namespace weir::kafka {
 
 inline constexpr rpc::Kind kForwardCall{0x0301};
+
+// What comes before the body of a request that is passed on: which request, and who sent it.
+struct ForwardHead {
+    int16_t api_key = 0;
+    int16_t api_version = 0;
+    std::optional<std::string> client_id;
+    std::string client_host;
+    Principal principal;
+};
+// The anonymous user is not named: versions before principals would read the name as the body, and
+// they know no other user.
+std::vector<uint8_t> encode(const ForwardHead& head);
+// The body follows in `in`. kMalformed, also for what a later version added.
+Result<ForwardHead> read_forward_head(ByteReader& in);
 
 // A handler with at_controller, at the controller: this node or another. Where none is to be had in
 // time it runs here, and fails with the errors of its API. kEndOfStream, for one that is done once:

@@ -45,7 +45,11 @@ class Forward : public testing::Test {
         rpc::Endpoint endpoint(self, rpc::EndpointOptions{.memory = &test->memory});
         endpoint.set_address(NodeId{0}, "asked", 7000, identity(0).uuid);
         endpoint.handle(
-            kForwardCall, [test, &endpoint](rpc::Request) -> Task<Result<rpc::Message>> {
+            kForwardCall, [test, &endpoint](rpc::Request call) -> Task<Result<rpc::Message>> {
+                ByteReader in(call.body.bytes());
+                const auto head = read_forward_head(in);
+                EXPECT_TRUE(head);
+                if (head) test->came = *head;
                 if (++test->calls == 1) {
                     endpoint.forget(NodeId{0});
                     endpoint.set_address(NodeId{0}, "asked", 7000, identity(0).uuid);
@@ -86,8 +90,10 @@ class Forward : public testing::Test {
                        .metadata = &metadata,
                        .replicator = &replicator,
                        .endpoint = &endpoint});
-        const std::string client = "client";
+        const std::string client = "10.0.0.9:4711";
         Request request(server, client);
+        request.principal = test->principal;
+        request.header.client_id = "tool";
         request.handler = find_handler(static_cast<int16_t>(key));
         request.header.api_key = static_cast<int16_t>(key);
         const auto done = co_await run_at_controller(request);
@@ -108,6 +114,8 @@ class Forward : public testing::Test {
 
     runtime::MemoryBudget memory{64_MiB};
     int calls = 0;
+    Principal principal;              // of the client
+    std::optional<ForwardHead> came;  // at the controller
     std::optional<std::string> outcome;
     sim::World world{{.plan = {.seed = 3}}};
     sim::Node& controller = world.add_node({.name = "controller", .shards = 1});
@@ -127,6 +135,36 @@ TEST_F(Forward, what_may_be_done_twice_is_sent_again) {
         EXPECT_EQ(pass_on(key), "done");
         EXPECT_EQ(calls, 2);
     }
+}
+
+TEST_F(Forward, the_controller_gets_a_request_with_the_principal_that_sent_it) {
+    for (const Principal& user : {Principal{}, Principal{.type = "User", .name = "CN=a:1,O=x"},
+                                  Principal{.type = "Group", .name = "é"}}) {
+        principal = user;
+        ASSERT_EQ(pass_on(ApiKey::kAlterConfigs), "done");
+        ASSERT_TRUE(came);
+        EXPECT_EQ(came->principal, user);
+        EXPECT_EQ(came->client_host, "10.0.0.9:4711");
+        EXPECT_EQ(came->client_id, "tool");
+        EXPECT_EQ(came->api_key, static_cast<int16_t>(ApiKey::kAlterConfigs));
+    }
+}
+
+TEST(ForwardHeadTest, the_anonymous_user_is_in_the_bytes_of_versions_before_principals) {
+    ForwardHead head{.api_key = 19, .api_version = 7, .client_id = "c", .client_host = "h"};
+    EXPECT_EQ(encode(head), (std::vector<uint8_t>{0, 19, 0, 7, 1, 1, 'c', 1, 'h'}));
+    head.principal = {.type = "User", .name = "u"};
+    const std::vector<uint8_t> named = encode(head);
+    EXPECT_EQ(named, (std::vector<uint8_t>{0, 19, 0, 7, 3, 1, 'c', 1, 'h', 6, 'U', 's', 'e', 'r',
+                                           ':', 'u'}));
+    for (size_t size = 0; size < named.size(); ++size) {
+        ByteReader in(Bytes(named).first(size));
+        EXPECT_FALSE(read_forward_head(in)) << size;
+    }
+    std::vector<uint8_t> later = named;
+    later[4] |= 4;
+    ByteReader in(later);
+    EXPECT_FALSE(read_forward_head(in));
 }
 
 TEST(PrincipalTest, a_principal_is_the_anonymous_user_until_it_is_said_otherwise_and_reads_back) {
