@@ -399,6 +399,23 @@ class Cap(FetchTest):
         self.assertGreater(len(answer["topics"][0]["partitions"][0]["records"]), 900_000)
 
 
+class OlderSegments(FetchTest):
+    def test_item_36_min_bytes_are_not_waited_for_in_an_older_segment(self):
+        """Nobody appends to it, so that what it has is all there will be; as in Kafka. A wait would outlast the connection's patience."""
+        create_topic(self.node, "rolled", 2, {"segment.bytes": str(1 << 20)})
+        for i in range(5):  # the second segment begins at 3
+            self.assertEqual(i, produce(self.c, "rolled", batch([bytes([i]) * 300_000]))["base_offset"])
+        ask = lambda offset, **more: fetch(self.c, "rolled", offset, min_bytes=5 << 20, partition_max_bytes=310_000, version=11, **more)
+        for offset in range(3):
+            self.assertGreater(len(ask(offset, max_wait_ms=60_000)["records"]), 300_000, offset)
+        before = time.monotonic()
+        self.assertGreater(len(ask(4, max_wait_ms=500)["records"]), 300_000)
+        self.assertGreaterEqual(time.monotonic() - before, 0.4, "the last segment may grow")
+        # One partition of several is enough; whole segments below the limits are too.
+        answer = self.ask({0: 0, 1: 0}, topic="rolled", max_wait_ms=60_000, min_bytes=5 << 20)
+        self.assertGreater(len(answer["topics"][0]["partitions"][0]["records"]), 600_000)
+
+
 def delete_records(c, topic, offset, partition=0, version=2):
     """(error, low watermark)"""
     answer = c.call("DeleteRecords", version, timeout_ms=10_000, topics=[
