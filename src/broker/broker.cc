@@ -12,6 +12,7 @@
 #include "runtime/remote.h"
 #include "runtime/scope.h"
 #include "runtime/shard.h"
+#include "runtime/wait.h"
 
 namespace weir::broker {
 
@@ -29,6 +30,19 @@ storage::LogConfig metadata_log_config() {
     config.retention_ms = -1;
     config.delete_by_retention = false;
     return config;
+}
+
+// Fails if this node has the only replica of the metadata log and that replica can't go on. No
+// other node could repair it: a node that waited for that would neither serve nor end.
+Result<void> check_sole_replica(const storage::Log& log, const replication::Group& group) {
+    if (const auto& damage = log.damage();
+        damage && damage->offline && group.configuration().members.size() <= 1)
+        return fail(ErrorCode::kIo, "the metadata log is offline: " + damage->reason);
+    if (group.loss_stops_it())
+        return fail(ErrorCode::kCorrupt,
+                    "the journal of the metadata log was damaged, and no other node has it: "
+                    "`weir debug repair --apply` lets this node go on without what is lost");
+    return {};
 }
 
 }  // namespace
@@ -81,10 +95,10 @@ void Broker::fail_node(const Error& error) {
     shard.log().error("broker", "storage failed: the node stops", "error=\"{}\"",
                       error.to_string());
     if (parts_[shard.id()].replicator) parts_[shard.id()].replicator->give_up(error);
-    shard.remote_scope().spawn(tell_fatal(error));
+    shard.remote_scope().spawn(report_fatal(error));
 }
 
-Task<void> Broker::tell_fatal(Error error) {
+Task<void> Broker::report_fatal(Error error) {
     co_await runtime::on(0, [this, &error]() -> Task<void> {
         storage_error_ = error;
         if (controller_) controller_->break_off(error);
@@ -251,12 +265,12 @@ void Broker::announce(runtime::ShardId shard, cluster::LeaderState state) {
     Parts& parts = parts_[shard];
     if (!parts.metadata->learn_leader(state)) return;
     parts.leader_news.push_back(std::move(state));
-    if (std::exchange(parts.telling_news, true)) return;
-    Shard::current().remote_scope().spawn(tell_news(shard));
+    if (std::exchange(parts.publishing_news, true)) return;
+    Shard::current().remote_scope().spawn(publish_news(shard));
 }
 
 // What one turn of the shard brought goes to the others as one message; the link tells other nodes.
-Task<void> Broker::tell_news(runtime::ShardId shard) {
+Task<void> Broker::publish_news(runtime::ShardId shard) {
     Parts& parts = parts_[shard];
     while (!parts.leader_news.empty()) {
         const auto news = std::exchange(parts.leader_news, {});
@@ -269,7 +283,8 @@ Task<void> Broker::tell_news(runtime::ShardId shard) {
             });
         }
     }
-    parts.telling_news = false;
+    parts.publishing_news = false;
+    parts.news_published.notify_all();
 }
 
 raft::Configuration Broker::first_voters() const {
@@ -316,15 +331,7 @@ Task<Result<void>> Broker::open_controller(runtime::StopToken stop) {
     co_await link_->start();
     if (storage_error_) co_return fail(*storage_error_);
     co_await try_(controller_->open(first_voters()));
-    // Nobody else has it: a node that waited for it to be healed would neither serve nor end.
-    if (const auto& damage = log->damage();
-        damage && damage->offline && controller_->group()->configuration().members.size() <= 1)
-        co_return fail(ErrorCode::kIo, "the metadata log is offline: " + damage->reason);
-    if (controller_->group()->loss_stops_it()) {
-        co_return fail(ErrorCode::kCorrupt,
-                       "the journal of the metadata log was damaged, and no other node has it: "
-                       "`weir debug repair --apply` lets this node go on without what is lost");
-    }
+    co_await try_(check_sole_replica(*log, *controller_->group()));
     link_->add_hints(co_await try_(controller_->addresses_ahead()));
     if (!options_.rpc && controller_->group()->configuration().members.size() > 1) {
         co_return fail(ErrorCode::kInvalidArgument,
@@ -558,9 +565,8 @@ Task<void> Broker::stop() {
     // other nodes asked has ended.
     for (runtime::ShardId i = 0; i < parts_.size(); ++i) {
         co_await runtime::on(i, [this, i]() -> Task<void> {
-            while (parts_[i].telling_news)
-                co_await runtime::sleep_for(std::chrono::milliseconds(1));
-            co_return;
+            Parts& parts = parts_[i];
+            while (parts.publishing_news) (void)co_await parts.news_published.wait();
         });
     }
     api_.reset();

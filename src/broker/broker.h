@@ -34,6 +34,7 @@
 #include "rpc/listener.h"
 #include "runtime/memory.h"
 #include "runtime/stall_counts.h"
+#include "runtime/wait.h"
 #include "storage/store.h"
 
 namespace weir::broker {
@@ -74,9 +75,11 @@ class Broker {
         std::unique_ptr<cluster::MetadataShard> metadata;
         std::unique_ptr<replication::Replicator> replicator;
         std::unique_ptr<rpc::Endpoint> endpoint;  // with --rpc
-        // What this shard's replicas said of their leaders and the other shards do not know yet.
+        // What this shard's replicas announced of their leaders and the other shards do not know
+        // yet.
         std::vector<cluster::LeaderState> leader_news;
-        bool telling_news = false;
+        bool publishing_news = false;
+        runtime::WaitQueue news_published;  // publishing_news became false
         std::unique_ptr<kafka::Server> server;
         bool server_started = false;
     };
@@ -88,7 +91,7 @@ class Broker {
     runtime::Task<void> identify(rpc::Identity identity);
     runtime::Task<void> make_shards();
     void announce(runtime::ShardId shard, cluster::LeaderState state);
-    runtime::Task<void> tell_news(runtime::ShardId shard);
+    runtime::Task<void> publish_news(runtime::ShardId shard);
     runtime::Task<Result<void>> open_controller(runtime::StopToken stop);
     raft::Configuration first_voters() const;
     Result<cluster::NodeRegistered> registration() const;
@@ -101,7 +104,7 @@ class Broker {
     std::vector<std::string> admin_names() const;
     void add_admin_pages();
     void fail_node(const Error& error);
-    runtime::Task<void> tell_fatal(Error error);
+    runtime::Task<void> report_fatal(Error error);
     runtime::Task<http::Response> metrics_page();
     std::vector<MemoryShare> memory_metrics(const std::vector<ShardMetrics>& shards) const;
 
