@@ -1,7 +1,7 @@
 // Each file of transcripts/ is a test of its name: the conversation in it must go as it is written
-// (transcript.h explains the words). With WEIR_TRANSCRIPTS_UPDATE=1 in the environment, the files
+// (testing/transcript.h explains the words). With WEIR_TRANSCRIPTS_UPDATE=1 in the environment, the files
 // take over what the code does now: read the difference.
-#include "kafka/groups/transcript.h"
+#include "kafka/groups/testing/transcript.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "kafka/groups/transcript.h"
+#include "kafka/groups/testing/transcript.h"
 
 #include <fmt/core.h>
 
