@@ -138,13 +138,14 @@ void Committer::stage(PartitionLog& log) {
     if (segment.id != staged.segment || staged.next_position + plan.length > segment.allocated)
         return;
     for (const PlannedRun& planned : plan.runs) {
-        staged.runs.push_back(
-            build_planned_run(*store_.options().memory, state, staged.segment, planned, true));
+        auto run = build_small_run(*store_.options().memory, state, staged.segment, planned, true);
+        if (!run) return;
+        staged.next_position += planned.length;
+        staged.length += planned.length;
+        staged.entries += run->note.entries;
+        staged.payload_bytes += run->note.payload_bytes;
+        staged.runs.push_back(std::move(*run));
     }
-    staged.next_position += plan.length;
-    staged.length += plan.length;
-    staged.entries = log.pending_entries();
-    staged.payload_bytes = log.pending_bytes();
 }
 
 size_t Committer::add_entries(PartitionLog& log, Item* item) {
@@ -285,8 +286,8 @@ Task<Result<void>> Committer::write_beside_runs() {
         busy |= !item.runs.empty();
         for (const PlannedRun& planned : item.plan.runs) {
             if (std::exchange(busy, true)) co_await runtime::yield();
-            item.runs.push_back(build_planned_run(*store_.options().memory, item.log->state(),
-                                                  item.segment_id, planned, true));
+            item.runs.push_back(co_await build_planned_run(
+                *store_.options().memory, item.log->state(), item.segment_id, planned, true));
             write(item.runs.back());
         }
     }

@@ -174,6 +174,32 @@ TEST(SegmentFormat, a_run_has_the_bytes_of_the_document) {
                        "68 65 6c 6c 6f 77 6f 72 6c 64 21"));
 }
 
+// An entry may have 100 MB: neither its copy nor its checksum is made or checked in one step.
+TEST(SegmentFormat, a_run_of_a_large_entry_is_laid_out_and_checked_piece_by_piece) {
+    std::vector<uint8_t> large(5 * kRunStepBytes + 100);
+    for (size_t i = 0; i < large.size(); ++i) large[i] = static_cast<uint8_t>(i * i >> 7);
+    const std::vector<RunEntry> entries = {{kHello, large, 3}, {kWorld, as_bytes("world!"), 0}};
+    std::vector<uint8_t> bytes(run_length(2, large.size() + 6));
+    RunBuild build(bytes, entries, {.log = {7}, .segment = 1});
+    size_t steps = 1;
+    while (build.step()) ++steps;
+    EXPECT_EQ(steps, 6u);
+    RunCheck check(bytes);
+    for (steps = 1; check.step();) ++steps;
+    EXPECT_EQ(steps, 6u);
+    ASSERT_TRUE(check.result());
+    const RunView::Item item = check.result()->item(0);
+    EXPECT_EQ(copy(Bytes(bytes).subspan(item.payload_at, item.payload_size)), large);
+    const RunView::Item last = check.result()->item(1);
+    EXPECT_EQ(as_text(Bytes(bytes).subspan(last.payload_at, last.payload_size)), "world!");
+
+    for (const size_t at : {item.payload_at, 3 * kRunStepBytes, last.payload_at + 5}) {
+        bytes[at] ^= 1;
+        EXPECT_FALSE(RunView::parse(bytes, true)) << at;
+        bytes[at] ^= 1;
+    }
+}
+
 TEST(SegmentFormat, entries_of_a_run_are_found_by_offset) {
     ExampleRun run;
     auto view = RunView::parse(run.bytes, true);

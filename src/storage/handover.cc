@@ -248,8 +248,8 @@ Task<Result<void>> Handover::move_durable(PartitionLog* log, Cached cached) {
                                        state.active()->data_end);
         std::vector<BuiltRun> runs;
         for (const PlannedRun& planned : plan.runs) {
-            runs.push_back(
-                build_planned_run(*store_.options().memory, state, segment, planned, false));
+            runs.push_back(co_await build_planned_run(*store_.options().memory, state, segment,
+                                                      planned, false));
             co_await try_(pin.file().write(planned.position, runs.back().buffer.filled()));
         }
         co_await try_(pin.file().sync());

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "runtime/copying.h"
 #include "runtime/shard.h"
 #include "storage/run_index.h"
 #include "storage/shard_store.h"
@@ -28,6 +29,27 @@ bool fits(const ReadLimits& limits, uint64_t size, bool first, const EntryInfo& 
 // A read that finds its place gone looks again; truncations and retention are rare, so this often
 // means that the log's state is wrong.
 constexpr int kLooksMax = 8;
+
+// The run at `at` of what was read. kCorrupt.
+Task<Result<RunView>> checked_run(SharedBytes read, uint64_t at, uint64_t length, bool verify) {
+    if (at + length > read.size())
+        co_return fail(ErrorCode::kCorrupt, "the file ends before the run does");
+    const Bytes run = read.bytes().subspan(at, length);
+    if (!verify) co_return RunView::parse(run, false);
+    RunCheck check(run);
+    while (check.step()) {
+        if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
+    }
+    co_return check.result();
+}
+
+// Of the same bytes, in memory of its own.
+Task<SharedBytes> copy_of(SharedBytes bytes) {
+    runtime::IoBuffer copy = runtime::IoBuffer::allocate(bytes.size(), {}, 16);
+    co_await runtime::copy_in_pieces(copy.all(), bytes.bytes());
+    copy.set_size(bytes.size());
+    co_return std::move(copy).share();
+}
 
 }  // namespace
 
@@ -217,17 +239,18 @@ Task<Result<LogReader::Run>> LogReader::load(uint32_t id, std::vector<RunPlace> 
     ++store_.counters().segment_reads;
     store_.counters().segment_read_bytes += filled;
     const SharedBytes all = std::move(buffer).share();
-    // It may have been removed while it was read: what is read of it now has nowhere to go.
+    std::vector<Result<RunView>> views;
+    for (const RunPlace& run : runs)
+        views.push_back(co_await checked_run(all, run.position - position, run.length,
+                                             !store_.bugs().skip_block_checksum));
+    // It may have been removed meanwhile: what is read of it now has nowhere to go.
     segment = log_.state().find_segment(id);
     if (segment == nullptr) co_return Run{};
     Run wanted;
-    for (const RunPlace& run : runs) {
+    for (size_t k = 0; k < runs.size(); ++k) {
+        const RunPlace& run = runs[k];
+        Result<RunView>& view = views[k];
         const uint64_t at = run.position - position;
-        const bool here = at + run.length <= all.size();
-        auto view =
-            here ? RunView::parse(all.bytes().subspan(at, run.length),
-                                  !store_.bugs().skip_block_checksum)
-                 : Result<RunView>(fail(ErrorCode::kCorrupt, "the file ends before the run does"));
         const bool right =
             view && view->header().log == log_.id() && view->header().segment == id &&
             view->header().position == run.position && view->header().length == run.length;
@@ -487,7 +510,7 @@ Task<Result<std::optional<FoundEntry>>> LogReader::search_max_timestamp(int64_t 
                 if (found && found->info.max_timestamp_ms >= largest) {
                     largest = found->info.max_timestamp_ms;
                     // A copy: the run's memory must not be held while the next one is waited for.
-                    best = FoundEntry{found->info, SharedBytes::copy_of(found->payload.bytes())};
+                    best = FoundEntry{found->info, co_await copy_of(std::move(found->payload))};
                 }
             }
         }

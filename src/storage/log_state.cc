@@ -6,28 +6,60 @@
 
 namespace weir::storage {
 
+void EntryQueue::push_back(MemoryEntry entry) {
+    if (pieces_.empty() || pieces_.back().size() == kPieceEntries) {
+        pieces_.emplace_back();
+        if (pieces_.size() > 1) pieces_.back().reserve(kPieceEntries);
+    }
+    pieces_.back().push_back(std::move(entry));
+}
+
 void EntryQueue::pop_front() {
     CHECK(!empty());
-    entries_[head_++].payload = {};
-    if (head_ == entries_.size()) {
+    front().payload = {};
+    ++head_;
+    if (empty()) {
         clear();
-    } else if (head_ > 64 && head_ > entries_.size() / 2) {
-        entries_.erase(entries_.begin(), entries_.begin() + static_cast<ptrdiff_t>(head_));
+    } else if (head_ == kPieceEntries) {
+        pieces_.erase(pieces_.begin());
         head_ = 0;
     }
 }
 
 void EntryQueue::pop_back() {
     CHECK(!empty());
-    entries_.pop_back();
-    if (head_ == entries_.size()) clear();
+    pieces_.back().pop_back();
+    if (pieces_.back().empty() && pieces_.size() > 1) pieces_.pop_back();
+    if (empty()) clear();
 }
 
 void EntryQueue::clear() {
-    // A hot log fills the vector again at once; an idle one gives it back.
-    entries_.clear();
-    if (entries_.capacity() > 64) entries_ = {};
+    // A hot log fills the piece again at once; an idle one gives it back.
+    if (pieces_.size() == 1 && pieces_.front().capacity() <= 64) {
+        pieces_.front().clear();
+    } else {
+        pieces_ = {};
+    }
     head_ = 0;
+}
+
+void EntryQueue::shrink() {
+    if (empty()) {
+        pieces_ = {};
+        head_ = 0;
+    } else if (pieces_.size() == 1) {
+        std::vector<MemoryEntry>& only = pieces_.front();
+        only.erase(only.begin(), only.begin() + static_cast<ptrdiff_t>(head_));
+        head_ = 0;
+    }
+    if (!pieces_.empty()) pieces_.back().shrink_to_fit();
+    pieces_.shrink_to_fit();
+}
+
+size_t EntryQueue::capacity() const {
+    size_t capacity = 0;
+    for (const auto& piece : pieces_) capacity += piece.capacity();
+    return capacity;
 }
 
 size_t EntryQueue::find(int64_t offset) const {

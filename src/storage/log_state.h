@@ -22,29 +22,43 @@ struct MemoryEntry {
     uint64_t block = 0;  // the journal block that holds it; 0: none yet
 };
 
-// A queue over a vector: nothing allocated while empty, random access for binary search.
+// A queue with random access, for binary search. It lies in pieces, so that it grows without a move
+// of what it holds: a log may have a hundred thousand small entries in memory. Nothing is allocated
+// while it is empty.
 class EntryQueue {
   public:
-    bool empty() const { return head_ == entries_.size(); }
-    size_t size() const { return entries_.size() - head_; }
-    MemoryEntry& operator[](size_t index) { return entries_[head_ + index]; }
-    const MemoryEntry& operator[](size_t index) const { return entries_[head_ + index]; }
-    MemoryEntry& front() { return entries_[head_]; }
-    const MemoryEntry& front() const { return entries_[head_]; }
-    MemoryEntry& back() { return entries_.back(); }
-    void push_back(MemoryEntry entry) { entries_.push_back(std::move(entry)); }
+    static constexpr size_t kPieceEntries = 256;
+
+    bool empty() const { return pieces_.empty() || size() == 0; }
+    size_t size() const {
+        return pieces_.empty()
+                   ? 0
+                   : (pieces_.size() - 1) * kPieceEntries + pieces_.back().size() - head_;
+    }
+    MemoryEntry& operator[](size_t index) {
+        return pieces_[(head_ + index) / kPieceEntries][(head_ + index) % kPieceEntries];
+    }
+    const MemoryEntry& operator[](size_t index) const {
+        return pieces_[(head_ + index) / kPieceEntries][(head_ + index) % kPieceEntries];
+    }
+    MemoryEntry& front() { return (*this)[0]; }
+    const MemoryEntry& front() const { return (*this)[0]; }
+    MemoryEntry& back() { return pieces_.back().back(); }
+    void push_back(MemoryEntry entry);
     void pop_front();
     void pop_back();
     void clear();
-    void shrink() { entries_.shrink_to_fit(); }
-    size_t capacity() const { return entries_.capacity(); }
+    // Gives back what the entries do not need.
+    void shrink();
+    size_t capacity() const;
     // The first entry whose end is beyond `offset`; size() if none.
     size_t find(int64_t offset) const;
     // The first entry whose end is beyond `position`; size() if none.
     size_t find(Position position) const;
 
   private:
-    std::vector<MemoryEntry> entries_;
+    // All but the last are full; the first `head_` of the first have left.
+    std::vector<std::vector<MemoryEntry>> pieces_;
     size_t head_ = 0;
 };
 

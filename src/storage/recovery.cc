@@ -25,7 +25,11 @@ Task<Result<bool>> run_is_whole(File* file, LogId log, const RunNote* note) {
     runtime::IoBuffer buffer = runtime::IoBuffer::allocate(note->length);
     const size_t filled = co_await try_(file->read(note->position, buffer.all()));
     buffer.set_size(filled);
-    auto view = RunView::parse(buffer.filled(), true);
+    RunCheck check(buffer.filled());
+    while (check.step()) {
+        if (runtime::Shard::current().need_preempt()) co_await runtime::yield();
+    }
+    const Result<RunView>& view = check.result();
     co_return view && view->header().log == log && view->header().crc == note->crc &&
         view->header().length == note->length;
 }

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "runtime/shard.h"
+#include "runtime/wait.h"
 
 namespace weir::storage {
 namespace {
@@ -73,37 +74,74 @@ bool StagedRuns::fit(const LogState& log, size_t entries_max) const {
            log.memory[entries - 1].info.end() == runs.back().note.end;
 }
 
-BuiltRun build_planned_run(runtime::MemoryBudget& budget, const LogState& log, uint32_t segment,
-                           const PlannedRun& planned, bool bypass) {
+namespace {
+
+struct RunAtWork {
     BuiltRun built;
+    std::optional<RunBuild> build;
+};
+
+RunAtWork begin_run(runtime::MemoryBudget& budget, const LogState& log, uint32_t segment,
+                    const PlannedRun& planned, bool bypass) {
+    RunAtWork run;
     std::optional<runtime::Reservation> reservation = budget.try_reserve(planned.length);
-    built.keep = reservation.has_value();
-    built.buffer = runtime::IoBuffer::allocate(
+    run.built.keep = reservation.has_value();
+    run.built.buffer = runtime::IoBuffer::allocate(
         planned.length, reservation ? std::move(*reservation) : runtime::Reservation());
-    built.buffer.set_size(planned.length);
+    run.built.buffer.set_size(planned.length);
+    run.built.note.bypass = bypass;
     std::vector<RunEntry> entries;
     entries.reserve(planned.end - planned.begin);
     for (size_t i = planned.begin; i < planned.end; ++i) {
         const MemoryEntry& entry = log.memory[i];
         entries.push_back({entry.info, entry.payload.bytes(), entry.summary_bytes});
     }
-    RunHeader header{.log = log.id,
-                     .segment = segment,
-                     .position = planned.position,
-                     .written_ms = runtime::Shard::current().wall_now().ms};
-    build_run(built.buffer.all(), entries, &header);
-    CHECK(header.length == planned.length);
-    built.note = {.segment = segment,
-                  .position = header.position,
-                  .length = header.length,
-                  .crc = header.crc,
-                  .entries = header.entries,
-                  .first = header.first,
-                  .end = header.end,
-                  .max_timestamp_ms = header.max_timestamp_ms,
-                  .payload_bytes = header.payload_bytes,
-                  .bypass = bypass};
-    return built;
+    const RunHeader header{.log = log.id,
+                           .segment = segment,
+                           .position = planned.position,
+                           .written_ms = runtime::Shard::current().wall_now().ms};
+    run.build.emplace(run.built.buffer.all(), std::move(entries), header);
+    CHECK(run.build->header().length == planned.length);
+    return run;
+}
+
+BuiltRun end_run(RunAtWork run) {
+    const RunHeader& header = run.build->header();
+    run.built.note = {.segment = header.segment,
+                      .position = header.position,
+                      .length = header.length,
+                      .crc = header.crc,
+                      .entries = header.entries,
+                      .first = header.first,
+                      .end = header.end,
+                      .max_timestamp_ms = header.max_timestamp_ms,
+                      .payload_bytes = header.payload_bytes,
+                      .bypass = run.built.note.bypass};
+    return std::move(run.built);
+}
+
+// An ordinary run, which the disk should not wait for.
+bool is_small(const PlannedRun& planned) { return planned.length <= 2 * kRunStepBytes; }
+
+}  // namespace
+
+runtime::Task<BuiltRun> build_planned_run(runtime::MemoryBudget& budget, const LogState& log,
+                                          uint32_t segment, PlannedRun planned, bool bypass) {
+    RunAtWork run = begin_run(budget, log, segment, planned, bypass);
+    const bool small = is_small(planned);
+    while (run.build->step()) {
+        if (!small) co_await runtime::yield();
+    }
+    co_return end_run(std::move(run));
+}
+
+std::optional<BuiltRun> build_small_run(runtime::MemoryBudget& budget, const LogState& log,
+                                        uint32_t segment, const PlannedRun& planned, bool bypass) {
+    if (!is_small(planned)) return std::nullopt;
+    RunAtWork run = begin_run(budget, log, segment, planned, bypass);
+    while (run.build->step()) {
+    }
+    return end_run(std::move(run));
 }
 
 }  // namespace weir::storage

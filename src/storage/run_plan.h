@@ -2,9 +2,11 @@
 // for the buffers' reservations.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "runtime/buffer.h"
+#include "runtime/task.h"
 #include "storage/log_state.h"
 
 namespace weir::storage {
@@ -55,7 +57,12 @@ struct StagedRuns {
     bool fit(const LogState& log, size_t entries_max) const;
 };
 
-BuiltRun build_planned_run(runtime::MemoryBudget& budget, const LogState& log, uint32_t segment,
-                           const PlannedRun& planned, bool bypass);
+// Lays out one run: of one large entry in pieces, between which others of the shard run. `log` and
+// its entries stay where they are meanwhile.
+runtime::Task<BuiltRun> build_planned_run(runtime::MemoryBudget& budget, const LogState& log,
+                                          uint32_t segment, PlannedRun planned, bool bypass);
+// In one step, where the run is small enough for one: nothing of a longer one is laid out.
+std::optional<BuiltRun> build_small_run(runtime::MemoryBudget& budget, const LogState& log,
+                                        uint32_t segment, const PlannedRun& planned, bool bypass);
 
 }  // namespace weir::storage

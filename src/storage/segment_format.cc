@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "storage/layout.h"
@@ -21,52 +24,88 @@ size_t run_length(size_t entries, size_t payload_bytes) {
     return round_to_page(kRunHeaderBytes + entries * kTableItemBytes + payload_bytes);
 }
 
-void build_run(MutableBytes to, const std::vector<RunEntry>& entries, RunHeader* header) {
-    CHECK(!entries.empty());
+RunBuild::RunBuild(MutableBytes to, std::vector<RunEntry> entries, const RunHeader& header)
+    : to_(to), entries_(std::move(entries)), header_(header) {
+    CHECK(!entries_.empty());
+    header_.entries = static_cast<uint32_t>(entries_.size());
     size_t payload_bytes = 0;
-    int64_t max_timestamp = -1;
-    const size_t table_end = kRunHeaderBytes + entries.size() * kTableItemBytes;
-    for (size_t i = 0; i < entries.size(); ++i) {
-        const RunEntry& entry = entries[i];
-        uint8_t* item = to.data() + kRunHeaderBytes + i * kTableItemBytes;
+    for (const RunEntry& entry : entries_) payload_bytes += entry.payload.size();
+    header_.length = static_cast<uint32_t>(run_length(entries_.size(), payload_bytes));
+    header_.payload_bytes = static_cast<uint32_t>(payload_bytes);
+    header_.first = entries_.front().info.first;
+    header_.end = entries_.back().info.end();
+    CHECK(header_.length <= to_.size());
+    payload_at_ = header_.table_end();
+}
+
+bool RunBuild::step() {
+    if (payload_at_ == header_.table_end()) write_table();
+    const size_t begin = payload_at_;
+    const size_t stop =
+        std::min(begin + kRunStepBytes, header_.table_end() + header_.payload_bytes);
+    while (payload_at_ < stop) {
+        const Bytes payload = entries_[entry_].payload.subspan(copied_);
+        const size_t size = std::min(payload.size(), stop - payload_at_);
+        if (size > 0) std::memcpy(to_.data() + payload_at_, payload.data(), size);
+        payload_at_ += size;
+        copied_ += size;
+        if (size == payload.size()) {
+            ++entry_;
+            copied_ = 0;
+        }
+    }
+    crc_ = crc32c({to_.data() + begin, payload_at_ - begin}, crc_);
+    if (payload_at_ < header_.table_end() + header_.payload_bytes) return true;
+    seal();
+    return false;
+}
+
+void RunBuild::write_table() {
+    size_t payload_bytes = 0;
+    header_.max_timestamp_ms = -1;
+    for (size_t i = 0; i < entries_.size(); ++i) {
+        const RunEntry& entry = entries_[i];
+        uint8_t* item = to_.data() + kRunHeaderBytes + i * kTableItemBytes;
         encode_entry_header(item, RecordType::kEntry, entry.info,
                             static_cast<uint32_t>(entry.payload.size()), entry.summary_bytes);
         store_le<uint32_t>(item + 40, static_cast<uint32_t>(payload_bytes));
         store_le<uint32_t>(item + 44, 0);
-        if (!entry.payload.empty())
-            std::memcpy(to.data() + table_end + payload_bytes, entry.payload.data(),
-                        entry.payload.size());
         payload_bytes += entry.payload.size();
-        max_timestamp = std::max(max_timestamp, entry.info.max_timestamp_ms);
+        header_.max_timestamp_ms = std::max(header_.max_timestamp_ms, entry.info.max_timestamp_ms);
     }
-    header->entries = static_cast<uint32_t>(entries.size());
-    header->length = static_cast<uint32_t>(run_length(entries.size(), payload_bytes));
-    header->payload_bytes = static_cast<uint32_t>(payload_bytes);
-    header->first = entries.front().info.first;
-    header->end = entries.back().info.end();
-    header->max_timestamp_ms = max_timestamp;
-    CHECK(header->length <= to.size());
-    uint8_t* at = to.data();
+}
+
+void RunBuild::seal() {
+    const size_t table_end = header_.table_end();
+    uint8_t* at = to_.data();
     std::memset(at, 0, kRunHeaderBytes);
     store_le<uint32_t>(at, kRunMagic);
     store_le<uint16_t>(at + 8, kSegmentVersion);
-    store_le<uint32_t>(at + 12, header->segment);
-    store_le<uint64_t>(at + 16, header->log.v);
-    store_le<uint64_t>(at + 24, header->position);
-    store_le<uint32_t>(at + 32, header->length);
-    store_le<uint32_t>(at + 36, header->entries);
-    store_le<uint32_t>(at + 40, header->payload_bytes);
+    store_le<uint32_t>(at + 12, header_.segment);
+    store_le<uint64_t>(at + 16, header_.log.v);
+    store_le<uint64_t>(at + 24, header_.position);
+    store_le<uint32_t>(at + 32, header_.length);
+    store_le<uint32_t>(at + 36, header_.entries);
+    store_le<uint32_t>(at + 40, header_.payload_bytes);
     store_le<uint32_t>(at + 44, crc32c({at + kRunHeaderBytes, table_end - kRunHeaderBytes}));
-    store_le<uint32_t>(at + 48, crc32c({at + table_end, payload_bytes}));
-    store_le<uint32_t>(at + 52, header->first.ordinal);
-    store_le<int64_t>(at + 56, header->first.offset);
-    store_le<int64_t>(at + 64, header->end.offset);
-    store_le<uint32_t>(at + 72, header->end.ordinal);
-    store_le<int64_t>(at + 80, header->max_timestamp_ms);
-    store_le<int64_t>(at + 88, header->written_ms);
-    header->crc = crc32c({at + kCheckedFrom, kRunHeaderBytes - kCheckedFrom});
-    store_le<uint32_t>(at + 4, header->crc);
-    std::memset(at + table_end + payload_bytes, 0, header->length - table_end - payload_bytes);
+    store_le<uint32_t>(at + 48, crc_);
+    store_le<uint32_t>(at + 52, header_.first.ordinal);
+    store_le<int64_t>(at + 56, header_.first.offset);
+    store_le<int64_t>(at + 64, header_.end.offset);
+    store_le<uint32_t>(at + 72, header_.end.ordinal);
+    store_le<int64_t>(at + 80, header_.max_timestamp_ms);
+    store_le<int64_t>(at + 88, header_.written_ms);
+    header_.crc = crc32c({at + kCheckedFrom, kRunHeaderBytes - kCheckedFrom});
+    store_le<uint32_t>(at + 4, header_.crc);
+    const size_t end = table_end + header_.payload_bytes;
+    std::memset(at + end, 0, header_.length - end);
+}
+
+void build_run(MutableBytes to, const std::vector<RunEntry>& entries, RunHeader* header) {
+    RunBuild build(to, entries, *header);
+    while (build.step()) {
+    }
+    *header = build.header();
 }
 
 Result<RunHeader> parse_run_header(Bytes bytes) {
@@ -96,41 +135,60 @@ Result<RunHeader> parse_run_header(Bytes bytes) {
 }
 
 Result<RunView> RunView::parse(Bytes run, bool verify) {
+    if (verify) {
+        RunCheck check(run);
+        while (check.step()) {
+        }
+        return check.result();
+    }
     RunView view;
     TRY_ASSIGN(view.header_, parse_run_header(run));
-    const RunHeader& header = view.header_;
-    if (run.size() < header.length) return corrupt("run cut short");
-    view.bytes_ = run.first(header.length);
-    const size_t table_end = header.table_end();
-    if (verify) {
-        if (load_le<uint32_t>(run.data() + 44) !=
-            crc32c(run.subspan(kRunHeaderBytes, table_end - kRunHeaderBytes))) {
-            return corrupt("checksum of a run's table");
-        }
-        if (load_le<uint32_t>(run.data() + 48) !=
-            crc32c(run.subspan(table_end, header.payload_bytes))) {
-            return corrupt("checksum of a run's payloads");
-        }
-        // The checksums hold, so this guards against forgery and our own bugs: item() trusts the
-        // table from here on.
-        uint64_t payload_at = 0;
-        Position expected = header.first;
-        for (uint32_t i = 0; i < header.entries; ++i) {
-            Record record;
-            TRY(decode_entry_header(
-                run.subspan(kRunHeaderBytes + i * kTableItemBytes, kTableItemBytes), &record));
-            if (load_le<uint32_t>(run.data() + kRunHeaderBytes + i * kTableItemBytes + 40) !=
-                payload_at)
-                return corrupt("payload order");
-            if (record.entry.first != expected)
-                return corrupt("entries of a run do not follow each other");
-            expected = record.entry.end();
-            payload_at += record.payload_size;
-            if (payload_at > header.payload_bytes) return corrupt("payload beyond its run");
-        }
-        if (expected != header.end) return corrupt("end of a run");
-    }
+    if (run.size() < view.header_.length) return corrupt("run cut short");
+    view.bytes_ = run.first(view.header_.length);
     return view;
+}
+
+Result<void> RunView::check(uint32_t payloads_crc) const {
+    const size_t table_end = header_.table_end();
+    if (load_le<uint32_t>(bytes_.data() + 44) !=
+        crc32c(bytes_.subspan(kRunHeaderBytes, table_end - kRunHeaderBytes))) {
+        return corrupt("checksum of a run's table");
+    }
+    if (load_le<uint32_t>(bytes_.data() + 48) != payloads_crc)
+        return corrupt("checksum of a run's payloads");
+    // The checksums hold, so this guards against forgery and our own bugs: item() trusts the table
+    // from here on.
+    uint64_t payload_at = 0;
+    Position expected = header_.first;
+    for (uint32_t i = 0; i < header_.entries; ++i) {
+        const Bytes item = bytes_.subspan(kRunHeaderBytes + i * kTableItemBytes, kTableItemBytes);
+        Record record;
+        TRY(decode_entry_header(item, &record));
+        if (load_le<uint32_t>(item.data() + 40) != payload_at) return corrupt("payload order");
+        if (record.entry.first != expected)
+            return corrupt("entries of a run do not follow each other");
+        expected = record.entry.end();
+        payload_at += record.payload_size;
+        if (payload_at > header_.payload_bytes) return corrupt("payload beyond its run");
+    }
+    if (expected != header_.end) return corrupt("end of a run");
+    return {};
+}
+
+bool RunCheck::step() {
+    if (!begun_) {
+        begun_ = true;
+        result_ = RunView::parse(run_, false);
+        if (!result_) return false;
+        rest_ = run_.subspan(result_->header_.table_end(), result_->header_.payload_bytes);
+    }
+    const Bytes piece = rest_.first(std::min(rest_.size(), kRunStepBytes));
+    crc_ = crc32c(piece, crc_);
+    rest_ = rest_.subspan(piece.size());
+    if (!rest_.empty()) return true;
+    if (Result<void> checked = result_->check(crc_); !checked)
+        result_ = std::unexpected(std::move(checked).error());
+    return false;
 }
 
 RunView::Item RunView::item(uint32_t index) const {

@@ -58,8 +58,38 @@ struct RunEntry {
 };
 
 size_t run_length(size_t entries, size_t payload_bytes);
-// Writes a run to `to`, which holds run_length() bytes. `header` gives log, segment, position,
-// written_ms; the rest is filled in.
+// What one step over a run copies and sums, or checks: an entry may have 100 MB. An ordinary run
+// takes two steps.
+inline constexpr size_t kRunStepBytes = size_t{1} << 20;
+
+// Writes a run in steps of bounded length:
+//   RunBuild build(to, entries, header);
+//   while (build.step()) co_await yield();
+//   … build.header() …
+class RunBuild {
+  public:
+    // `to` holds run_length() bytes; it and the entries' payloads outlive this. `header` gives log,
+    // segment, position, written_ms; the rest is filled in.
+    RunBuild(MutableBytes to, std::vector<RunEntry> entries, const RunHeader& header);
+    // Whether there is more to do.
+    bool step();
+    // After the last step.
+    const RunHeader& header() const { return header_; }
+
+  private:
+    void write_table();
+    void seal();
+
+    MutableBytes to_;
+    std::vector<RunEntry> entries_;
+    RunHeader header_;
+    size_t entry_ = 0;  // the next to copy, and how much of it was
+    size_t copied_ = 0;
+    size_t payload_at_ = 0;  // in `to`
+    uint32_t crc_ = 0;       // of the payloads so far
+};
+
+// All steps at once. `header` gives what RunBuild asks for, and gets the rest.
 void build_run(MutableBytes to, const std::vector<RunEntry>& entries, RunHeader* header);
 
 // Checks magic, version, owner-independent sanity and the header's own checksum; `bytes` may end
@@ -71,6 +101,7 @@ class RunView {
   public:
     // Verifies table and payloads when asked to. kCorrupt.
     static Result<RunView> parse(Bytes run, bool verify);
+    RunView() = default;
 
     const RunHeader& header() const { return header_; }
     uint32_t count() const { return header_.entries; }
@@ -86,8 +117,28 @@ class RunView {
     uint32_t find(int64_t offset) const;
 
   private:
+    friend class RunCheck;
+    Result<void> check(uint32_t payloads_crc) const;
+
     Bytes bytes_;
     RunHeader header_;
+};
+
+// RunView::parse() with its checksums, in steps of bounded length. `run` outlives this.
+class RunCheck {
+  public:
+    explicit RunCheck(Bytes run) : run_(run) {}
+    // Whether there is more to do.
+    bool step();
+    // After the last step. kCorrupt.
+    const Result<RunView>& result() const { return result_; }
+
+  private:
+    Bytes run_;
+    Bytes rest_;  // of the payloads
+    uint32_t crc_ = 0;
+    Result<RunView> result_;
+    bool begun_ = false;
 };
 
 // A footer ends in a trailer, so that a closed segment is found from its last bytes.
