@@ -1,6 +1,6 @@
-// A queue that costs four words while it is empty and one allocation while it is not: for what
-// every partition has one of, and few use at a time. Elements lie in a row, so that they can be
-// walked and taken from both ends.
+// A queue that costs four words while it is empty and one allocation while it is not. It suits what
+// every partition has one of and few use at a time. Elements lie in a row, so they can be walked,
+// and removed at both ends.
 #pragma once
 
 #include <cstddef>
@@ -36,7 +36,7 @@ class Fifo {
     void pop_front() {
         CHECK(!empty());
         ++first_;
-        // Moved down when half is free, so that each element moves once at the most.
+        // When half is free, the elements move down; so each moves at most once.
         if (first_ == items_.size()) {
             clear();
         } else if (first_ >= kKept && first_ * 2 >= items_.size()) {
@@ -49,7 +49,7 @@ class Fifo {
         items_.pop_back();
         if (empty()) clear();
     }
-    // What a burst needed is given back; a little stays for the next.
+    // Releases what a burst needed; a little stays for the next one.
     void clear() {
         first_ = 0;
         if (items_.capacity() > kKept)

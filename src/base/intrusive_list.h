@@ -62,8 +62,8 @@ class IntrusiveList {
         }
     }
 
-    // The first for which is_wanted(const T&) holds, looked for from the front and no further;
-    // nullptr if there is none.
+    // Returns the first element, from the front, for which is_wanted(const T&) holds; nullptr if
+    // there is none. It looks no further than that element.
     template <class F>
     T* find_if(F is_wanted) {
         for (ListHook* at = head_.next_; at != &head_; at = at->next_) {

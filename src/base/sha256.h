@@ -1,5 +1,5 @@
-// SHA-256 (FIPS 180-4) and HMAC-SHA-256 (RFC 2104): what nodes prove with that they know their
-// cluster's secret. Plain code; nothing here is meant to be fast.
+// SHA-256 (FIPS 180-4) and HMAC-SHA-256 (RFC 2104). Nodes use them to prove that they know their
+// cluster's secret. Plain code, not meant to be fast.
 #pragma once
 
 #include <array>
@@ -28,11 +28,11 @@ class Sha256 {
     uint64_t bytes_ = 0;
 };
 
-// Of the parts one behind the other. Any key.
+// HMAC-SHA-256 of the parts, concatenated. Any key length.
 Digest hmac_sha256(Bytes key, std::initializer_list<Bytes> parts);
 
-// In a time that depends on the size alone, so that a wrong guess does not tell how far it was
-// right. False if the sizes differ.
+// Compares in a time that depends on the size alone, so that a wrong guess does not show how much
+// of it was right. False if the sizes differ.
 bool equal_in_constant_time(Bytes a, Bytes b);
 
 }  // namespace weir

@@ -1,5 +1,5 @@
-// One request of an HTTP/1.1 client, for the commands that ask a node's admin port. A connection a
-// request; bounded in size and time. One shard.
+// One HTTP/1.1 request, for the commands that ask a node's admin port. Each request has its own
+// connection and is bounded in size and time. Used on one shard.
 #pragma once
 
 #include <string>
@@ -23,7 +23,7 @@ struct ClientAnswer {
     std::string body;
 };
 
-// kTimedOut; kMalformed for what is no HTTP; else the connection's error.
+// kTimedOut; kMalformed if the answer is not HTTP; else the connection's error.
 runtime::Task<Result<ClientAnswer>> ask(ClientRequest request);
 
 }  // namespace weir::http

@@ -1,12 +1,12 @@
 // A small HTTP/1.1 server for the admin port: readiness, metrics, the admin API. Requests are few
-// and small, and each has a bound on its size and its time, and so has its answer. Parsing is
-// Boost.Beast's, over our own streams. Owned by the broker; one shard.
+// and small; each is bounded in size and time, and so is its answer. Boost.Beast parses over our
+// own streams. Owned by the broker; used on one shard.
 //
-// Whoever asks whether the node is ready must get through, whatever the others do:
-//   - A connection beyond connections_max takes the place of the one that has sent its request, or
-//     received its answer, for longest; those whose request is being answered are left alone.
-//   - Requests under the prefix may take all places but `reserved`; more get 503. A few of them run
-//     at the same time, in turn, so that what comes between waits for those alone.
+// Readiness probes always get through, whatever other clients do:
+//   - A connection beyond connections_max replaces the one that sent its request, or received its
+//     answer, longest ago. Connections whose request is being answered are left alone.
+//   - Requests under the prefix may use all places but `reserved`; further ones get 503. At most
+//     running_max of them run at the same time, in turn, so other requests wait for those alone.
 #pragma once
 
 #include <functional>
@@ -47,8 +47,8 @@ class Server {
         uint32_t running_max = 8;  // of those under the prefix
         uint32_t header_bytes_max = 8 << 10;
         uint64_t body_bytes_max = 1 << 20;
-        // Bounds the answers that are being made or wait to be sent, those of others too, if it is
-        // there. Outlives the server.
+        // If set, bounds the answers that are being made or wait to be sent, together with those of
+        // others. Outlives the server.
         runtime::MemoryBudget* answers_memory = nullptr;
         Duration request_timeout =
             std::chrono::seconds(30);  // to receive one request, idle time between two included
@@ -62,7 +62,8 @@ class Server {
     // Before start(). A handler runs on the server's shard; the request lives until its task ends.
     // Unknown paths get 404, known ones with another method 405.
     void handle(std::string method, std::string path, Handler handler);
-    // All methods and paths that begin with `prefix` and have no handler of their own. One.
+    // Handles all methods and paths that begin with `prefix` and have no handler of their own. At
+    // most one prefix.
     void handle_under(std::string prefix, Handler handler);
 
     // "host:port"; port 0 picks one, see address().
@@ -74,7 +75,8 @@ class Server {
     uint32_t connection_count() const { return connections_; }
 
   private:
-    // In `waiting_` while it receives or sends, the one that has done so for longest first.
+    // The connection is in `waiting_` while it receives or sends; the one that has waited longest
+    // is first.
     struct Connection : ListHook {
         std::unique_ptr<runtime::TcpStream> stream;
         runtime::StopSource evicted;
@@ -85,9 +87,10 @@ class Server {
     runtime::Task<Result<void>> serve_requests(Connection* connection);
     runtime::Task<Result<void>> send(Connection* connection, std::string text);
     runtime::Task<Response> answer(const Request* request);
-    // How large an answer to that path was of late: nobody knows before it is made.
+    // Reserves as much as recent answers to that path took: the size of this one is not known
+    // before it is made.
     runtime::Task<Result<runtime::Reservation>> reserve_answer(const std::string* path);
-    // As it goes out, with the memory that it takes until it has.
+    // An answer on its way out, with the memory that it holds until it was sent.
     struct Answer {
         std::string text;
         runtime::Reservation memory;

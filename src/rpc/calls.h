@@ -1,4 +1,4 @@
-// Calls: those over one connection that wait for their responses. Owned by who owns the connection.
+// Calls of one connection that wait for their responses. Owned by the connection's owner.
 #pragma once
 
 #include <map>
@@ -11,11 +11,11 @@ namespace weir::rpc {
 
 class Calls {
   public:
-    // Sends the request and waits. The connection may end and go away meanwhile, and this object
-    // with it, if fail_all() was called.
+    // Sends the request and waits for the response. The connection, and this object with it, may be
+    // destroyed meanwhile if fail_all() was called.
     runtime::Task<Result<runtime::SharedBytes>> exchange(Connection& connection, Message message,
                                                          CallOptions options, size_t in_flight_max);
-    // What the peer sent over the connection: a response, or kMalformed.
+    // Passes on what the peer sent over the connection: a response, or else kMalformed.
     Result<void> receive(Incoming incoming, EndpointMetrics& metrics);
     void fail_all(const Error& error);
     bool empty() const { return waiting_.empty(); }

@@ -1,6 +1,7 @@
-// Connection: frames over one stream, both ways, from the end of the hello to the end of the
-// connection; the same on both sides. Each side says something at least every keep_alive; a peer
-// that was silent for silence_max is taken for dead. One shard; lives in its owner's task.
+// Connection: frames over one stream in both directions, from the end of the hello to the end of
+// the connection; the same on both sides. Each side sends something at least every keep_alive. A
+// peer that was silent for silence_max is considered dead. Used on one shard; lives in its owner's
+// task.
 #pragma once
 
 #include <optional>
@@ -17,24 +18,25 @@ class Connection {
   public:
     class Owner {
       public:
-        // In the order of arrival; returns soon. An error ends the connection.
+        // Called in the order of arrival; must return soon. An error ends the connection.
         virtual Result<void> receive(Incoming incoming) = 0;
         // Asked now and then; false ends the connection in good order.
         virtual bool wanted() { return true; }
-        // Of the next message that comes, where the options allow so much.
+        // The largest next message that the owner accepts, where the options allow up to
+        // `options_max`.
         virtual size_t message_bytes_max(size_t options_max) { return options_max; }
 
       protected:
         ~Owner() = default;
     };
 
-    // All outlive the connection. Ends with `parent`, too.
+    // All arguments outlive the connection. The connection also ends when `parent` stops.
     Connection(runtime::ByteStream& stream, Owner& owner, const EndpointOptions& options,
                EndpointMetrics& metrics, runtime::StopToken parent);
 
-    // Until the connection has ended, and nothing uses the stream any more.
+    // Returns when the connection has ended and nothing uses the stream any more.
     runtime::Task<void> run();
-    // Now; run() returns soon. Nothing is given to the owner from here on.
+    // Ends the connection now: run() returns soon. The owner receives nothing from here on.
     void end() { stop_.request_stop(); }
     bool ended() const { return stop_.stop_requested(); }
     // Why it ended; kCancelled: because of end().
@@ -42,9 +44,9 @@ class Connection {
 
     bool fits(Lane lane, size_t size) const { return outbox_.fits(lane, size); }
     size_t queued_bytes(Lane lane) const { return outbox_.queued_bytes(lane); }
-    // Whether it fits is the caller's to ask.
+    // The caller asks first whether the message fits.
     void push(Outgoing outgoing);
-    // Until such a message fits.
+    // Waits until a message of that size fits.
     runtime::Task<Result<void>> wait_for_room(Lane lane, size_t size);
 
     runtime::StopToken stop_token() { return stop_.token(); }

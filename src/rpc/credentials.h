@@ -1,10 +1,10 @@
 // Credentials: how the two nodes of a connection prove to each other that they belong to the
-// cluster. The first exchange of a connection asks for it (docs/formats/rpc.md); what a proof is,
-// is up to the implementation: a secret that all nodes share, here. One by certificates (mutual
-// TLS) takes its place: its streams come wrapped, and its check() says whether the certificate that
-// the stream's peer showed is that of a node.
+// cluster. The first exchange of a connection asks for the proof (docs/formats/rpc.md); the
+// implementation decides what a proof is. Today it is knowledge of a secret that all nodes share.
+// Mutual TLS can replace it: the streams then come wrapped, and check() says whether the
+// certificate that the peer showed is a node's.
 //
-// Made before the endpoints, outlives them, and never changes: any shard may use it.
+// Made before the endpoints and outlives them. It never changes, so any shard may use it.
 #pragma once
 
 #include <string>
@@ -17,7 +17,7 @@
 namespace weir::rpc {
 
 using Proof = Digest;
-// What either side draws anew for each connection, so that no proof is good for two.
+// Each side draws a new nonce for each connection, so that no proof is valid for two.
 inline constexpr size_t kNonceBytes = 32;
 using Nonce = std::array<uint8_t, kNonceBytes>;
 
@@ -26,13 +26,14 @@ enum class Side : uint8_t { kDialling, kAccepting };
 class Credentials {
   public:
     virtual ~Credentials() = default;
-    // For the peer: by this node, which has that side of a connection on which `exchange` was said
-    // so far, both nodes' nonces and identities in it.
+    // Makes this node's proof for the peer. This node has the side `side`; `exchange` is what was
+    // sent on the connection so far, both nodes' nonces and identities included.
     virtual Proof prove(Side side, Bytes exchange) const = 0;
-    // Of what the peer, which has that side, sent. Takes as long whether it is right or wrong.
+    // Checks the proof of the peer, which has the side `side`. Takes the same time whether the
+    // proof is right or wrong.
     virtual bool check(Side side, Bytes exchange, const Proof& proof) const = 0;
-    // Whether peers without a right proof are refused. Where not, they count as nodes that have
-    // nothing to prove with: for the time in which a cluster takes a secret up.
+    // Whether peers without a right proof are refused. If not, such peers are treated as nodes
+    // without a secret: this is for the time in which a cluster starts to use one.
     virtual bool required() const = 0;
 };
 
@@ -42,7 +43,7 @@ class ClusterSecret final : public Credentials {
     static constexpr size_t kBytesMin = 16;
     static constexpr size_t kBytesMax = 1024;
 
-    // The secret is what the file holds, less newlines at its end. kInvalidArgument: too short or
+    // The secret is the file's content without newlines at its end. kInvalidArgument: too short or
     // too long.
     static Result<std::vector<uint8_t>> parse(std::string_view file);
 

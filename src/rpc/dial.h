@@ -13,10 +13,9 @@ struct Dialled {
     HelloReply reply;
 };
 
-// Connects, says hello, checks the answer, and proves to each other who both are, as the options'
-// credentials say. `uuid`, unless it is zero, is that of the node that is expected. Errors: those
-// of connect; kTimedOut; kCancelled; kMalformed: no node answers; to_error() of a refusal, also
-// where it is this side that refuses.
+// Connects, says hello and checks the answer; then both sides prove who they are as the options'
+// credentials demand. `uuid`, unless zero, is the expected node's. Errors: those of connect;
+// kTimedOut; kCancelled; kMalformed if no node answers; to_error() of a refusal, by either side.
 runtime::Task<Result<Dialled>> dial(std::string address, Hello hello, Uuid uuid,
                                     EndpointOptions options, runtime::StopToken stop);
 

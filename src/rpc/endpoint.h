@@ -1,14 +1,14 @@
-// Endpoint: a shard's end of the connections to the other nodes of the cluster. There is one on
-// each shard of a node, used on that shard alone; nothing of it survives the process.
+// Endpoint: a shard's end of the connections to the other nodes of the cluster. Each shard of a
+// node has one and uses it alone; nothing of it survives the process.
 //
-// Between a local shard and a shard of another node there is one outbound connection, dialled when
-// it is first needed and again whenever it is lost. It carries all that this shard sends there:
-// one-way messages, requests and, backwards, their responses. What the other shard sends here comes
-// over its own connection (see Listener).
+// There is one outbound connection from a local shard to a shard of another node. It is dialled
+// when it is first needed, and again whenever it is lost. It carries everything that this shard
+// sends there: one-way messages, requests and, backwards, their responses. What the other shard
+// sends here comes over its own connection (see Listener).
 //
-// A message is delivered at most once. One that was sent may be lost with its connection, or
-// because the receiver has no memory for it; nothing is sent again. So kUnavailable and kTimedOut
-// of a call do not say whether the request took effect.
+// A message is delivered at most once. It may be lost with its connection, or because the receiver
+// has no memory for it; nothing is sent again. So kUnavailable and kTimedOut of a call do not say
+// whether the request took effect.
 #pragma once
 
 #include <map>
@@ -31,22 +31,21 @@ class Inbound;
 class Link;
 
 struct EndpointOptions {
-    // Bodies that came are reserved of it until they are freed, or discharged by who keeps them.
-    // Messages of the data lane above kSmallBytes are dropped when there is none (memory_wait_max).
-    // A budget of its own, since clients' requests wait for what other nodes send. Outlives the
+    // Received bodies are reserved here until they are freed, or discharged by their holder. If
+    // there is no memory, data-lane messages above kSmallBytes are dropped (memory_wait_max). This
+    // budget is separate because clients' requests wait for what other nodes send. Outlives the
     // endpoint.
     runtime::MemoryBudget* memory = nullptr;
-    // Bounds what send() queues on the data lanes of all connections together, but for one message
-    // each; no bound if there is none. Outlives the endpoint.
+    // If set, bounds what send() queues on the data lanes of all connections together; each
+    // connection may exceed it by one message. Outlives the endpoint.
     runtime::MemoryBudget* send_memory = nullptr;
-    // What the nodes of the cluster prove each other with; outlives the endpoint. None: they are
-    // taken for what they say they are, so the port must be out of reach of others.
+    // How the nodes of the cluster prove who they are; outlives the endpoint. Without it nodes are
+    // believed, so the port must be out of reach of others.
     const Credentials* credentials = nullptr;
 
-    // Of one message, both ways; at most kMessageBytesMax.
+    // Size of one message in either direction; at most kMessageBytesMax.
     size_t message_bytes_max = kMessageBytesMax;
-    // What one connection queues on a lane. A message larger than that is taken when the queue is
-    // empty.
+    // What one connection queues on a lane. A larger message is accepted when the queue is empty.
     size_t data_queue_bytes_max = size_t{32} << 20;
     size_t control_queue_bytes_max = size_t{4} << 20;
     uint32_t calls_in_flight_max = 4096;   // of one connection
@@ -55,18 +54,18 @@ struct EndpointOptions {
 
     Duration connect_timeout = 3s;
     Duration hello_timeout = 3s;
-    // Each side says something at least so often; a peer that is silent for silence_max, by
+    // Each side sends something at least this often. A peer that is silent for silence_max, by
     // Shard::awake_now(), is dead.
     Duration keep_alive = 500ms;
     Duration silence_max = 3s;
-    // How long the reader of a connection waits for the memory of a message of the data lane before
-    // it drops it: well below the time after which a follower misses its leader's heartbeats, which
-    // may be behind it.
+    // How long a connection's reader waits for memory for a data-lane message before it drops the
+    // message. Heartbeats may be behind that message, so this is well below the time after which a
+    // follower misses them.
     Duration memory_wait_max = 20ms;
-    // Between attempts to connect: doubled from the one to the other, with jitter.
+    // The pause between attempts to connect; it doubles from attempt to attempt, with jitter.
     Duration redial_min = 20ms;
     Duration redial_max = 1s;
-    // A connection that nobody used for so long is closed until somebody needs it.
+    // A connection that was not used for this long is closed until it is needed again.
     Duration idle_after = 300s;
     RpcBugs bugs;
 };
@@ -91,11 +90,11 @@ struct EndpointMetrics {
 
 struct PeerStatus {
     std::string address;  // "host:port"
-    // Of the connections from this shard: how many there are, and the oldest one's beginning.
+    // The connections from this shard: how many there are, and when the oldest began.
     uint32_t connections = 0;
     Instant connected_since = Instant::never();
-    // When this shard last heard of it, by Shard::awake_now(), over any connection in either
-    // direction. Nothing: not since the address was set.
+    // When this shard last heard from the node, by Shard::awake_now(), over any connection in
+    // either direction. Nothing: not since its address was set.
     std::optional<Instant> last_heard;
     uint32_t shards = 0;     // of the peer, as it last said; 0: not known yet
     std::string last_error;  // of the last attempt to connect, if that failed
@@ -105,8 +104,8 @@ struct CallOptions {
     // The call ends by then with kTimedOut. By default it ends with the connection.
     Instant deadline = Instant::never();
     runtime::StopToken stop = {};  // kCancelled
-    // Set when the call ends: true if the request was passed on and no answer came, so that nobody
-    // knows whether it took effect.
+    // If set, receives true when the request was sent and no answer came, so that nobody knows
+    // whether it took effect; false otherwise.
     bool* unanswered = nullptr;
 };
 
@@ -116,9 +115,9 @@ struct Accepted {
     bool proven = false;  // the dialling node proved that it belongs to the cluster
 };
 
-// Whose messages of a kind are handled: those of members alone, or those of any node that passes
-// the hello. A member is a node of this one's cluster whose address was set here (set_address),
-// with the uuid that was given there.
+// Whose messages a handler gets: those of members alone, or those of any node that passes the
+// hello. A member is a node of this cluster whose address was set here (set_address), with the uuid
+// that was given there.
 enum class From : uint8_t { kMembers, kAnyone };
 
 class Endpoint {
@@ -129,38 +128,39 @@ class Endpoint {
     Endpoint& operator=(const Endpoint&) = delete;
 
     // --- before the first message can come
-    // One handler a kind; CHECKed.
+    // One handler per kind; CHECKed.
     void on_message(Kind kind, MessageHandler handler);
     void handle(Kind kind, RequestHandler handler, From from = From::kMembers);
-    // When a connection from here to that shard of the node is there, and when it is lost: calls
-    // that waited have failed by then. From the connection's own task: must return soon.
+    // Called when the connection from here to that shard of the node is made, and when it is lost;
+    // waiting calls have failed by then. Runs in the connection's own task: must return soon.
     using PeerCallback = std::function<void(NodeId node, runtime::ShardId remote_shard)>;
     void on_up(PeerCallback callback);
     void on_down(PeerCallback callback);
 
-    // Who this node is, for the connections that are made from now on.
+    // Sets who this node is, for connections made from now on.
     void set_identity(const Identity& identity) { identity_ = identity; }
     const Identity& identity() const { return identity_; }
     const EndpointOptions& options() const { return options_; }
 
-    // Where to find a node, which is a member from now on. Another uuid than the one given here is
-    // another node; zero: it is not known. A connection that there is stays; the next one goes to
-    // the new address.
+    // Sets where to find a node, which is a member from now on. A different uuid means a different
+    // node; zero: the uuid is not known. An existing connection stays; the next one uses the new
+    // address.
     void set_address(NodeId node, std::string host, uint16_t port, Uuid uuid = {});
     // Ends all connections with the node, both ways; calls end with kUnavailable.
     void forget(NodeId node);
-    // Nothing for a node whose address was not set.
+    // Nothing if the node's address was not set.
     std::optional<PeerStatus> status(NodeId node);
     std::vector<NodeId> peers() const;  // sorted
 
-    // One way; never waits. False, and nothing is sent: no connection just now (one is being made),
-    // or its queue or send_memory is full. A remote shard that the peer does not have is taken
-    // modulo its count. Messages that are sent within one turn of the loop leave together.
+    // Sends one way; never waits. Returns false, and sends nothing, if there is no connection yet
+    // (one is being made), or if its queue or send_memory is full. A remote shard that the peer
+    // does not have is taken modulo its count. Messages sent within one turn of the loop leave
+    // together.
     bool send(NodeId node, runtime::ShardId remote_shard, Message message);
-    // Whether send() would take a message of that size now. Nothing: there is no connection just
-    // now (one is being made).
+    // Whether send() would accept a message of that size now. Nothing: there is no connection yet
+    // (one is being made).
     std::optional<bool> fits(NodeId node, runtime::ShardId remote_shard, Lane lane, size_t size);
-    // Makes the connection if there is none, without sending anything.
+    // Makes the connection if there is none; sends nothing.
     void connect(NodeId node, runtime::ShardId remote_shard);
 
     // The response's body, or the handler's error as it was there, or
@@ -174,8 +174,8 @@ class Endpoint {
     // Waits for an attempt to connect that is under way, not for the one after it.
     runtime::Task<Result<runtime::SharedBytes>> call(NodeId node, runtime::ShardId remote_shard,
                                                      Message message, CallOptions options = {});
-    // To whoever answers at "host:port", over a connection of its own. Errors as above; a refusal
-    // of the hello: to_error() of it.
+    // Calls whoever answers at "host:port", over a connection of its own. Errors as above, and
+    // to_error() if the hello is refused.
     runtime::Task<Result<runtime::SharedBytes>> call_address(std::string address,
                                                              runtime::ShardId remote_shard,
                                                              Message message,
@@ -183,13 +183,13 @@ class Endpoint {
 
     const EndpointMetrics& metrics() const { return metrics_; }
 
-    // Ends all connections and waits for all handlers. Once, before destruction; after the
-    // listener's close(). Calls end with kUnavailable.
+    // Ends all connections and waits for all handlers; calls end with kUnavailable. Call it once,
+    // after the listener's close() and before destruction.
     runtime::Task<void> close();
     bool closed() const { return closed_; }
 
     // For the Listener: takes over a connection whose hello was answered, and serves it until it
-    // ends; `ended` runs then, on this shard.
+    // ends; then calls `ended` on this shard.
     runtime::Task<void> serve(std::unique_ptr<runtime::TcpStream> stream, Accepted accepted,
                               std::function<runtime::Task<void>()> ended);
 
@@ -200,8 +200,8 @@ class Endpoint {
     struct Peer {
         std::string address;
         Uuid uuid;  // zero: not known
-        // What answered at the address last, where `uuid` is not known. Zero: a node of a version
-        // that does not say.
+        // Which node last answered at the address, where `uuid` is not known. Zero: a node whose
+        // version does not say.
         std::optional<Uuid> answered;
         uint32_t shards = 0;
         std::optional<Instant> last_heard;
@@ -218,11 +218,11 @@ class Endpoint {
     runtime::Task<void> run_link(std::unique_ptr<Link> link);
     runtime::Task<void> run_inbound(std::unique_ptr<runtime::TcpStream> stream, Accepted accepted,
                                     std::function<runtime::Task<void>()> ended);
-    // Whether who dialled so is a member, by what is known now. A node whose data directory is not
-    // known yet (it is a hint of who registered this one) is a member once it has answered at its
-    // own address, or has proven that it holds the secret: a name alone is everybody's.
+    // Whether the dialling node is a member, by what is known now. If this node only has a hint
+    // about it, its data directory is not known; then it is a member once it has answered at its
+    // own address or has proven that it holds the secret. A name alone proves nothing.
     bool is_member(const Accepted& accepted) const;
-    // Dials `node` if that would tell whether who dialled in its name is a member.
+    // Dials `node` if that would show whether the node that dialled under its name is a member.
     void ask_who_it_is(NodeId node);
 
     Identity identity_;

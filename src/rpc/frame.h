@@ -33,12 +33,12 @@ struct FrameHeader {
     uint32_t offset = 0;        // of this payload in them
 };
 
-// All but the checksum.
+// Encodes all fields but the checksum.
 void encode_header(const FrameHeader& header, uint8_t* to);
 // The checksum of an encoded header, to be continued over the payload.
 uint32_t checksum_header(const uint8_t* header);
-// `bytes` are kFrameHeaderBytes. kMalformed: a field says what can't be. The checksum is the
-// reader's to verify when the payload is there.
+// `bytes` are kFrameHeaderBytes. kMalformed: a field has an impossible value. The reader verifies
+// the checksum when it has the payload.
 Result<FrameHeader> decode_header(Bytes bytes, size_t message_bytes_max);
 
 // The body of a kFailure.

@@ -38,7 +38,7 @@ struct Hello {
     runtime::ShardId to_shard = 0;
     NodeId to;               // whom the dialling side expects; invalid: whoever it is
     bool transient = false;  // for one call by address
-    bool proves = false;     // it has something to prove with, and will when it is asked
+    bool proves = false;     // it has something to prove with, and proves when asked.
     Nonce nonce{};           // of this connection; zeros in a hello of version 1
 };
 
@@ -50,7 +50,7 @@ enum class Refusal : uint16_t {
     kOtherNode = 4,    // the accepting node is not the one that was expected
     kNotProven = 5,    // the dialling node did not prove that it belongs to the cluster
 };
-// Of one node; more is no node's hello.
+// More shards than any node has: such a hello is malformed.
 inline constexpr uint32_t kShardsMax = 4096;
 
 struct HelloReply {

@@ -12,12 +12,12 @@ class Inbound final : public ListHook, public Connection::Owner {
     Inbound(Endpoint& endpoint, runtime::ByteStream& stream, const Accepted& accepted);
     ~Inbound() = default;
 
-    // Until the connection has ended and no request of it runs.
+    // Returns when the connection has ended and no request of it runs.
     runtime::Task<void> run();
     void end() { connection_.end(); }
     const Hello& hello() const { return accepted_.hello; }
     bool proven() const { return accepted_.proven; }
-    // By what is known now: the news of a node may come after its first connection.
+    // By what is known now: a node may be learned of after its first connection.
     bool is_member() const { return endpoint_.is_member(accepted_); }
     Instant heard() const { return connection_.heard(); }
 

@@ -19,17 +19,17 @@ class Link final : public Connection::Owner {
     NodeId node() const { return node_; }
     runtime::ShardId remote_shard() const { return remote_shard_; }
 
-    // Until end(), or until nobody has used it for long.
+    // Returns after end(), or when nobody has used the link for idle_after.
     runtime::Task<void> run();
     void end();
-    // The address changed: no waiting for the next attempt.
+    // Call it when the address changed: the next attempt does not wait.
     void dial_now();
     void note_used();
 
     // nullptr: not connected.
     Connection* connection();
     Calls& calls() { return calls_; }
-    // An attempt to connect is under way; its end wakes those who wait.
+    // An attempt to connect is under way; its end wakes the waiting calls.
     bool dialling() const { return dialling_; }
     runtime::WaitQueue& dialled() { return dialled_; }
 

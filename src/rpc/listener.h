@@ -18,9 +18,9 @@ namespace weir::rpc {
 struct ListenerOptions {
     uint32_t connections_max = 16384;
     Duration hello_timeout = 3s;
-    // Asked on shard 0 about a hello that fits this node's cluster and version otherwise, and whose
-    // proof is right where one is asked for; gives kNone, or why it is refused with a sentence in
-    // *reason. Default: all are welcome.
+    // Called on shard 0 for each hello that fits this node's cluster and version and whose proof,
+    // if one is demanded, is right. Returns kNone, or why the node is refused, with a sentence in
+    // *reason. Default: all are admitted.
     std::function<Refusal(const Hello& hello, std::string* reason)> admit;
 };
 
@@ -38,16 +38,16 @@ struct ListenerMetrics {
 
 class Listener {
   public:
-    // `endpoints` by shard; they outlive the listener's close() and are closed after it. The
-    // listener is destroyed after they are closed.
+    // `endpoints` are by shard. They outlive the listener's close() and are closed after it; the
+    // listener is destroyed after that.
     Listener(std::vector<Endpoint*> endpoints, ListenerOptions options);
 
     // "host:port"; port 0 picks a free one, see address().
     runtime::Task<Result<void>> open(std::string address);
     const std::string& address() const { return listener_.address(); }
-    // Begins to accept. Not before the handlers of all endpoints are set.
+    // Begins to accept. Call it after the handlers of all endpoints are set.
     void start();
-    // No further connections; those that there are go on until their endpoints close.
+    // Stops accepting. Existing connections go on until their endpoints close.
     runtime::Task<void> close();
     size_t connection_count() const { return connections_; }
     const ListenerMetrics& metrics() const { return metrics_; }
@@ -57,7 +57,7 @@ class Listener {
     runtime::Task<void> welcome(std::unique_ptr<runtime::TcpStream> stream);
     runtime::Task<Result<void>> greet(runtime::TcpStream* stream, Accepted* accepted,
                                       Verdict* verdict, runtime::StopToken stop);
-    // Fills the reply, but for what admit() says.
+    // Fills the reply, except for admit()'s decision.
     void judge(const Hello& hello, HelloReply* reply) const;
     Refusal admit(const Hello& hello, std::string* reason) const;
     void count_refusal(Refusal refusal);

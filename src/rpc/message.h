@@ -17,16 +17,16 @@
 
 namespace weir::rpc {
 
-// Which handler a message is for. docs/formats/rpc.md says which numbers are whose.
+// Which handler a message is for. docs/formats/rpc.md assigns the numbers.
 enum class Kind : uint16_t {};
 
-// A connection sends what is on its control lane before what is on its data lane, and large
-// messages in pieces, so that a heartbeat does not wait behind megabytes. Messages of one lane
-// arrive in the order in which they were sent; between the lanes there is no order.
+// A connection sends its control lane before its data lane, and large messages in pieces, so that a
+// heartbeat does not wait behind megabytes. Messages of one lane arrive in the order in which they
+// were sent; the lanes have no order between them.
 enum class Lane : uint8_t { kControl, kData };
 inline constexpr size_t kLanes = 2;
 
-// On its way out. The receiver gets the body and the parts behind it in one run of bytes.
+// An outgoing message. The receiver gets the body and the parts behind it as one run of bytes.
 struct Message {
     Kind kind{};  // ignored in a response
     Lane lane = Lane::kData;
@@ -53,27 +53,28 @@ struct Origin {
     bool member = false;         // of this node's cluster, as Endpoint says who is
 };
 
-// A one-way message that came. The body's memory is reserved of the endpoint's budget as long as
-// some reference is held: who keeps bodies slows down the reading from peers.
+// A received one-way message. The body's memory stays reserved in the endpoint's budget while any
+// reference is held: keeping bodies slows down the reading from peers.
 struct Received {
     Origin from;
     runtime::SharedBytes body;
 };
 
-// A request that came.
+// A received request.
 struct Request {
     Origin from;
     runtime::SharedBytes body;
-    // Nobody waits for the response after it. By this shard's clock; never(): the caller set none.
+    // Nobody waits for the response after this moment of this shard's clock; never(): the caller
+    // set no deadline.
     Instant deadline = Instant::never();
-    // The caller's connection is gone, or the endpoint closes.
+    // Stops when the caller's connection is gone or the endpoint closes.
     runtime::StopToken stop;
 };
 
-// Called in the order of arrival, from the loop that receives: returns soon.
+// Called in the order of arrival by the receiving loop: must return soon.
 using MessageHandler = std::function<void(Received)>;
-// The task's error goes to the caller as it is, code and message. The function object itself lives
-// as long as the endpoint, so a lambda that is a coroutine may capture.
+// The task's error goes to the caller unchanged, code and message. The function object lives as
+// long as the endpoint, so a lambda that is a coroutine may capture.
 using RequestHandler = std::function<runtime::Task<Result<Message>>(Request)>;
 
 }  // namespace weir::rpc

@@ -1,12 +1,12 @@
-// Reads the messages of a connection from its frames. Every frame's checksum is verified before
-// anything that it says is used, but for its lengths, which are bounded. A message larger than one
-// frame is put together in memory that is reserved when its first frame is there.
+// Reads the messages of a connection from its frames. A frame's content is used only after its
+// checksum was verified; only its lengths are used before, and they are bounded. A message of
+// several frames is assembled in memory that is reserved when its first frame arrives.
 //
 // Nothing on a connection waits long for memory. Messages of the control lane and those up to
-// kSmallBytes never do. For a larger one of the data lane the reader waits for at most `patience`;
-// then it reads past the message and reports it without its body. Until there is memory again it
-// drops such messages at once: so a heartbeat waits for one patience at most, however much data is
-// ahead of it.
+// kSmallBytes never wait. For a larger one of the data lane the reader waits for at most
+// `patience`; then it skips the message and reports it without its body. Until there is memory
+// again it drops such messages at once. So a heartbeat waits for at most one patience, however much
+// data is ahead of it.
 #pragma once
 
 #include <array>
@@ -20,7 +20,7 @@
 
 namespace weir::rpc {
 
-// A message that came, whole.
+// A complete received message.
 struct Incoming {
     FrameType type = FrameType::kMessage;
     Lane lane = Lane::kData;
@@ -37,19 +37,19 @@ class MessageReader {
     MessageReader(runtime::ByteStream& stream, runtime::MemoryBudget& memory,
                   size_t message_bytes_max, Duration patience);
 
-    // kMalformed: a frame that can't be, or a bad checksum. kEndOfStream, kIo, kCancelled. After an
-    // error nothing more can be read.
+    // kMalformed: an impossible frame, or a bad checksum. Also kEndOfStream, kIo, kCancelled. After
+    // an error nothing more can be read.
     runtime::Task<Result<Incoming>> next(runtime::StopToken stop);
 
-    // Of the messages that begin from now on.
+    // Applies to the messages that begin from now on.
     void limit_messages(size_t bytes_max) { message_bytes_max_ = bytes_max; }
 
-    // When bytes came last.
+    // When bytes last arrived.
     Instant heard() const { return heard_; }
     uint64_t bytes_read() const { return bytes_read_; }
 
   private:
-    // A message whose frames are not all there.
+    // A message some of whose frames are missing.
     struct Partial {
         FrameHeader header;
         size_t received = 0;     // of header.message_size
@@ -60,12 +60,12 @@ class MessageReader {
     Bytes ahead() const { return Bytes(buffer_).subspan(begin_, end_ - begin_); }
     void consume(size_t size);
     runtime::Task<Result<void>> receive(MutableBytes into, size_t* got, runtime::StopToken stop);
-    // At least `size` bytes ahead.
+    // Reads until at least `size` bytes are buffered.
     runtime::Task<Result<void>> fill(size_t size, runtime::StopToken stop);
     // The next frame's payload.
     runtime::Task<Result<void>> read_payload(MutableBytes into, const FrameHeader& header,
                                              uint32_t crc, runtime::StopToken stop);
-    // The same without keeping it.
+    // Verifies the payload without keeping it.
     runtime::Task<Result<void>> skip_payload(const FrameHeader& header, uint32_t crc,
                                              runtime::StopToken stop);
     // Nothing: there is no memory, and the message is dropped.

@@ -1,5 +1,5 @@
-// Outbox: what one connection has yet to send, a queue a lane, and how it becomes frames. What is
-// queued is bounded by its bytes, those under way included. Owned by its Connection.
+// Outbox: what one connection has yet to send, with one queue for each lane, and how it becomes
+// frames. The queued bytes, those being sent included, are bounded. Owned by its Connection.
 #pragma once
 
 #include <array>
@@ -43,9 +43,9 @@ class Outbox {
     bool empty() const { return queues_[0].waiting.empty() && queues_[1].waiting.empty(); }
     size_t queued_bytes(Lane lane) const { return queues_[static_cast<size_t>(lane)].bytes; }
 
-    // The next frames: those of the control lane first, then of the data lane, together about
-    // kBatchBytes; one of the data lane at least, if it has any, so that neither lane waits for
-    // ever. The batch is empty before.
+    // Adds the next frames to the empty batch, about kBatchBytes in all: those of the control lane
+    // first, then the data lane's. At least one is of the data lane, if it has any, so that neither
+    // lane starves.
     void gather(Batch* batch);
     // The batch was sent.
     void free(const Batch& batch);

@@ -6,7 +6,7 @@
 namespace weir::rpc {
 
 struct RpcBugs {
-    WEIR_BUG(trust_hello);  // whoever passes the hello is taken for a member
+    WEIR_BUG(trust_hello);  // every node that passes the hello counts as a member
 };
 
 }  // namespace weir::rpc

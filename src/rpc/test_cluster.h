@@ -32,7 +32,7 @@ struct TestNode {
     ListenerOptions listener_options;
     std::unique_ptr<runtime::MemoryBudget> memory;
 
-    // Of the present life.
+    // Those of the current process.
     std::vector<Endpoint*> endpoints;
     Listener* listener = nullptr;
     uint32_t endpoints_made = 0;

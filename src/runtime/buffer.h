@@ -1,8 +1,9 @@
 // Memory for I/O and for bytes that travel between shards.
 //   IoBuffer     move-only, aligned for O_DIRECT, writable; becomes SharedBytes when it is full.
-//   SharedBytes  immutable bytes with a reference count (atomic: shards pass them on); a slice keeps the whole block alive.
-// Both may carry a Reservation of a memory budget, given back when the last reference goes, or earlier by whoever counts the bytes in a share
-// of its own from then on (discharge()).
+//   SharedBytes  immutable bytes with an atomic reference count, since shards pass them on; a slice
+//                keeps the whole block alive.
+// Both may carry a Reservation of a memory budget. It is returned when the last reference goes, or
+// earlier by a holder that counts the bytes in its own share from then on (discharge()).
 #pragma once
 
 #include <atomic>
@@ -19,7 +20,7 @@ namespace buffer_detail {
 struct Block {
     std::atomic<uint32_t> references{1};
     size_t capacity = 0;
-    // What is left of the reservation that the block came with, and whose it is.
+    // What is left of the block's reservation, and whose it is.
     MemoryBudget* budget = nullptr;
     std::atomic<uint64_t> charged{0};
     // The bytes follow at the next multiple of the alignment.
@@ -62,17 +63,23 @@ class SharedBytes {
         return part;
     }
     // `part` lies within bytes().
-    SharedBytes slice(Bytes part) const { return slice(static_cast<size_t>(part.data() - data()), part.size()); }
-    // What the whole block behind this slice takes.
+    SharedBytes slice(Bytes part) const {
+        return slice(static_cast<size_t>(part.data() - data()), part.size());
+    }
+    // The memory of the whole block behind this slice.
     size_t block_size() const { return block_ == nullptr ? 0 : block_->capacity; }
-    // Gives back what the block is charged for so many bytes as this slice has: its holder counts them in another share from now on, for as
-    // long as it holds them. At most once for the same bytes. Any shard.
+    // Returns the part of the block's charge that covers this slice: its holder counts these bytes
+    // in another share from now on, for as long as it holds them. At most once for the same bytes.
+    // Any shard.
     void discharge() const {
         if (block_ != nullptr) block_->discharge(bytes_.size());
     }
     // What the block is charged for now.
-    uint64_t charged() const { return block_ == nullptr ? 0 : block_->charged.load(std::memory_order_relaxed); }
-    // Writable access for whoever knows to be the only holder (a frame just received, whose base offsets are patched before it is shared).
+    uint64_t charged() const {
+        return block_ == nullptr ? 0 : block_->charged.load(std::memory_order_relaxed);
+    }
+    // Writable access for a holder that knows that it is the only one (a received frame whose base
+    // offsets are patched before it is shared).
     uint8_t* mutable_data_unshared() {
         CHECK(block_ != nullptr && block_->references.load(std::memory_order_relaxed) == 1);
         return const_cast<uint8_t*>(bytes_.data());
@@ -100,7 +107,8 @@ class IoBuffer {
     }
 
     // `capacity` bytes, not cleared. Aligned to kDirectAlign unless told otherwise.
-    static IoBuffer allocate(size_t capacity, Reservation reservation = {}, size_t alignment = 4096);
+    static IoBuffer allocate(size_t capacity, Reservation reservation = {},
+                             size_t alignment = 4096);
 
     uint8_t* data() { return block_ == nullptr ? nullptr : block_->data; }
     const uint8_t* data() const { return block_ == nullptr ? nullptr : block_->data; }
@@ -116,7 +124,8 @@ class IoBuffer {
     // The filled part, from now on immutable.
     SharedBytes share() && {
         buffer_detail::Block* block = std::exchange(block_, nullptr);
-        return block == nullptr ? SharedBytes() : SharedBytes(block, Bytes(block->data, std::exchange(size_, 0)));
+        return block == nullptr ? SharedBytes()
+                                : SharedBytes(block, Bytes(block->data, std::exchange(size_, 0)));
     }
 
   private:

@@ -1,12 +1,12 @@
-// Work that can't be cut into steps and needs nothing of a shard: a call into a compression
+// Work that can't be split into steps and needs nothing of a shard: a call of a compression
 // library, the decoding of a message of megabytes. on_helper(f) runs f on a thread beside the
-// shards and gives its result back to the shard that asked; meanwhile that shard goes on. Where a
-// node has no such threads (the simulator, tests), f runs at once, within the step.
+// shards and returns its result to the calling shard, which goes on meanwhile. Where a node has no
+// such threads (the simulator, tests), f runs at once, within the step.
 //
 // f is a callable without arguments that does not throw. It and its captures stay in the caller's
-// frame, like those of on(). It touches only what it was given: no Shard, no coroutine, nothing
-// that others use meanwhile. It can't be cancelled, so that it must end within seconds. Those that
-// wait for a thread are bounded by the coroutines that wait for them.
+// frame, like those of on(). It uses only what it was given: no Shard, no coroutine, nothing that
+// others use meanwhile. It can't be cancelled, so it must end within seconds. The queue for the
+// threads is bounded by the coroutines that wait.
 #pragma once
 
 #include <coroutine>
@@ -32,8 +32,8 @@ class Helpers {
     virtual void submit(HelperJob& job) = 0;
 };
 
-// Those of the node with these shards: whoever runs the node's loops sets them, and takes them away
-// (nullptr) before they go. From any thread.
+// Sets the helpers of the node with these shards. The code that runs the node's loops sets them,
+// and sets nullptr before it destroys them. Any thread.
 void set_helpers(const ShardGroup& group, Helpers* helpers);
 Helpers* helpers_of(const ShardGroup& group);
 

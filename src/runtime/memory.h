@@ -1,6 +1,7 @@
-// A memory budget of a node: one of the shares that broker/budget.h makes of --memory. What can grow holds a Reservation of the budget that it
-// belongs to. If a budget is used up, whoever needs it waits, and caches give way first.
-// Budgets are what shards share; the counters are atomic. A Reservation may be dropped on any shard.
+// A memory budget of a node: one of the shares that broker/budget.h makes of --memory. What can
+// grow holds a Reservation of the budget that it belongs to. If a budget is used up, whoever needs
+// it waits, and caches give way first. Budgets are what shards share; the counters are atomic. A
+// Reservation may be dropped on any shard.
 #pragma once
 
 #include <atomic>
@@ -11,8 +12,8 @@
 #include <vector>
 
 #include "base/result.h"
-#include "runtime/task.h"
 #include "runtime/stop_token.h"
+#include "runtime/task.h"
 
 namespace weir::runtime {
 
@@ -47,24 +48,26 @@ class MemoryBudget {
     std::optional<Reservation> try_reserve(uint64_t bytes);
     // As try_reserve, after this shard's reclaimer gave way.
     std::optional<Reservation> reserve_now(uint64_t bytes);
-    // Counted whether it fits or not: for what must not wait and is bounded by something else. While more is used than there is, nothing
-    // fits.
+    // Charges the bytes whether they fit or not: for holders that must not wait and are bounded by
+    // something else. While more is used than the total, nothing fits.
     Reservation charge(uint64_t bytes);
-    // Waits until it fits; asks this shard's reclaimer first, then the other shards', and looks again every millisecond (the bytes may
-    // come back on another shard). bytes <= total, else kResourceExhausted at once. Who holds memory already and waits here for more may
-    // wait for itself, or for another such one: take reserve_now() there.
+    // Waits until the bytes fit. Asks this shard's reclaimer first, then the other shards', and
+    // looks again every millisecond, since bytes may be returned on another shard. Needs bytes <=
+    // total, else kResourceExhausted at once. A holder that waits here for more memory may wait for
+    // itself, or for another such holder: use reserve_now() there.
     Task<Result<Reservation>> reserve(uint64_t bytes, StopToken stop = {});
 
-    // Takes a reservation apart, for a holder that gives it back in parts; `budget` is set to whose it was.
+    // Takes a reservation apart, for a holder that returns it in parts; sets `budget` to its owner.
     static uint64_t detach(Reservation reservation, MemoryBudget** budget);
-    // Any shard; what detach() gave, at most once.
+    // Returns what detach() gave; at most once. Any shard.
     void give_back(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
 
     uint64_t total() const { return total_; }
     uint64_t used() const { return used_.load(std::memory_order_relaxed); }
 
-    // Gives way: frees about `bytes` of what this shard holds and says how much it freed at once. Registered per shard by its owner before
-    // traffic starts; called on that shard, again and again while somebody waits.
+    // Frees about `bytes` of what this shard holds, and returns how much it freed at once. Each
+    // shard's owner registers one before traffic starts; it is called on that shard, repeatedly
+    // while somebody waits.
     using Reclaimer = std::function<uint64_t(uint64_t bytes)>;
     void set_reclaimer(uint32_t shard, Reclaimer reclaimer);
 

@@ -1,4 +1,4 @@
-// Waiting until something that only grows has come so far: a log's durable end, the number of its
+// Waits until a value that only grows has reached a point: a log's durable end, the number of its
 // records in the journal. One shard.
 #pragma once
 
@@ -35,8 +35,8 @@ class Milestones {
     }
     bool empty() const { return waiters_.empty(); }
 
-    // Wakes those who wait for `now` or less. Each waiter is looked at once a commit: nearly always
-    // the commit that it waits for.
+    // Wakes the waiters for `now` or less. Each waiter is looked at once per commit, and nearly
+    // always its own.
     void reach(const Key& now) {
         if (waiters_.empty()) return;
         waiters_.for_each([&](Awaiter& waiter) {
@@ -45,7 +45,7 @@ class Milestones {
             waiter.wake();
         });
     }
-    // Fails those who wait for more than `limit`.
+    // Fails the waiters for more than `limit`.
     void fail_beyond(const Key& limit, const Error& error) {
         waiters_.for_each([&](Awaiter& waiter) {
             if (waiter.target_ <= limit) return;

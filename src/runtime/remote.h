@@ -1,6 +1,7 @@
-// Crossing shards: co_await on(shard, f) runs f on that shard of the same node and brings its result back. f is a callable that returns
-// Task<R>; it and its captures stay in the caller's frame (so a capturing lambda is safe here, unlike elsewhere), and so does the result
-// until it is taken. What f touches belongs to the target shard; what goes in and comes out are values.
+// Crossing shards: co_await on(shard, f) runs f on that shard of the same node and returns its
+// result. f is a callable that returns Task<R>. It and its captures stay in the caller's frame, so
+// a capturing lambda is safe here, unlike elsewhere; the result stays there too until it is moved
+// out. What f uses belongs to the target shard; values go in and come out.
 #pragma once
 
 #include <optional>
@@ -39,7 +40,8 @@ class RemoteCall : public Message {
   private:
     static void arrive(Message& message) {
         auto& self = static_cast<RemoteCall&>(message);
-        // A closed scope (the node is stopping) drops the call: nobody is left to wait for it by then.
+        // A closed scope (the node is stopping) drops the call: nobody is left to wait for it by
+        // then.
         Shard::current().remote_scope().spawn(execute(&self), self.waiter_.work_class);
     }
     static Task<void> execute(RemoteCall* self) {

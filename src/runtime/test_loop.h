@@ -1,5 +1,5 @@
-// TestLoop: shards with a driver that only tells a virtual time, for unit tests of what needs no I/O. Time jumps to the next timer. An
-// operation is refused with ENOSYS.
+// TestLoop: shards with a driver that only keeps a virtual time, for unit tests without I/O. Time
+// jumps to the next timer. Operations fail with ENOSYS.
 #pragma once
 
 #include <cerrno>
@@ -47,8 +47,8 @@ class TestLoop {
   public:
     explicit TestLoop(uint32_t shard_count = 1) {
         for (uint32_t i = 0; i < shard_count; ++i) {
-            shards_.push_back(std::make_unique<Shard>(
-                Shard::Options{.id = i, .driver = &driver_, .group = &group_, .log = {}, .seed = i + 1}));
+            shards_.push_back(std::make_unique<Shard>(Shard::Options{
+                .id = i, .driver = &driver_, .group = &group_, .log = {}, .seed = i + 1}));
         }
         for (auto& shard : shards_) shard->open_rings(shard_count);
         Shard::set_current(shards_[0].get());
@@ -67,7 +67,8 @@ class TestLoop {
                 Shard::set_current(shard.get());
                 more |= shard->turn();
             }
-            for (auto& shard : shards_) {  // after all turns: a turn may have sent to a shard before it
+            for (auto& shard :
+                 shards_) {  // after all turns: a turn may have sent to a shard before it
                 more |= !shard->prepare_to_park();
                 shard->unpark();
             }

@@ -1,4 +1,5 @@
-// Waiting within one shard: sleep, yield, queues of waiters, semaphores. Every wait ends by what it waits for, by a deadline, or by a stop token.
+// Waiting within one shard: sleep, yield, queues of waiters, semaphores. Every wait ends by what it
+// waits for, by a deadline, or by a stop token.
 #pragma once
 
 #include <cstdint>
@@ -31,9 +32,12 @@ class ParkedWaiter {
     // kTimedOut at the deadline, kCancelled by the stop token.
     Result<void> await_resume() {
         switch (outcome_) {
-            case Outcome::kWoken: return {};
-            case Outcome::kTimedOut: return fail(ErrorCode::kTimedOut);
-            default: return fail(ErrorCode::kCancelled);
+            case Outcome::kWoken:
+                return {};
+            case Outcome::kTimedOut:
+                return fail(ErrorCode::kTimedOut);
+            default:
+                return fail(ErrorCode::kCancelled);
         }
     }
 
@@ -68,7 +72,8 @@ class ParkedWaiter {
     Stopper stop_;
 };
 
-// Waiters in order. Not a condition variable with spurious wake-ups, but the world may have changed between wake and resume: re-check.
+// Waiters in order. A wake-up is never spurious, but the world may have changed between wake and
+// resume: re-check.
 class WaitQueue {
   public:
     class Awaiter final : public ParkedWaiter, public ListHook {
@@ -135,7 +140,8 @@ class Units {
     Units() = default;
     Units(Semaphore* semaphore, uint64_t count) : semaphore_(semaphore), count_(count) {}
     Units(Units&& other) noexcept
-        : semaphore_(std::exchange(other.semaphore_, nullptr)), count_(std::exchange(other.count_, 0)) {}
+        : semaphore_(std::exchange(other.semaphore_, nullptr)),
+          count_(std::exchange(other.count_, 0)) {}
     Units& operator=(Units&& other) noexcept;
     ~Units() { release(); }
     uint64_t count() const { return count_; }
@@ -148,7 +154,8 @@ class Units {
     uint64_t count_ = 0;
 };
 
-// A counting semaphore of one shard; FIFO: a large request is not overtaken. The semaphore outlives its units.
+// A counting semaphore of one shard; FIFO: a large request is not overtaken. The semaphore outlives
+// its units.
 class Semaphore {
   public:
     explicit Semaphore(uint64_t units) : available_(static_cast<int64_t>(units)), total_(units) {}

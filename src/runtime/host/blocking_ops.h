@@ -9,7 +9,7 @@
 
 namespace weir::runtime {
 
-// What a kConnect works through: the addresses of its name, one after the other until one answers.
+// The addresses of a kConnect's name, tried one after the other until one answers.
 struct ConnectPlan {
     std::vector<SocketAddress> addresses;
     size_t next = 0;
@@ -20,15 +20,15 @@ struct ConnectPlan {
 
 // Flags for open(2), O_DIRECT included.
 int open_flags(uint32_t flags);
-// A file system without O_DIRECT answers this when it is asked for it.
+// Whether `result` is the answer of a file system without O_DIRECT.
 bool may_lack_direct(uint32_t flags, int result);
 
-// Where the file system has no fallocate: makes the file at least this long, with holes. 0 or
+// Makes the file at least this long, with holes, where the file system has no fallocate. 0 or
 // -errno.
 int extend_sparsely(int fd, uint64_t end);
 
-// >= 0 or -errno. kOpen sets *opened_buffered when it had to do without O_DIRECT; kConnect only
-// looks names up; kListen takes `socket_flags`.
+// >= 0 or -errno. kOpen sets *opened_buffered if O_DIRECT was not available; kConnect only resolves
+// names; kListen uses `socket_flags`.
 int perform_blocking(Op& op, int socket_flags, bool* opened_buffered);
 
 }  // namespace weir::runtime

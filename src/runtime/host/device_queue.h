@@ -1,10 +1,10 @@
-// Decides when a file operation may go to the device, so that one class of work can't fill the
-// device's queue before another. The kernel and the device serve in their own order what they have;
-// what waits here is served by class.
+// Decides when a file operation may go to the device, so that no class of work fills the device's
+// queue ahead of another. The kernel and the device serve what they have in their own order;
+// operations that wait here are served by class.
 //
 // Foreground classes are bounded only by the shard's depth. Background operations have a small
-// share of operations and bytes of their own: what is in flight of them is what a produce has to
-// wait behind.
+// share of operations and bytes of their own, because a produce may wait behind all of them that
+// are in flight.
 #pragma once
 
 #include <array>
@@ -19,20 +19,20 @@ class DeviceQueue {
     static constexpr uint32_t kDepth = 256;  // operations of one shard at the device
     static constexpr uint32_t kBackgroundDepth = 8;
     static constexpr uint64_t kBackgroundBytes = 2 << 20;
-    // A background transfer is cut to this (the result is short, and its caller goes on), so that
-    // it can be ordered in between.
+    // A background transfer is cut to this size, so that other operations get in between: the
+    // result is short, and its caller goes on.
     static constexpr uint64_t kBackgroundTransferMax = 1 << 20;
 
-    // How much of a read or write to move in one go.
+    // How much of a read or write to transfer at once.
     static uint32_t transfer_size(const Op& op);
 
-    // True: start it now, and leave() when it completed. False: it waits here, and some leave()
-    // will give it.
+    // True: start it now, and call leave() when it completed. False: it waits here, and a later
+    // next() returns it.
     bool enter(Op& op);
     // The next operation to start, or nullptr. Call again until nullptr after each leave().
     Op* next();
     void leave(const Op& op);
-    // Takes a waiting operation out; false if it does not wait here.
+    // Removes a waiting operation; false if it does not wait here.
     bool remove(const Op& op);
 
     uint32_t in_flight() const { return in_flight_; }

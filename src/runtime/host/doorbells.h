@@ -1,6 +1,6 @@
-// One eventfd a shard of a real node. Whoever writes to it wakes that shard's poll: other shards,
-// the shard's helper thread, and signal handlers (write(2) is async-signal-safe). Made before the
-// shards' threads start and closed after they ended.
+// One eventfd for each shard of a real node. A write to it wakes that shard's poll. Writers are
+// other shards, the shard's helper thread, and signal handlers (write(2) is async-signal-safe).
+// Made before the shards' threads start and closed after they ended.
 #pragma once
 
 #include <cstdint>

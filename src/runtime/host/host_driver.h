@@ -1,7 +1,7 @@
-// HostDriver: what the two drivers of a real kernel share. It checks operations, sends those that
-// would block to the helper thread, orders those for the device, and hands completions to the shard
-// in one place: deliver(), from poll(). The derived driver starts the rest and calls finish() for
-// each, whenever it likes but never for an operation that it does not have.
+// HostDriver: what the two drivers of a real kernel share. It checks operations, sends blocking
+// ones to the helper thread, orders those for the device, and delivers completions to the shard in
+// one place: deliver(), from poll(). The derived driver starts the other operations and calls
+// finish() once for each that it started, at any time.
 //
 // Made, used and destroyed on its shard's thread; it finds the shard by Shard::current().
 #pragma once
@@ -55,7 +55,8 @@ class HostDriver : public Driver {
     virtual bool use_helper(const Op& op) const = 0;
     // The descriptor is about to be closed: nothing uses it any more.
     virtual void forget(Fd) {}
-    // The socket goes to another shard, open: as forget(), and this driver must not hear of it again.
+    // The socket moves to another shard, open: as forget(), and no event of it may reach this
+    // driver any more.
     virtual void let_go(Fd fd) { forget(fd); }
 
     // --- for the derived driver
@@ -63,17 +64,17 @@ class HostDriver : public Driver {
     void finish(Op& op, int result);
     // As finish(), for kRead, kWrite and kFdatasync that went through start().
     void finish_device(Op& op, int result);
-    // Instead of finish_device(): the helper does it.
+    // Instead of finish_device(): the helper performs the operation.
     void device_to_helper(Op& op);
     uint32_t device_in_flight() const { return device_.in_flight(); }
     // Starts what waited for the device. After a batch of finish_device().
     void start_waiting();
     // As finish(), for one connect(2): tries the next address if there is one.
     void finish_connect(Op& op, int result);
-    // Completes what finished, in order. From poll() alone.
+    // Delivers the finished operations in order. From poll() alone.
     void deliver();
     bool has_finished() const { return !finished_.empty(); }
-    // The doorbell rang: takes what the helper did.
+    // The doorbell rang: collects the helper's results.
     void take_helper_results();
 
     enum class FdKind : uint8_t { kNone, kDirect, kDirectEmulated, kBuffered, kSocket };

@@ -19,19 +19,19 @@ class Doorbells;
 
 class HelperThreads final : public Helpers {
   public:
-    // `group` is complete before the first job; it and the doorbells outlive this. Destroyed when
-    // nobody waits for work any more.
+    // `group` is complete before the first job; it and the doorbells outlive this object, which is
+    // destroyed when nobody waits for work any more.
     HelperThreads(uint32_t count, const ShardGroup& group, const Doorbells& doorbells);
     ~HelperThreads() override;
     void submit(HelperJob& job) override;
 
-    // On that shard's thread, by its loop: runs the messages of what is done. After
-    // Shard::prepare_to_park(), a shard that has some must not park.
+    // Called on that shard's thread by its loop. A shard for which has_done() holds must not park:
+    // ask after Shard::prepare_to_park().
     bool has_done(ShardId shard) const { return done_[shard]->any.load(std::memory_order_relaxed); }
     void deliver(ShardId shard);
 
   private:
-    // What is done, for one shard.
+    // Finished jobs of one shard.
     struct alignas(64) Done {
         std::mutex mutex;
         IntrusiveList<Message> jobs;

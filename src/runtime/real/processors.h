@@ -1,4 +1,4 @@
-// Which processors this process may use, and how many it may use at once.
+// Which processors this process may use, and how many at once.
 #pragma once
 
 #include <cstdint>

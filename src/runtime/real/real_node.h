@@ -51,14 +51,14 @@ class RealNode {
     // Of shard 0: stops on SIGTERM, SIGINT or request_stop().
     virtual StopToken stop_token() = 0;
     virtual void request_stop() = 0;
-    // What the stall detector counted on that shard.
+    // The stall detector's counts for that shard.
     virtual StallCounts stalls(ShardId shard) const = 0;
 };
 
 using NodeMain = std::function<Task<int>(RealNode&)>;
 
-// Blocks the calling thread until the node ended; gives what main returned. Fails when the driver
-// that was asked for is refused.
+// Blocks the calling thread until the node has ended, and returns what main returned. Fails if the
+// kernel refuses the chosen driver.
 Result<int> run_real_node(RealNodeOptions options, NodeMain main);
 
 inline RealNodeOptions one_shard_options() {
@@ -80,8 +80,8 @@ Task<int> keep_result(Task<T> task, std::optional<T>* result) {
 
 }  // namespace real_detail
 
-// For client commands and tests: runs the task that f(node) gives on a node of one shard, and gives
-// its value.
+// For client commands and tests: runs the task f(node) on a node of one shard, and returns its
+// value.
 template <class F>
 auto run_on_one_shard(F f, RealNodeOptions options = one_shard_options())
     -> Result<typename std::invoke_result_t<F&, RealNode&>::value_type> {

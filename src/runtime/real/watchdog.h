@@ -62,7 +62,7 @@ class Watchdog {
   private:
     static constexpr size_t kFramesMax = 24;
 
-    // What the handler of the signal writes on the shard's thread, and the watchdog reads.
+    // Written by the signal handler on the shard's thread and read by the watchdog.
     struct Trace {
         std::atomic<bool> wanted{false};
         std::atomic<bool> ready{false};
@@ -84,7 +84,7 @@ class Watchdog {
         pid_t thread_id = 0;
         clockid_t cpu_clock = 0;
 
-        // The watchdog's own.
+        // Only the watchdog uses these.
         bool watching = false;  // a step has been seen running
         uint64_t step = 0;
         Instant since;
@@ -94,7 +94,7 @@ class Watchdog {
         bool reporting = false;  // its end is logged, with:
         std::string stack;
         int64_t processor_percent = 0;
-        bool said = false;  // it was logged before its end
+        bool said = false;  // a report was logged before the step's end
         Instant last_report;
         uint64_t suppressed = 0;
     };

@@ -102,14 +102,14 @@ class Disk {
     int32_t list(std::string_view path, std::vector<std::string>* names) const;
     InodeRef find(std::string_view path) const;  // nullptr: not there
 
-    // What completed so far. A flush covers what completed before its submission: it takes the
-    // barrier then, and is applied later.
+    // Identifies what has completed so far. A flush covers what completed before its submission: it
+    // gets the barrier then, and is applied later.
     uint64_t barrier() const { return sequence_; }
     void sync(Inode& inode, uint64_t barrier);
     void sync_dir(Inode& directory, uint64_t barrier);
-    // The flush failed: each covered page is either durable or forgotten; no later flush brings it
-    // back, or tells. `visible`: forgotten pages go on being read as new until the power goes (the
-    // page cache); otherwise they read as old at once (the device).
+    // The flush failed: each covered page is either durable or forgotten. No later flush restores
+    // it or reports it. `visible`: forgotten pages read as new until the power goes (the page
+    // cache); otherwise they read as old at once (the device).
     void fail_sync(Inode& inode, uint64_t barrier, bool visible, Prng& prng);
 
     struct PowerCut {
@@ -117,7 +117,7 @@ class Disk {
         bool garbage_sectors = true;
         bool unordered_metadata = true;
     };
-    // Nothing is open any more. Afterwards all that is there is durable.
+    // Nothing is open any more. Afterwards everything on the disk is durable.
     void cut_power(Prng& prng, const PowerCut& how);
     // A new disk in the machine.
     void wipe();
@@ -132,15 +132,15 @@ class Disk {
     // Corruption of what is stored, durable or not.
     void flip_bit(Inode& inode, Prng& prng);
     void lose_page(Inode& inode, Prng& prng);  // -EIO until it is written again
-    // Flips a bit somewhere on the disk where `may` allows it: the page is settled when what
-    // wrote it was flushed before the last three flushes of its file. Later damage looks like a
-    // torn write to whoever recovers from the file's end, also when that end was itself recovered.
-    // Says where; empty when there is no such place.
+    // Flips a bit somewhere on the disk where `may` allows it. The page must be settled: what wrote
+    // it was flushed before the last three flushes of its file. A recovery from the file's end
+    // can't tell later damage from a torn write, even if that end was itself recovered. Returns the
+    // place; empty if there is none.
     std::string rot(Prng& prng,
                     const std::function<bool(std::string_view path, bool settled)>& may);
 
-    // A hash of all names and all that reads would see: two disks with the same content have the
-    // same.
+    // A hash of all names and of all that reads would see: disks with the same content have the
+    // same hash.
     uint64_t content_hash() const;
 
   private:

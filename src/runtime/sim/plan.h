@@ -115,8 +115,7 @@ struct Plan {
     std::string to_string() const;
 };
 
-// Without the corruption of synced data (DiskFaults::corrupts): who wants it draws it with
-// draw_corruption().
+// Does not include the corruption of synced data (DiskFaults::corrupts); draw_corruption() adds it.
 Plan draw_plan(uint64_t seed);
 void draw_corruption(Plan& plan);
 
