@@ -15,14 +15,15 @@ namespace weir::broker {
 
 class AdminApi {
   public:
-    // `self`: of a node that never registered. Both outlive the server that it answers for.
-    // `names`: what this node is called in Host, beside its addresses (http/same_origin.h).
+    // `self` describes this node until it has registered. `controller` and `link` outlive the
+    // server that this object answers for. `names` are this node's names in Host, beside its
+    // addresses (http/same_origin.h).
     AdminApi(cluster::Controller& controller, ClusterLink& link, cluster::NodeHealth self,
              std::vector<std::string> names)
         : controller_(controller), link_(link), self_(std::move(self)), names_(std::move(names)) {}
 
     runtime::Task<http::Response> answer(http::Request request);
-    // At the controller.
+    // Runs a change; call it at the controller.
     runtime::Task<cluster::AdminReply> change(cluster::AdminCall call);
 
   private:

@@ -45,7 +45,7 @@ struct ShardMetrics;
 struct BuildInfo {
     std::string version;
     std::string driver;
-    // Of a shard, from any thread; none where nobody watches for stalls.
+    // The stall counts of a shard, from any thread; not set if nobody watches for stalls.
     std::function<runtime::StallCounts(runtime::ShardId)> stalls = {};
 };
 
@@ -55,16 +55,17 @@ class Broker {
     Broker(BrokerOptions options, BuildInfo build, std::function<void(const Error&)> on_fatal);
     ~Broker();
 
-    // Returns when clients are served: with seeds that may take as long as the others do. After an
-    // error, stop() and drop the broker. kCancelled by `stop`.
+    // Returns when clients are served. With seeds, that may take as long as the other nodes need.
+    // After an error, call stop() and destroy the broker. kCancelled by `stop`.
     runtime::Task<Result<void>> start(runtime::StopToken stop = {});
-    // Gives requests under way a second to finish. Also after a start() that failed.
+    // Lets the requests in progress finish, for at most a second. Call it also after a start() that
+    // failed.
     runtime::Task<void> stop();
 
     const std::string& kafka_address() const { return listener_.address(); }
     const std::string& admin_address() const { return admin_.address(); }
     int32_t node_id() const { return membership_.identity().node_id; }
-    // For whoever looks inside (the simulator's oracles); after start(), on that shard.
+    // For the simulator's oracles; after start(), on that shard.
     kafka::Server& server(runtime::ShardId shard) { return *parts_[shard].server; }
     // nullptr before it is open.
     cluster::Controller* controller() { return controller_.get(); }

@@ -1,5 +1,5 @@
-// Budget: how --memory is divided among what can grow on a node. One pure function, so that the
-// relations between the shares stand in one place and are tested for all sizes.
+// Budget: how --memory is divided among everything that can grow on a node. One pure function, so
+// that the relations between the shares stand in one place and are tested for all sizes.
 //
 // Each share bounds one kind of holder. Memory that moves from one holder to another moves its
 // charge too (SharedBytes::discharge()), so nobody fills a share that it can't empty:
@@ -19,9 +19,9 @@
 //                  | are worked on                            |
 //   producers      | nobody: the oldest producer is forgotten | retention, expiry
 //
-// Whoever holds memory of a share waits for a share further down in the list alone (requests, then
-// unpacking, then unflushed), and unflushed is emptied by the disk: so no two shares wait for each
-// other. Every such wait ends by a deadline or with its client.
+// A holder of memory of one share waits only for a share further down the list (requests, then
+// unpacking, then unflushed), and the disk empties unflushed: so no two shares wait for each other.
+// Every such wait ends by a deadline or with its client.
 #pragma once
 
 #include <cstdint>
@@ -51,8 +51,8 @@ struct Budget {
     }
 };
 
-// `memory` is --memory, `shards` at least 1. The shares are in proportion, at any size; unflushed
-// data of a shard has an upper bound, and what that leaves goes to requests.
+// `memory` is --memory; `shards` is at least 1. The shares are proportional at any size. A shard's
+// unflushed data has an upper bound, and requests get what that leaves.
 Budget divide(uint64_t memory, uint32_t shards);
 
 }  // namespace weir::broker

@@ -1,8 +1,8 @@
-// ControllerLoops: what the controller does of itself: it keeps its group's members in line with
-// the cluster's, moves partitions away from nodes that are being decommissioned and removes those
-// nodes in the end, drains the leaders of nodes in maintenance, and gives leadership back to
-// preferred replicas. Runs on shard 0 of every node that can have others beside it, and does
-// nothing where the controller is not. It keeps nothing: a new controller goes on from the image.
+// ControllerLoops: the controller's background work. It keeps the members of the controller's group
+// in line with the cluster's, moves partitions away from nodes that are being decommissioned and
+// finally removes those nodes, moves leaders away from nodes in maintenance, and returns leadership
+// to preferred replicas. Runs on shard 0 of every node that can have others beside it, and is idle
+// where the controller is not. It keeps no state: a new controller continues from the image.
 #pragma once
 
 #include <vector>
@@ -46,7 +46,7 @@ class ControllerLoops {
     ClusterLink& link_;
     cluster::LeaderBalancer balancer_;
     Instant balanced_;
-    // What balancing goes by, as it was seen last, and since when it is so.
+    // What the balancer last saw, and since when it has been so.
     std::vector<int32_t> could_lead_;
     size_t partitions_seen_ = 0;
     Instant changed_;

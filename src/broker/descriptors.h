@@ -1,7 +1,7 @@
-// What the descriptors that the process may open are for. Each connection is one, each open segment
-// two, beside what every shard and the node itself have open for good. Connections of clients are
-// bounded by what is left after a reserve for the others: a node that runs out of descriptors can't
-// open the next segment, and ends. Pure.
+// How the descriptors that the process may open are divided. A connection needs one and an open
+// segment two; each shard and the node itself keep some open for good. Clients' connections are
+// bounded by what a reserve for the others leaves: a node that runs out of descriptors can't open
+// the next segment, and ends. Pure.
 #pragma once
 
 #include <cstdint>

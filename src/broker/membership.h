@@ -1,7 +1,7 @@
-// Membership: who this node is, and which cluster it belongs to. Keeps the file `node` of the data
-// directory (docs/formats/node-identity.md) and drives cluster::Bootstrap: asks the seeds, answers
-// who asks, writes before anything follows from it. Lives on shard 0. What survives a crash is the
-// file.
+// Membership: who this node is, and which cluster it belongs to. It keeps the data directory's file
+// `node` (docs/formats/node-identity.md) and drives cluster::Bootstrap: it asks the seeds, answers
+// other nodes' hellos, and writes a decision before it acts on it. Lives on shard 0. The file
+// survives a crash.
 #pragma once
 
 #include <functional>
@@ -30,17 +30,17 @@ class Membership {
 
     explicit Membership(Options options) : options_(std::move(options)) {}
 
-    // Reads the file, or makes one for a node that shall find a cluster. `log`: of the metadata, if
-    // the directory has one. Errors are for a person: the node can't start.
+    // Reads the file, or makes one for a node that shall find a cluster. `log` is the metadata log,
+    // if the directory has one. Errors are for a person: the node can't start.
     runtime::Task<Result<void>> load(const storage::Log* log);
     // A cluster of its own that has no file yet: see found_own().
     bool is_new_own() const { return is_new_own_; }
-    // The controller made, or found in the log of an older version, the cluster of that id.
+    // The controller made the cluster of that id, or found it in the log of an older version.
     runtime::Task<Result<void>> found_own(const Uuid& cluster_id);
 
-    // Until this node is a member: asks and is asked over the endpoint of shard 0, and joins as
-    // `self`, whose uuid and id are filled in here. `identified` is called with each change of what
-    // the transport must know. kCancelled by `stop`.
+    // Returns when this node is a member. It asks, and is asked, over the endpoint of shard 0, and
+    // joins as `self`, whose uuid and id are filled in here. Calls `identified` whenever what the
+    // transport must know changes. kCancelled by `stop`.
     runtime::Task<Result<void>> find_cluster(rpc::Endpoint& endpoint, cluster::NodeRegistered self,
                                              std::function<void(const rpc::Identity&)> identified,
                                              runtime::StopToken stop);
@@ -49,7 +49,7 @@ class Membership {
 
     const cluster::NodeIdentity& identity() const { return identity_; }
     rpc::Identity transport_identity() const;
-    // Where the members were, as whoever took this node in said.
+    // Where the members were, by the answer of the node that admitted this one.
     const std::vector<std::pair<int32_t, cluster::Endpoint>>& members() const { return members_; }
 
   private:

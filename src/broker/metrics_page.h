@@ -1,5 +1,5 @@
-// What /metrics shows: the counters of all shards, gathered by copies and added up. The names are
-// listed in docs/reference/metrics.md.
+// What /metrics shows: the sums of copies of all shards' counters. docs/reference/metrics.md lists
+// the names.
 #pragma once
 
 #include <string>
@@ -44,7 +44,7 @@ struct MemoryShare {
     uint64_t limit = 0;
 };
 
-// On the shard of both.
+// Call it on the shard of both.
 ShardMetrics gather_metrics(kafka::Server& server, storage::Store& store);
 
 // `listener`: of the rpc port; zeros without --rpc.

@@ -27,7 +27,7 @@ struct BrokerOptions {
     std::string data;
     std::string kafka;
     std::string admin;
-    // Hosts by which the admin port is known, beside those that it and the others listen on.
+    // The admin port's host names, beside those that it and the other ports listen on.
     std::vector<std::string> admin_names = {};
     std::optional<std::string> advertised;
     uint32_t shards = 0;  // 0: one a processor
@@ -39,7 +39,7 @@ struct BrokerOptions {
     std::vector<std::string> seeds;  // sorted; none: a cluster of its own
     std::optional<int32_t> node_id;
     std::optional<std::string> rack;
-    // The file that --cluster-secret names; whoever reads it makes the credentials.
+    // The content of the file that --cluster-secret names, for make_credentials().
     std::optional<std::string> cluster_secret;
     bool cluster_secret_optional = false;
     bool insecure = false;
@@ -48,7 +48,7 @@ struct BrokerOptions {
     uint64_t journal_file_bytes = 0;
     uint64_t cache_bytes = 0;
     int64_t retention_check_ms = 0;
-    // Of the simulator, which draws limits small and switches bugs on; nothing else sets them.
+    // For the simulator, which draws small limits and switches bugs on; nothing else sets these.
     std::function<void(storage::StoreOptions&)> adjust_store = {};
     std::function<void(raft::Options&)> adjust_raft = {};
     kafka::ServerBugs server_bugs = {};
@@ -59,14 +59,14 @@ struct BrokerOptions {
 Result<BrokerOptions> make_options(cluster::ConfigMap file, cluster::ConfigMap flags,
                                    uint64_t machine_memory_bytes);
 
-// What the file of the cluster's secret says. kInvalidArgument names the file.
+// Makes the credentials from the cluster's secret. kInvalidArgument names the file.
 Result<std::shared_ptr<const rpc::Credentials>> make_credentials(const BrokerOptions& options,
                                                                  std::string_view file);
 
 // A TOML file of `name = value`. A dotted name may be written as it is, quoted, or as tables.
 Result<cluster::ConfigMap> parse_options_file(std::string_view text);
 
-// docs/reference/configuration.md, made from the table.
+// The text of docs/reference/configuration.md, made from the table.
 std::string options_as_markdown();
 
 struct HostPort {
@@ -76,9 +76,9 @@ struct HostPort {
 // "host:port", "[v6]:port".
 Result<HostPort> parse_host_port(std::string_view text);
 std::string to_text(const HostPort& address);
-// What clients may be told to connect to: a host name or an address, not what only a listener may
-// be (0.0.0.0), perhaps as Kafka writes it: "PLAINTEXT://host:port". Port 0 stands for the one that
-// is listened on.
+// An address that clients may be told to connect to: a host name or an address, but not what only a
+// listener may use (0.0.0.0). Kafka's form "PLAINTEXT://host:port" is accepted. Port 0 stands for
+// the port that is listened on.
 Result<HostPort> parse_advertised(std::string_view text);
 
 }  // namespace weir::broker

@@ -1,4 +1,4 @@
-// What the commands that ask a node's admin port share (docs/reference/admin-api.md).
+// What the commands that use a node's admin port share (docs/reference/admin-api.md).
 #pragma once
 
 #include <functional>
@@ -22,8 +22,8 @@ struct AdminFlags {
     bool json() const { return output == "json"; }
 };
 
-// Adds --admin (default $WEIR_ADMIN, then 127.0.0.1:9644) and --output; where it waits, --timeout.
-// `flags` outlives the parse.
+// Adds --admin (default $WEIR_ADMIN, then 127.0.0.1:9644), --output and, for a command that waits,
+// --timeout. `flags` outlives the parse.
 void add_admin_flags(CLI::App* command, AdminFlags* flags, bool waits = false);
 
 // Runs `body` on a shard of its own and gives the process's exit code: 0, or 1 with the error on
@@ -34,12 +34,12 @@ int run_admin(std::function<runtime::Task<Result<void>>()> body);
 // any other status.
 runtime::Task<Result<nlohmann::ordered_json>> ask_admin(const AdminFlags* flags, std::string method,
                                                         std::string target);
-// As ask_admin(), again and again while the answer is "not now", until the time of --timeout is up.
+// As ask_admin(), repeated while the answer is "not now", until --timeout has passed.
 runtime::Task<Result<nlohmann::ordered_json>> insist_admin(const AdminFlags* flags,
                                                            std::string method, std::string target,
                                                            Instant deadline);
 
-// One line of progress on stderr, if it says something new.
+// Prints one line of progress to stderr if it differs from the last one.
 class Progress {
   public:
     void say(const std::string& line);
@@ -48,7 +48,7 @@ class Progress {
     std::string last_;
 };
 
-// Until `done` says so, asking it twice a second: it gives true, or tells what is left.
+// Polls `done` twice a second until it gives true; until then it reports what is left.
 using Check = std::function<runtime::Task<Result<bool>>(Progress*)>;
 runtime::Task<Result<void>> wait_until_done(Check done, Instant deadline, std::string what);
 

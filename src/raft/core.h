@@ -1,22 +1,22 @@
 // Core is one Raft group on one node, as a pure state machine: messages, ticks and the results of
-// I/O go in, Effects come out (effects.h). No I/O, no clock, no payloads, no memory for each entry:
-// it knows its log by start, end, durable end and a table of terms. Owned by the group's driver;
-// used on the group's shard alone. After a crash a new Core starts from what the driver finds on
-// disk (CoreStart).
+// I/O go in, Effects come out (effects.h). It has no I/O, no clock, no payloads, and no memory per
+// entry: it knows its log by start, end, durable end and a table of terms. Owned by the group's
+// driver; used on the group's shard alone. After a crash a new Core starts from what the driver
+// finds on disk (CoreStart).
 //
 // The driver's part, in short:
-//   - start() once; tick() at next_deadline() (or any time after it); step() for what peers send.
-//   - a proposal: may_propose(), append the entry to the log {term(), end()}, on_proposed().
-//   - what of the log may be relied on moves: on_durable(). That is what is on stable storage; in a
-//     relaxed group it may be what is in memory, but for configurations and what follows them,
-//     which must be flushed. Who started again without having flushed is `recovering`.
-//   - effects: as effects.h says. Save and truncate are durable when on_saved(), on_truncated() are
+//   - start() once; tick() at next_deadline() (or any time after it); step() for each message of a
+//   peer.
+//   - To propose: may_propose(), append the entry to the log {term(), end()}, on_proposed().
+//   - on_durable() when more of the log may be relied on: what is on stable storage. In a relaxed
+//     group that may be what is in memory, except for configurations and what follows them, which
+//     must be flushed. A replica that started again without having flushed is `recovering`.
+//   - Effects, as effects.h says. Save and truncate are durable when on_saved(), on_truncated() are
 //     called; until then the core holds back what relies on them.
 //   - commit().offset is the high watermark.
-// `now` never goes back. It may leave out time in which this node did not run: whoever did not run
-// did not listen, and holds the silence of that time against nobody. Calls with wrong arguments of
-// the driver's own are CHECKed; what peers send is believed only as far as it can be true, and
-// answered by a Verdict.
+// `now` never goes back. It may leave out time in which this node did not run: a node that did not
+// run did not listen, so that time is not its peers' silence. The driver's own wrong arguments are
+// CHECKed. Messages of peers are believed only as far as they can be true; the answer is a Verdict.
 #pragma once
 
 #include <memory>
@@ -30,12 +30,12 @@
 
 namespace weir::raft {
 
-// What became of a message. Stale ones (an older term, a duplicate) are normal; invalid ones and
-// those of strangers (no members of the group) come from a broken or hostile peer, and are worth a
-// log line. Neither changes anything.
+// What became of a message. Stale messages (an older term, a duplicate) are normal. Invalid ones
+// and those of strangers (nodes that are not members of the group) come from a broken or hostile
+// peer and deserve a log line. None of them changes anything.
 enum class Verdict : uint8_t { kTaken, kStale, kInvalid, kStranger };
 
-// Whether somebody other than this log says that a message's sender may belong to the group: its
+// Whether something other than this log says that the sender may belong to the group: the group's
 // configuration may have changed in entries that this log does not have yet.
 enum class Vouched : uint8_t { kNo, kYes };
 
@@ -62,74 +62,79 @@ struct PeerStatus {
 class Core {
   public:
     // `options` outlives the core. CHECKs that `start` is consistent: validate what comes from a
-    // disk before (docs of CoreStart).
+    // disk first (see CoreStart).
     Core(const Options& options, CoreStart start);
     ~Core();
     Core(Core&&) noexcept;
 
-    // Once, first. A group of one voter campaigns at once, and so does CoreStart::leads_first.
+    // Call it once, first. A group of one voter campaigns at once, and so does a replica with
+    // CoreStart::leads_first.
     void start(Instant now, Effects& out);
     void tick(Instant now, Effects& out);
     // When tick() is due; Instant::never() while the group is quiet.
     Instant next_deadline() const;
 
-    // From the peer `from`, as the transport knows it. AppendRequest's entries stay the caller's.
-    // Who is neither known() nor vouched for is a stranger. Answers and reports count from known()
-    // nodes alone: whoever was asked is known.
+    // Handles a message from the peer `from`, as the transport identifies it. The entries of an
+    // AppendRequest stay the caller's. A sender that is neither known (knows()) nor vouched for is
+    // a stranger. Replies and reports count only from known nodes: only they are asked.
     Verdict step(NodeId from, const Message& message, Instant now, Effects& out,
                  Vouched vouched = Vouched::kYes);
     Verdict step(NodeId from, InstallSnapshot snapshot, Instant now, Effects& out,
                  Vouched vouched = Vouched::kYes);
-    // Whether some configuration that may be in force has the node. Nobody is known to a replica
-    // that waits to be told of its group.
+    // Whether some configuration that may be in force includes the node. A replica that waits to
+    // learn its group knows nobody.
     bool knows(NodeId node) const;
 
-    // Proposals. After kOk and without another call in between: append {kData, term(), end()} to
-    // the log, then tell.
+    // Proposals. After kOk, and with no other call in between, append {kData, term(), end()} to the
+    // log; then call on_proposed().
     ProposeStatus may_propose() const;
     void on_proposed(const EntryInfo& info, Instant now, Effects& out);
 
-    // The log may be relied on up to `end`. Ignored while a truncation or an install is under way.
+    // The log may be relied on up to `end`. Ignored while a truncation or an install is in
+    // progress.
     void on_durable(Position end, Instant now, Effects& out);
     void on_saved(HardState state, Instant now, Effects& out);
-    // Tell on_durable() afterwards: what became durable meanwhile was ignored.
+    // Call on_durable() afterwards: what became durable meanwhile was ignored.
     void on_truncated(Instant now, Effects& out);
     void on_installed(Instant now, Effects& out);
     // The log begins at `start` now. start <= commit().
     void on_prefix_truncated(Position start, Instant now, Effects& out);
 
-    // The driver read entries [work.prev, end), `bytes` in all, for a SendEntries. Gives the
-    // request to send, entries to be added by the driver; nothing if it has become pointless, or if
-    // nothing was read (end == work.prev; it is tried again later). Call it exactly once for each.
+    // The driver read entries [work.prev, end), `bytes` in all, for a SendEntries. Returns the
+    // request to send, to which the driver adds the entries. Returns nothing if the request has
+    // become pointless, or if nothing was read (end == work.prev; the core tries again later). Call
+    // it exactly once for each.
     std::optional<AppendRequest> on_sent(const SendEntries& work, Position end, uint64_t bytes,
                                          Instant now, Effects& out);
-    // What a peer needs before entries from `start` on: snapshot_start_min() <= start <= commit(),
-    // and an entry begins or ends there.
+    // What a peer needs before the entries from `start` on. Needs snapshot_start_min() <= start <=
+    // commit(), and that an entry begins or ends there.
     SnapshotHead snapshot_head(Position start) const;
     Position snapshot_start_min() const { return terms_.known_from(start_); }
-    // It is there (`delivered`), or it failed and is tried again after a while.
+    // The peer has the snapshot (`delivered`), or it failed and the core tries again after a while.
     void on_snapshot_sent(NodeId to, bool delivered, Instant now, Effects& out);
 
-    // Every majority now holds what was committed when this was called, and this node still led
-    // then: by lease, or by a round of heartbeats. `id` is the caller's; comes back in
-    // Effects::reads.
+    // Confirms that this node still leads, by lease or by a round of heartbeats. Then everything
+    // that was committed anywhere when this was called is below the position in Effects::reads,
+    // which has the caller's `id`.
     RequestStatus read_index(uint64_t id, Instant now, Effects& out);
     // Hands leadership to a voter, once it has all entries; proposals are refused meanwhile.
     RequestStatus transfer(NodeId target, Instant now, Effects& out);
-    // Makes `target` (no member an old voter) the configuration: adds its new voters as learners,
-    // waits until they have caught up, goes through the joint configuration. If leadership is lost
-    // meanwhile the new leader ends a joint configuration by itself; a change that had not come so
-    // far is forgotten: ask again.
+    // Makes `target` (without old voters) the configuration: adds its new voters as learners, waits
+    // until they have caught up, and goes through the joint configuration. If leadership is lost
+    // meanwhile, the new leader completes a joint configuration by itself; a change that had not
+    // come so far is forgotten, and must be requested again.
     RequestStatus change_configuration(Configuration target, Instant now, Effects& out);
 
-    // The driver's node-level heartbeats: a node stopped answering or was started again; it came
-    // back; the connection to it broke, and what was in flight is lost.
+    // News from the driver's heartbeats between nodes. Down: the node stopped answering or was
+    // started again. Up: it came back. Lost: the connection to it broke, and what was in flight is
+    // lost.
     void on_peer_down(NodeId node, Instant now, Effects& out);
     void on_peer_up(NodeId node, Instant now, Effects& out);
     void on_connection_lost(NodeId node, Instant now, Effects& out);
     // Ends hibernation.
     void wake(Instant now, Effects& out);
-    // kWhole at first. A leader goes on leading whatever it is told: the driver hands over.
+    // kWhole at first. A leader leads on whatever the fitness is: the driver transfers the
+    // leadership.
     void set_fitness(Fitness fitness, Instant now, Effects& out);
 
     NodeId self() const { return self_; }
@@ -141,20 +146,24 @@ class Core {
     Position durable_end() const { return durable_; }
     Position commit() const { return commit_; }
     bool quiet() const { return quiet_; }
-    // It may have lost entries that it acknowledged, and that were committed because it did. Until
-    // it has all that a leader's log held at some moment after this start, its votes do not count
-    // towards a majority. They count where all voters say yes: what is left is the best there is
-    // then. Takes part in all else: terms and votes are never lost.
+    // This replica may have lost entries that it acknowledged, and that were committed because it
+    // did. Until it has everything that a leader's log held at some moment after this start, its
+    // votes do not count towards a majority. They count only if all voters say yes: then what the
+    // voters have is the best there is. It takes part in everything else: terms and votes are never
+    // lost.
     bool recovering() const { return recovering_; }
-    // It lost its term, and takes part in nothing but elections by all before it has asked others
-    // for theirs (recovery.cc).
+    // This replica lost its term. Until it has asked others for theirs, it takes part only in
+    // elections by all voters (recovery.cc).
     bool asking_terms() const { return asking_terms_; }
-    // It is to be added, and no leader has told it of the group yet: see CoreStart::joins.
+    // This replica is to be added, and no leader has told it the group's members yet: see
+    // CoreStart::joins.
     bool gives_no_vote() const { return joins_ && configuration().members.empty(); }
-    // A leader that has committed an entry of its term: what it has committed is all there is.
+    // Whether this is a leader that has committed an entry of its term: then it knows everything
+    // that is committed.
     bool leader_ready() const { return role_ == Role::kLeader && commit_ > term_start_; }
     const Configuration& configuration() const { return configurations_.back().configuration; }
-    // It is committed, and leads to no other: it stays, whoever leads next.
+    // The configuration is committed and no change of it is in progress: it stays, whoever leads
+    // next.
     bool configuration_settled() const {
         return configurations_.back().at < commit_ && !configuration().joint();
     }
@@ -295,7 +304,8 @@ class Core {
     Position end_;
     Position durable_;
     Position commit_;
-    // Verified: see there. Else: the `prev` of the last append that did not fit.
+    // If verified_: how far the log is the leader's. Else: the `prev` of the last append that did
+    // not fit.
     Position received_;
     Position acknowledged_;  // the last match told to the leader
     Position term_start_;    // leader: where its term begins
@@ -303,11 +313,11 @@ class Core {
     std::vector<ConfigurationAt> configurations_;  // never empty; the last is in force
 
     Instant deadline_ = Instant::never();  // of the election timer or the next heartbeat
-    // Of the first election of a new group: when founders are asked again; 0: not (any more).
+    // For the first election of a new group: when the founders are asked again; 0: not (any more).
     Duration founding_retry_{};
     Instant founding_end_{};
     Instant heard_{};
-    Instant leaps_from_{};  // since when terms may be raised by others' words: see kTermPace
+    Instant leaps_from_{};  // since when messages may raise the term: see kTermPace
     uint64_t draws_;
     uint64_t recovery_id_ = 0;          // of this start
     Term recovery_asked_ = 0;           // the last term whose leader was asked
@@ -316,7 +326,7 @@ class Core {
     std::unique_ptr<Install> install_;  // one under way
     std::unique_ptr<Leading> leading_;
 
-    // Of the call under way.
+    // The time of the call in progress.
     Instant now_{};
     Effects* out_ = nullptr;
 };

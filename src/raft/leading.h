@@ -1,4 +1,4 @@
-// What a core has only while it leads, and what its sources share. Private to them.
+// What a core has only while it leads, shared by its sources. Private to them.
 #pragma once
 
 #include <algorithm>
@@ -32,7 +32,7 @@ struct Core::Leading {
     std::optional<Transfer> transfer;
     std::optional<Change> change;
     Instant idle_since{};
-    // Of the last heartbeats: when they left, made to ascend. So what a quorum answered also says
+    // The time at which the last heartbeats left, made to ascend. So a quorum's answers also show
     // since when this leader's lease runs.
     int64_t context = 0;
     int64_t quiet_context = INT64_MAX;  // of the first heartbeat that asked for quiet
@@ -40,8 +40,8 @@ struct Core::Leading {
     bool lease_void = false;            // a TimeoutNow is out: followers may be disloyal
 };
 
-// One call from outside. Compares before and after, so that no path can forget to tell of a change,
-// or to save the vote.
+// One call from outside. Compares the core before and after the call, so that no path can forget to
+// report a change or to save the vote.
 class Core::Turn {
   public:
     Turn(Core& core, Instant now, Effects& out)
@@ -88,8 +88,8 @@ class Core::Turn {
     Position commit_;
 };
 
-// The largest value that a majority has reached: of the voters, and in a joint configuration of the
-// old voters too. `value_of(node)` is asked for each voter.
+// The largest value that a majority of the voters has reached and, in a joint configuration, a
+// majority of the old voters too. Calls `value_of(node)` for each voter.
 template <class T, class F>
 T Core::quorum_value(F value_of) const {
     const RaftBugs& bugs = options_->bugs;

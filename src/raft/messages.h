@@ -1,7 +1,7 @@
-// What cores say to each other: values without bytes of payload. The driver carries them, with the
-// group's id and the payloads of entries beside them. Losing, doubling, delaying and reordering any
-// of them is harmless, but where a replica is dropped and its node gets another one, nothing of the
-// first arrives after anything of the second.
+// What cores send each other: values without payload bytes. The driver carries them with the
+// group's id and the entries' payloads. Any of them may be lost, duplicated, delayed or reordered
+// without harm, with one exception: where a replica is dropped and its node gets another one, no
+// message of the first may arrive after one of the second.
 #pragma once
 
 #include <span>
@@ -32,7 +32,8 @@ struct EntryView {
     const Configuration* configuration = nullptr;  // of a control entry that holds one
 };
 
-// Raft §5.3. The entries follow each other and the first begins at `prev`; none: a probe.
+// Raft §5.3. The entries are contiguous and the first begins at `prev`; without entries it is a
+// probe.
 struct AppendRequest {
     Term term = 0;
     Term prev_term = 0;  // of the entry that ends at `prev`
@@ -46,8 +47,8 @@ struct AppendReply {
     bool accepted = false;
     Position match;     // accepted: the same as the leader's and durable, up to here
     Position received;  // accepted: the same as the leader's up to here, durable or not
-    // Not accepted: the `prev` of the request, where the sender's log ends, and its largest term
-    // <= prev_term with that term's end: what OffsetForLeaderEpoch answers. The leader goes on
+    // If not accepted: the `prev` of the request, where the sender's log ends, and its largest term
+    // <= prev_term with that term's end (what OffsetForLeaderEpoch answers). The leader continues
     // from there.
     Position prev;
     Position end;
@@ -71,8 +72,8 @@ struct HeartbeatReply {
     Position match;  // as in AppendReply; {} when nothing is known to match
 };
 
-// The driver has carried the whole snapshot here, state included, before the core sees this.
-// Answered by an AppendReply.
+// The core sees this when the driver has received the whole snapshot, state included. The answer is
+// an AppendReply.
 struct InstallSnapshot {
     Term term = 0;
     SnapshotHead head;
@@ -83,9 +84,9 @@ struct TimeoutNow {
     Term term = 0;
 };
 
-// From a replica that may have lost entries which it had acknowledged, to its leader: how far must
-// it come to have them all again? `id` is of this start of the replica, so that no answer to an
-// earlier one counts.
+// A replica that may have lost entries that it had acknowledged asks its leader how far it must
+// come to have them all again. `id` is drawn at each start of the replica, so that an answer to an
+// earlier start does not count.
 struct RecoveryRequest {
     Term term = 0;
     uint64_t id = 0;

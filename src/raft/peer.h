@@ -1,4 +1,4 @@
-// What a leader knows of one other member: how far its log matches, what is on the way to it.
+// What a leader knows about one other member: how far its log matches, and what is in flight to it.
 #pragma once
 
 #include <array>
@@ -9,13 +9,13 @@
 
 namespace weir::raft {
 
-// Probe: where the logs part is being found; one append on the way. Replicate: it is known, and
-// appends are pipelined up to a window of bytes. Snapshot: the peer needs what this log has no
-// more; nothing but heartbeats goes to it until it has that.
+// Probe: the leader looks for the position where the logs diverge, with one append in flight.
+// Replicate: the position is known, and appends are pipelined up to a window of bytes. Snapshot:
+// the peer needs entries that this log no longer has; only heartbeats are sent until it has them.
 enum class PeerState : uint8_t { kProbe, kReplicate, kSnapshot };
 
-// Appends on the way, as (end, bytes): a few rows; when they are full the newest grows, so that
-// the bytes stay exact and only their release gets coarser.
+// Appends in flight, as a few rows (end, bytes). When the rows are full the newest one grows: the
+// bytes stay exact, and only their release gets coarser.
 class Inflight {
   public:
     void push(Position end, uint64_t bytes);
@@ -49,11 +49,11 @@ struct Peer {
     Position next;          // the first position not sent yet
     Instant heard{};        // any message of this term
     Instant progressed{};   // match or received moved, or something was sent into an empty pipe
-    // The latest heartbeat that it answered; below 0: the first whose answer counts, negated.
+    // The latest heartbeat that it answered. Below 0: the first one whose answer counts, negated.
     int64_t context = 0;
     Inflight inflight;
 
-    // Whether what it says of its log is about the log that it has (Core::match_peers()).
+    // Whether its reports are about the log that it has now (Core::match_peers()).
     bool is_known() const { return context >= 0; }
     void become(PeerState to, Position from);
 };

@@ -1,8 +1,8 @@
-// Which term the entries of a log are of: a row for each term, where its entries begin. All that a
-// core knows of its log's content, and enough: entries of one term come from one leader, in one
-// order, so two logs that have the same term at the same position are the same below it (Raft
-// §5.3). Bounded: beyond kTermRowsMax the oldest rows are forgotten; what lies below is not known
-// then.
+// The terms of a log's entries: one row for each term, with the position where its entries begin.
+// This is all that a core knows of its log's content, and it is enough: the entries of one term
+// come from one leader, in one order, so two logs with the same term at the same position are the
+// same below it (Raft §5.3). Bounded: beyond kTermRowsMax the oldest rows are forgotten, and the
+// terms below them are no longer known.
 #pragma once
 
 #include <cstdint>
@@ -19,11 +19,12 @@ class TermTable {
     explicit TermTable(const std::vector<TermStart>& rows);
     static bool valid(const std::vector<TermStart>& rows);
 
-    // Of the entry that ends at `position`, or holds it; 0 if nothing lies below.
+    // The term of the entry that ends at `position` or holds it; 0 if nothing lies below.
     Term term_before(Position position) const;
     bool knows(Position position) const;  // whether term_before() can be told
     Term last_term() const { return rows_.empty() ? 0 : rows_.back().term; }
-    // Of the largest term <= `term`: where it ends, `log_end` if it is the last. {0, {}} if none.
+    // The largest term <= `term` and where it ends; `log_end` if it is the last. {0, {}} if there
+    // is none.
     struct TermEnd {
         Term term = 0;
         Position end;
@@ -32,7 +33,7 @@ class TermTable {
     // The lowest entry boundary at or above `log_start` whose term_before() is known.
     Position known_from(Position log_start) const;
 
-    // An entry of `term` begins at `first`, the log's end. term >= last_term().
+    // An entry of `term` begins at `first`, the log's end. Needs term >= last_term().
     void append(Term term, Position first);
     void truncate_suffix(Position end);
     void truncate_prefix(Position start);  // keeps the row of the entry that ends there

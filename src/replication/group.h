@@ -1,7 +1,7 @@
-// Group: one replica of a replicated log: it drives a raft::Core over a storage::Log and the
-// shard's connections to the other replicas. What a partition or the controller does with its log
-// it does through its group. Owned by the shard's Replicator; used on the shard that owns the log.
-// What survives a crash is the log, the vote and the group's configuration in it, and the state
+// Group: one replica of a replicated log. It drives a raft::Core over a storage::Log and the
+// shard's connections to the other replicas. A partition or the controller uses its log only
+// through its group. Owned by the shard's Replicator; used on the shard that owns the log. What
+// survives a crash: the log, with the group's configurations in it, the vote, and the state
 // machine's bytes in the store's checkpoints.
 //
 //   leader:   admit(), append() ...  -> wait_committed() or StateMachine::on_commit()
@@ -27,38 +27,39 @@ namespace weir::replication {
 
 class Replicator;
 
-// What is kept beside the log by its owner: a fold of the data entries. Called on the group's
-// shard; none of these may wait, or call back into the group's append().
+// State that the log's owner keeps beside the log: a fold of the data entries. Called on the
+// group's shard; no function may wait, or call the group's append().
 class StateMachine {
   public:
     virtual ~StateMachine() = default;
     // The first bytes of a payload that on_append() and recover() need; at most kSummaryBytesMax.
     virtual uint32_t summary_bytes() const = 0;
-    // Once, at the start, or when a snapshot came: the state is `state` (empty: none), less what it
-    // tells of data entries at or after `state_end`; then `entries`, those after it in order.
+    // Called once at the start, and when a snapshot arrives. The state is `state` (empty: none),
+    // without what it says about data entries at or after `state_end`; then come `entries`, those
+    // after it in order.
     virtual Result<void> recover(Bytes state, storage::Position state_end,
                                  std::vector<storage::RecoveredState::Replayed> entries) = 0;
     // The bytes of the state that covers all entries of the log; see storage::CapturedState. The
-    // floor is where what it can't take back ends: after a start that may lie beyond commit().
+    // machine can't revert below the state's floor; after a start that may lie beyond commit().
     virtual storage::CapturedState capture() = 0;
-    // A follower's log has taken this data entry of the leader's.
+    // A follower's log has appended this data entry of its leader.
     virtual void on_append(const storage::EntryInfo& info, Bytes summary) = 0;
-    // Entries at and after `end` are gone; none of them was committed. In a relaxed group it may be
-    // below what a snapshot's state told of: those entries are lost, or come again.
+    // Entries at and after `end` are gone; none of them was committed. In a relaxed group `end` may
+    // be below what a snapshot's state covers: those entries are lost, or come again.
     virtual void on_truncate(storage::Position end) = 0;
     // commit() moved on.
     virtual void on_commit() = 0;
     // Role, term or leader changed.
     virtual void on_role() = 0;
-    // How far the log's start may move, as far as the machine is concerned: one that reads entries
-    // of its own log needs those that no checkpoint's state covers yet.
+    // How far the machine lets the log's start move. A machine that reads entries of its own log
+    // needs those that no checkpoint's state covers yet.
     virtual int64_t start_max() const { return INT64_MAX; }
-    // Whether the node may belong to the group by what the owner knows beside the log, which may
-    // lack the entries that say so. Others than the members and those are not listened to.
+    // Whether the node may belong to the group by what the owner knows besides the log, which may
+    // lack the entries that say so. All nodes but those and the members are ignored.
     virtual bool vouches_for(raft::NodeId) const { return true; }
 };
 
-// How a replica begins that no leader has told of its group's members.
+// How a replica begins if no leader has told it the group's members.
 struct Beginning {
     raft::Configuration founders;  // if it is one of them; none: it waits to be told
     bool joins = false;            // see raft::CoreStart
@@ -77,7 +78,7 @@ class Group {
     const storage::Log& log() const { return log_; }
     storage::LogId id() const { return log_.id(); }
     raft::Role role() const { return core_->role(); }
-    // It leads, and knows all that was committed before its term: it may serve.
+    // Whether this replica leads and knows all that was committed before its term: it may serve.
     bool leads() const { return core_->leader_ready(); }
     raft::Term term() const { return core_->term(); }
     // Of the entries that it appends as leader: Kafka's leader epoch.
@@ -87,57 +88,60 @@ class Group {
     const raft::Configuration& configuration() const { return core_->configuration(); }
     const raft::Core& core() const { return *core_; }
 
-    // Whether what its replicas have in memory counts as what they have on stable storage does
-    // (docs/decisions/0006-relaxed-durability.md). Off at first; takes effect when what that needs
-    // is on stable storage itself.
+    // Whether what replicas have in memory counts like what they have on stable storage
+    // (docs/decisions/0006-relaxed-durability.md). Off at first; takes effect when the necessary
+    // records are on stable storage themselves.
     void set_relaxed(bool relaxed);
-    // What is appended here counts at once.
+    // Whether an appended entry counts at once.
     bool relies_on_memory() const { return relaxed_ && memory_history_durable_ != 0; }
 
-    // What is wrong with this replica, for the operator; empty: nothing. Its log is damaged and why
-    // it is not repaired yet, or what the log lost is being fetched from the others.
+    // What is wrong with this replica, for the operator; empty: nothing. Either its log is damaged,
+    // with the reason why it is not repaired yet, or the other replicas are sending what the log
+    // lost.
     std::string ailment() const;
-    // The journal was damaged, this is the only replica, and no operator accepted the loss: it does
-    // not lead.
+    // Whether the journal was damaged, this is the only replica, and no operator accepted the loss:
+    // then it does not lead.
     bool loss_stops_it() const;
 
-    // Held, it hears and says nothing, as if the node were cut off from the others: for a replica
-    // that may have to go, so that nobody counts on what it says before that is known.
+    // While held, the replica receives and sends nothing, as if its node were cut off. This is for
+    // a replica that may have to go: nobody may count on its word before that is known.
     void hold(bool held) { held_ = held; }
 
-    // Room for an entry of so many bytes; see storage::Log::admit(). Also kNotLeader.
+    // Waits until the log has room for an entry of this size; see storage::Log::admit(). Also
+    // kUnavailable: this replica does not lead; kCorrupt: its log is offline.
     runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop);
     void withdraw(uint64_t bytes) { log_.withdraw(bytes); }  // what was admitted is not appended
-    // Takes a data entry at the log's end, if this replica leads: info.term and info.first are set
-    // here. kUnavailable: it does not lead; or the log's own error: then what was admitted for it
-    // is withdrawn. Not committed yet.
+    // Appends a data entry at the log's end, if this replica leads, and sets info.term and
+    // info.first. The entry is not committed yet. kUnavailable if it does not lead; or the log's
+    // own error: then what was admitted for the entry is withdrawn.
     Result<storage::EntryInfo> append(storage::Entry entry);
-    // Until what ends at `end`, appended in `term`, is committed. kUnavailable when it was lost, or
-    // may have been, because this replica leads no more. kTimedOut, kCancelled: it may yet be.
+    // Waits until the entries up to `end`, appended in `term`, are committed. kUnavailable if they
+    // were lost, or may have been because this replica leads no more. After kTimedOut and
+    // kCancelled they may still be committed.
     runtime::Task<Result<void>> wait_committed(storage::Position end, raft::Term term,
                                                runtime::WaitOptions options = {});
-    // What became of what ends at `end` and was appended here in `term`, as far as this replica
-    // knows, whether it leads or not.
+    // What became of the entries up to `end` that were appended here in `term`, as far as this
+    // replica knows, whether it leads or not.
     enum class Fate : uint8_t { kUnknown, kCommitted, kLost };
     Fate fate(storage::Position end, raft::Term term) const;
-    // Until this replica is known to lead still, with everything committed before the call in
-    // commit(). kUnavailable, kTimedOut.
+    // Waits until this replica is known to lead still; then commit() covers everything that was
+    // committed before the call. kUnavailable, kTimedOut.
     runtime::Task<Result<void>> read_barrier(runtime::WaitOptions options);
-    // Moves the log's start up; at most to the high watermark. Followers follow.
+    // Moves the log's start up, at most to the high watermark. Followers do the same.
     runtime::Task<Result<void>> truncate_prefix(int64_t start_offset);
 
-    // Hands leadership to `target`, or makes `target` the group's configuration; returns when that
-    // is done. kUnavailable: this replica does not lead, or leads no more; kResourceExhausted:
-    // another one is under way; kInvalidArgument: not a voter, not a configuration; kTimedOut: not
-    // done in time, also by `options` and by the core's own limits; kCancelled. If the wait ends
-    // early, the request itself goes on and may still be done.
+    // Transfers leadership to `target`, or makes `target` the group's configuration; returns when
+    // that is done. kUnavailable: this replica does not lead, or leads no more; kResourceExhausted:
+    // another request is in progress; kInvalidArgument: not a voter, or not a configuration;
+    // kTimedOut: not done by the deadline of `options` or by the core's own limits; kCancelled. If
+    // the wait ends early, the request goes on and may still succeed.
     runtime::Task<Result<void>> transfer(raft::NodeId target, runtime::WaitOptions options = {});
     runtime::Task<Result<void>> change_configuration(raft::Configuration target,
                                                      runtime::WaitOptions options = {});
 
   private:
     friend class Replicator;
-    // A replica whose log was discarded keeps this in place of its store's history.
+    // What a replica whose log was discarded keeps in place of its store's history.
     static constexpr uint64_t kHistoryLost = UINT64_MAX;
     struct Outcome;
     struct InboxItem {
@@ -148,7 +152,7 @@ class Group {
     // --- by the Replicator
     runtime::Task<Result<void>> open(Beginning beginning);
     void start();
-    // No new calls; those that wait end with kUnavailable.
+    // Refuses new calls; the waiting ones end with kUnavailable.
     runtime::Task<void> close();
     void tick(Instant now);
     void take(raft::NodeId from, const GroupMessage& message);
@@ -158,7 +162,7 @@ class Group {
     void peer_down(raft::NodeId node);
     void connection_lost(raft::NodeId node);  // what was on its way to the node is lost
 
-    // Nothing goes in or out: it is closing, can't go on, or its core is being replaced.
+    // No message goes in or out: the group is closing, has failed, or its core is being replaced.
     bool out_of_service() const { return closing_ || failed_ || rebuilding_; }
 
     // --- repair.cc
@@ -172,7 +176,7 @@ class Group {
     bool is_busy() const;
     void restart_core();
     runtime::Task<bool> wait_idle();
-    // An entry that the core counts did not get into the log.
+    // An entry that the core counts could not be appended to the log.
     void append_failed(std::string_view what, const Error& error);
     runtime::Task<void> reopen();
     runtime::Task<void> confirm_whole();
@@ -181,9 +185,10 @@ class Group {
     Result<void> may_discard(raft::NodeId asking);
     Result<void> answer_repair(raft::NodeId from, RepairQuestion question);
 
-    // Runs one call of the core and what it wants done. `entries`: of the append that is stepped.
+    // Runs one call of the core and carries out its effects. `entries` are those of the append that
+    // is stepped.
     raft::Vouched vouched(raft::NodeId from) const;
-    // Counts what the core refused, and says so in the log now and then.
+    // Counts the messages that the core refused, and logs them now and then.
     void count(raft::Verdict verdict, raft::NodeId from);
     template <class Call>
     auto call_core(Call call, std::vector<storage::Entry>* entries = nullptr);
@@ -191,7 +196,7 @@ class Group {
     void append_control(const raft::ControlEntry& control);
     Result<void> append_to_log(storage::Entry entry);
     void follow_start();
-    // The leader's log begins later, and this one's may too.
+    // The leader's log starts later, so this one may too.
     void follow_leaders_start();
     void on_durable();
     storage::Position relied_on();
@@ -223,7 +228,7 @@ class Group {
                                         Request request);
     static void settle(IntrusiveList<Outcome>& outcomes, bool done);
     void fail_waiters(const Error& error);
-    // Of a log or store that can't go on: the group is out until the node starts again.
+    // The log or the store failed: the group is out of service until the node starts again.
     void give_up(std::string_view what, const Error& error);
 
     Replicator& replicator_;
@@ -251,25 +256,25 @@ class Group {
     std::optional<storage::HardState> to_save_;
     bool saving_configuration_ = false;
     bool relaxed_ = false;  // as its owner wants it
-    // KeptConfig's: as whatever is saved next has it, and as it is on stable storage (there it may
-    // be the other one already).
+    // KeptConfig's value: the one in the next save, and the one that is known to be on stable
+    // storage (the newer one may be there already).
     uint64_t memory_history_ = 0;
     uint64_t memory_history_durable_ = 0;
     bool saving_memory_history_ = false;
     bool relying_ = false;
-    // What was appended by then is not flushed yet, since then.
+    // What was appended below this is not all flushed yet, since backlog_since_.
     storage::Position backlog_end_;
     Instant backlog_since_{};
     bool start_moving_ = false;
     bool installing_ = false;
     int64_t start_wanted_ = 0;  // of the leader's log, as far as this replica may follow
-    // What was ever appended of configurations and may still count: the last committed one, and
-    // those after it. A replica that joins has no committed one at first, so that all may be lost
-    // with the log's suffix.
+    // The configurations that were appended and may still count: the last committed one and those
+    // after it. A joining replica has no committed one at first, so all of them may be lost with
+    // the log's suffix.
     std::vector<raft::ConfigurationAt> configurations_;
     bool first_stays_ = false;  // it is committed, or what the replica began with
     storage::Position saved_configuration_at_{-1, 0};
-    // A snapshot's state covers the entries below, also those that this log did not have yet.
+    // A snapshot's state covers the entries below this, also those that this log did not have yet.
     storage::Position covered_;
     const Snapshot* pending_ = nullptr;          // a snapshot that is being installed
     std::optional<raft::SnapshotHead> install_;  // what the last call of the core asked for

@@ -1,5 +1,4 @@
-// What the sources of Group share: how it calls its core, and the parts that only they know.
-// Private to them.
+// What the sources of Group share: how it calls its core, and its private parts.
 #pragma once
 
 #include <type_traits>
@@ -28,8 +27,8 @@ struct Group::Outcome : ListHook {
     runtime::WaitQueue changed;
 };
 
-// A request of another node that is inside. Its frame belongs to the endpoint, which outlives the
-// group when the simulator kills the node: then nothing of the group may be touched.
+// A request of another node that is being handled. Its frame belongs to the endpoint, which
+// outlives the group when the simulator kills the node: then nothing of the group may be touched.
 struct Group::Visit {
     explicit Visit(Group& group) : group(group) { ++group.visits_; }
     ~Visit() {
@@ -64,8 +63,8 @@ auto Group::call_core(Call call, std::vector<storage::Entry>* entries) {
 
 inline constexpr Duration kRoomRetry = std::chrono::milliseconds(200);
 
-// What the log refuses while the disk is full changed nothing: tried until it is done. Until then
-// this replica has no part in what waits for it.
+// Repeats an attempt that the log refuses because the disk is full, until it succeeds. A refused
+// attempt changed nothing. Until then this replica does not take part in what waits for it.
 template <class Attempt>
 runtime::Task<Result<void>> Group::when_there_is_room(Attempt attempt) {
     while (true) {

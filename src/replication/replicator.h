@@ -1,6 +1,7 @@
-// Replicator: all groups of one shard, and what they share: the clock that ticks them, the messages
-// to other nodes, which leave together, and the news of nodes that are down. One a shard, owned by
-// the broker, used on its shard alone. Nothing of it survives a crash but what its groups keep.
+// Replicator: all groups of one shard and what they share: the clock that ticks them, the messages
+// to other nodes, which leave together, and the news of nodes that are down. The broker owns one
+// for each shard and uses it on that shard alone. Nothing of it survives a crash but what its
+// groups keep.
 #pragma once
 
 #include <functional>
@@ -21,7 +22,7 @@ struct ReplicatorOptions {
     storage::Store* store = nullptr;       // of this shard; outlives the replicator
     uint64_t inbox_bytes_max = 16u << 20;  // of one group: appends that wait for room in its log
     Duration snapshot_timeout = std::chrono::seconds(30);
-    // A bug to switch on: time in which this node stood still counts as others' silence.
+    // A switched-on bug: time in which this node stood still counts as the others' silence.
     bool count_time_asleep = false;
 };
 
@@ -40,11 +41,11 @@ struct ReplicatorMetrics {
     uint64_t snapshots_sent = 0;
     uint64_t snapshots_installed = 0;
     uint64_t recoveries = 0;  // of replicas that may have lost what they had acknowledged
-    // Elections of relaxed groups in which all voters had to be heard, because a majority of them
-    // may have lost what it had acknowledged from memory.
+    // Elections of relaxed groups that needed all voters, because a majority of them may have lost
+    // what it had acknowledged from memory.
     uint64_t elections_by_all = 0;
     uint64_t logs_discarded = 0;  // that were damaged, to be fetched again
-    // The most groups that one step looked at because a connection came or went.
+    // The most groups that one step visited because a connection came or went.
     uint64_t news_step_max = 0;
 };
 
@@ -53,26 +54,26 @@ class Replicator {
     explicit Replicator(ReplicatorOptions options);
     ~Replicator();
 
-    // Once, before the endpoint's first message: sets its handlers, starts the clock. nullptr: a
-    // node that is a cluster of its own, whose groups have no other member. The endpoint
-    // outlives the replicator, and is closed after it.
+    // Sets the endpoint's handlers and starts the clock. Call it once, before the endpoint's first
+    // message. nullptr: the node is a cluster of its own, whose groups have no other member. The
+    // endpoint outlives the replicator and is closed after it.
     void start(rpc::Endpoint* endpoint);
-    // Recovers the group of this log, and takes part in it from then on. kCorrupt.
-    // The log stays while the group is open.
-    // `made` gets the group before the state machine is told anything but recover().
+    // Recovers the group of this log and takes part in it from then on. kCorrupt. The log stays
+    // while the group is open. `made` gets the group before the state machine gets any call but
+    // recover().
     runtime::Task<Result<Group*>> open(storage::Log& log, StateMachine& machine,
                                        Beginning beginning, std::function<void(Group&)> made);
-    // Ends this replica's part; the log stays.
+    // Ends this replica's part in the group; the log stays.
     runtime::Task<void> close_group(storage::LogId id);
     Group* find(storage::LogId id);
     void for_each(const std::function<void(Group&)>& visit);
-    // Those that a timer waits for: all that do not hibernate.
+    // Visits the groups that a timer waits for: all that do not hibernate.
     void for_each_awake(const std::function<void(Group&)>& visit);
     size_t size() const { return groups_.size(); }
-    // The shard's store failed: nothing more becomes durable, so whoever waits for it ends with
-    // this error, and no group goes on until the node starts again.
+    // The shard's store failed and nothing more becomes durable. So all waits end with this error,
+    // and no group goes on until the node starts again.
     void give_up(const Error& error);
-    // All groups, then what they share. Before the endpoint's close().
+    // Closes all groups, then what they share. Before the endpoint's close().
     runtime::Task<void> close();
 
     const ReplicatorOptions& options() const { return options_; }
@@ -82,14 +83,15 @@ class Replicator {
     friend class Group;
 
     // --- for groups
-    // The time that cores are given, without that in which this node was asleep, and when a timer
-    // of theirs is due.
+    // The time that cores get, which leaves out the time in which this node was asleep; and when
+    // one of their timers is due.
     Instant core_now() const;
     Instant wake_at(Instant due) const;
     void schedule(Group& group);
     void send(raft::NodeId to, GroupMessage message);
     bool send_append(raft::NodeId to, storage::LogId log, rpc::Message message);
-    // Until the connection takes an append of so many bytes. kUnavailable: there is no connection.
+    // Waits until the connection accepts an append of this size. kUnavailable: there is no
+    // connection.
     runtime::Task<Result<void>> wait_for_room(raft::NodeId to, storage::LogId log, size_t bytes,
                                               runtime::StopToken stop);
     runtime::Task<void> watch_room(std::pair<int32_t, runtime::ShardId> connection);
@@ -99,7 +101,7 @@ class Replicator {
                                            runtime::WaitOptions options);
     runtime::ShardId shard_of(raft::NodeId node, storage::LogId log);
     bool closing() const { return closing_; }
-    // It answered once, and does not any more.
+    // Whether the node once answered and does not any more.
     bool is_down(raft::NodeId node, storage::LogId log) {
         return endpoint_ != nullptr && down_.contains({node.v, shard_of(node, log)});
     }
@@ -116,8 +118,8 @@ class Replicator {
 
     ReplicatorOptions options_;
     ReplicatorMetrics metrics_;
-    // What the call of a core that is under way wants done: one list for all groups, since no call
-    // begins within another.
+    // The effects of the core's call in progress. One object for all groups, since no call begins
+    // within another.
     raft::Effects effects_;
     bool calling_ = false;
     rpc::Endpoint* endpoint_ = nullptr;
@@ -127,16 +129,17 @@ class Replicator {
     std::map<int32_t, uint32_t> peer_shards_;  // how many shards a node has
     std::set<std::pair<int32_t, runtime::ShardId>> down_;
     std::map<std::pair<int32_t, runtime::ShardId>, ByteWriter> outgoing_;
-    // Connections that came or went, and how far the groups have been told, in order of their logs.
+    // Connections that came or went, and which groups have been told so far, in the order of their
+    // logs.
     struct News {
         bool lost = false;      // also if there is a new connection by now
         storage::LogId next{};  // the groups below know
     };
     std::map<std::pair<int32_t, runtime::ShardId>, News> news_;
     bool spreading_ = false;
-    Instant refusal_logged_{INT64_MIN / 2};  // of messages that nobody can have sent
+    Instant refusal_logged_{INT64_MIN / 2};  // refusal of messages that no correct node can send
     bool flushing_ = false;
-    // Appends that wait for a queue that is full; the queue's room is looked at by one task.
+    // Appends that wait for a full queue; one task watches for its room.
     std::map<std::pair<int32_t, runtime::ShardId>, runtime::WaitQueue> waiting_;
     bool closing_ = false;
     runtime::Scope scope_;

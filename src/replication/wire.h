@@ -1,5 +1,5 @@
-// What replicas of a group send each other, as bytes: the messages of raft/ with the group's log in
-// front and entries' payloads behind. Pure. Grammar and kinds: docs/formats/replication.md.
+// The bytes that replicas of a group send each other: raft/'s messages with the group's log in
+// front and the entries' payloads behind. Pure. Grammar and kinds: docs/formats/replication.md.
 #pragma once
 
 #include <optional>
@@ -21,8 +21,8 @@ inline constexpr rpc::Kind kGroupAppend{0x0102};    // one way: entries of one g
 inline constexpr rpc::Kind kGroupSnapshot{
     0x0103};  // a request: what a replica needs before entries
 
-// A request about a replica whose log is damaged (repair.cc). Answered by nothing: yes; or by an
-// error: kCorrupt, with the reason: no.
+// A request about a replica whose log is damaged (repair.cc). An empty answer means yes. An error
+// means no: kCorrupt, with the reason.
 inline constexpr rpc::Kind kGroupRepair{0x0104};
 enum class RepairQuestion : uint8_t {
     kMayLead = 1,     // to a replica: is your log whole?
@@ -35,15 +35,15 @@ struct RepairRequest {
 rpc::Message encode_repair(const RepairRequest& request);
 Result<RepairRequest> decode_repair(Bytes body);  // kMalformed
 
-// A message of one group. `start_offset`: where the sender's log starts, so that what DeleteRecords
-// or retention removed on the leader goes on its followers too.
+// A message of one group. `start_offset` is where the sender's log starts, so that followers also
+// remove what DeleteRecords or retention removed on the leader.
 struct GroupMessage {
     storage::LogId log;
     int64_t start_offset = 0;
     raft::Message message;  // an AppendRequest has no entries: it is a probe
 };
 void append_message(ByteWriter& to, const GroupMessage& message);
-// All of a frame; kMalformed.
+// Decodes a whole frame; kMalformed.
 Result<std::vector<GroupMessage>> decode_messages(Bytes body);
 
 // Entries for a follower: the request's own fields, then each entry's, then their payloads.
@@ -56,13 +56,13 @@ struct DecodedAppend {
     raft::AppendRequest request;          // entries: not set
     std::vector<storage::Entry> entries;  // payloads are slices of the body; no summaries
 };
-// Of which group it is, without the rest. kMalformed.
+// Reads only the group's log id. kMalformed.
 Result<storage::LogId> peek_append(Bytes body);
 Result<DecodedAppend> decode_append(const runtime::SharedBytes& body);
 
-// A control entry's payload: what its leader wanted.
+// The payload of a control entry.
 std::vector<uint8_t> encode_control(const raft::ControlEntry& entry);
-// The configuration in it, if it is of that kind. kMalformed.
+// The configuration in it, if it holds one. kMalformed.
 Result<std::optional<raft::Configuration>> decode_control(Bytes payload);
 
 void append_configuration(ByteWriter& to, const raft::Configuration& configuration);
@@ -74,8 +74,8 @@ storage::Position read_position(ByteReader& from);
 struct KeptConfig {
     // The last committed one that was saved; nothing: none was ever known here.
     std::optional<raft::ConfigurationAt> configuration;
-    // Not 0: this replica may have acknowledged from memory. All that it acknowledged is in its log
-    // as long as the store's history is this one.
+    // If not 0, this replica may have acknowledged from memory. Everything that it acknowledged is
+    // in its log as long as the store's history is this one.
     uint64_t memory_history = 0;
 };
 std::vector<uint8_t> encode_kept(const KeptConfig& kept);

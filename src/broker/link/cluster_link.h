@@ -1,8 +1,8 @@
-// ClusterLink: what a node has with the others while it serves, beside replication. It owns one
-// room for each of that: addresses, liveness, gossip of leaders, registration, calls to the
-// controller, transfers of leadership, progress of replicas. It sets their handlers, and runs the
-// loop that keeps the first three up to date. Lives on shard 0; nothing of it survives a crash. A
-// node without `--rpc` has one too, that knows of nobody.
+// ClusterLink: a serving node's relations to the other nodes, beside replication. It owns one
+// object for each: addresses, liveness, gossip of leaders, registration, calls to the controller,
+// transfers of leadership, progress of replicas. It sets their handlers and runs the loop that
+// keeps the first three up to date. Lives on shard 0; nothing of it survives a crash. A node
+// without `--rpc` also has one, which knows no other node.
 #pragma once
 
 #include <string>
@@ -27,34 +27,32 @@ class ClusterLink {
     struct Options {
         cluster::NodeIdentity identity;
         std::vector<std::string> seeds;
-        // Of the members that are known before the metadata is.
+        // The members that are known before the metadata is.
         std::vector<std::pair<int32_t, cluster::Endpoint>> members;
         std::vector<ShardParts> shards;
         cluster::Controller* controller = nullptr;
     };
 
-    // What the options point to outlives the link, but for what close() ends.
+    // What the options point to outlives the link, except for what close() ends.
     explicit ClusterLink(Options options);
     ~ClusterLink();
 
-    // Sets the handlers of all endpoints, and begins to keep addresses and to watch the others.
-    // Before the controller opens.
+    // Sets the handlers of all endpoints, and starts to keep addresses and to watch the other
+    // nodes. Call it before the controller opens.
     runtime::Task<void> start();
-    // No more calls, out or in: those under way end soon.
+    // Ends outgoing and incoming calls soon, and refuses new ones.
     void begin_close() { parts_.scope.request_stop(); }
-    // Returns when the calls under way have ended, handlers among them. After
-    // the controller's begin_close(), which ends what handlers wait for, and before its close().
-    // The endpoints are closed later.
+    // Returns when all calls and handlers have ended. Call it after the controller's begin_close(),
+    // which ends what handlers wait for, and before its close(). The endpoints are closed later.
     runtime::Task<void> close();
 
-    // Adds what this node's replicas said, in order.
+    // Adds what this node's replicas announced, in order.
     void publish(const std::vector<cluster::LeaderState>& states);
-    // Where members may be that the image does not have yet.
+    // Adds places where members may be that the image does not have yet.
     void add_hints(const AddressMap& addresses);
-    // A cluster of its own was made, or found.
+    // This node made, or found, a cluster of its own.
     void set_identity(cluster::NodeIdentity identity) { parts_.identity = std::move(identity); }
-    // For the transport's listener. Remembers that somebody dialled who is newer than this node's
-    // image.
+    // For the transport's listener. Remembers if the dialling node is newer than this node's image.
     rpc::Refusal admit(const rpc::Hello& hello, std::string* reason);
 
     int32_t self() const { return parts_.self(); }

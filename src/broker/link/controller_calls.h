@@ -1,6 +1,6 @@
-// ControllerCalls: what this node asks of the controller, wherever that is, and what the controller
-// answers where it is here: the end of the metadata, producer ids, reports of replicas that have
-// changed, and changes of the admin port. Shard 0; nothing of it survives a crash.
+// ControllerCalls: what this node asks of the controller, on whatever node that is, and what this
+// node answers where it is the controller: the end of the metadata, producer ids, reports of
+// changed replicas, and changes through the admin port. Shard 0; nothing of it survives a crash.
 #pragma once
 
 #include <functional>
@@ -17,22 +17,22 @@ class ControllerCalls {
   public:
     explicit ControllerCalls(LinkParts& link) : link_(link) {}
 
-    // What kAdminCall runs.
+    // Runs a kAdminCall.
     using Admin = std::function<runtime::Task<cluster::AdminReply>(cluster::AdminCall)>;
     void set_admin(Admin admin) { admin_ = std::move(admin); }
 
-    // To the controller's node, again until it answers. Not to be called while this node leads.
+    // Calls the controller's node again and again until it answers. Not while this node leads.
     runtime::Task<Result<runtime::SharedBytes>> call(rpc::Kind kind, std::vector<uint8_t> body,
                                                      Instant deadline);
-    // What was committed of the metadata log at some moment of the call, by the controller's word.
+    // The committed end of the metadata log at some moment of the call, as the controller says.
     // kUnavailable.
     runtime::Task<Result<int64_t>> metadata_end();
-    // The first of `count` producer ids that are the caller's alone.
+    // The first of `count` producer ids that are reserved for the caller.
     runtime::Task<Result<int64_t>> take_producer_ids(int64_t count);
     // On any shard. The report may be lost; its partition's leader repeats it.
     void report(const cluster::MetadataShard::ReplicasReport& report);
 
-    // Of kEndCall, kProducerIdsCall, kReplicasCall and kAdminCall.
+    // Answers kEndCall, kProducerIdsCall, kReplicasCall and kAdminCall.
     runtime::Task<Result<rpc::Message>> answer_end(rpc::Request request);
     runtime::Task<Result<rpc::Message>> answer_producer_ids(rpc::Request request);
     runtime::Task<Result<rpc::Message>> answer_report(rpc::Request request);

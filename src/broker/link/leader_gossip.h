@@ -1,6 +1,6 @@
-// LeaderGossip: every node tells each other node which partitions it leads and who is in sync, and
-// gives what it hears to the leader tables of its shards (cluster/leader_table.h). A node is told
-// what it has not acknowledged, one update at a time. Shard 0; nothing of it survives a crash.
+// LeaderGossip: every node tells each other node which partitions it leads and which replicas are
+// in sync, and adds what it learns to its shards' leader tables (cluster/leader_table.h). A node is
+// sent what it has not acknowledged, one update at a time. Shard 0; nothing of it survives a crash.
 #pragma once
 
 #include <set>
@@ -15,19 +15,19 @@ class LeaderGossip {
   public:
     explicit LeaderGossip(LinkParts& link);
 
-    // Adds what this node's replicas said, in order. Whether others are to be told.
+    // Adds what this node's replicas announced, in order. Returns whether other nodes must be told.
     bool publish(const std::vector<cluster::LeaderState>& states);
     void forget(storage::LogId log) { publisher_.forget(log); }
-    // The node knows nothing (any more): it is told everything.
+    // The node knows nothing (any more): send it everything.
     void forget_peer(int32_t node) { publisher_.forget_peer(node); }
 
-    // Tells the node what it has not acknowledged, if it is not being told already.
+    // Sends the node what it has not acknowledged, unless an update is in flight.
     void send_to(int32_t node);
-    // Of kLeaderUpdateCall.
+    // Answers kLeaderUpdateCall.
     runtime::Task<Result<rpc::Message>> answer(rpc::Request request);
-    // Forgets on all shards what has been said of partitions that are gone. Others do the same, and
-    // one that has not heard of a partition for as long forgets what it acknowledged: so `nodes`
-    // are told all again.
+    // Forgets on all shards the states of partitions that are gone. Other nodes do the same; a node
+    // that has not learned of a partition for that long forgets what it acknowledged, so `nodes`
+    // are sent everything again.
     runtime::Task<void> sweep(const std::vector<int32_t>& nodes);
 
   private:

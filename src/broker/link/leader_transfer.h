@@ -1,6 +1,6 @@
-// LeaderTransfer: hands the leadership of a partition from one node to another, wherever its leader
-// is. The request goes to the shard that owns the log there. Called on shard 0; answered on each
-// shard.
+// LeaderTransfer: transfers the leadership of a partition from one node to another, on whatever
+// node its leader is. The request goes to the shard that owns the log there. Called on shard 0;
+// answered on each shard.
 #pragma once
 
 #include "broker/link/link_parts.h"
@@ -13,13 +13,13 @@ class LeaderTransfer {
 
     // Sets the handler of kTransferCall on all shards.
     runtime::Task<void> set_handlers();
-    // Hands the leadership of a partition that `leader` has to `target`. kUnavailable: it does not
-    // lead, or can't be reached; kTimedOut.
+    // Transfers the leadership of a partition from `leader` to `target`. kUnavailable: `leader`
+    // does not lead, or can't be reached; kTimedOut.
     runtime::Task<Result<void>> transfer(storage::LogId log, int32_t leader, int32_t target,
                                          Instant deadline);
 
   private:
-    // Where the owner of that log is on a node.
+    // The shard of the node that owns the log.
     runtime::ShardId shard_of(int32_t node, storage::LogId log) const;
 
     LinkParts& link_;

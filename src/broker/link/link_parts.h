@@ -1,6 +1,6 @@
-// LinkParts: what the rooms of a ClusterLink share. Owned by the link; lives on shard 0. The scope
-// owns the tasks of all rooms, and the gate counts the requests of others that are inside: the
-// link's close() ends the one and waits for the other.
+// LinkParts: what the objects of a ClusterLink share. Owned by the link; lives on shard 0. The
+// scope owns all their tasks, and the gate counts the requests of other nodes in progress: the
+// link's close() ends the former and waits for the latter.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,5 @@
-// Liveness: which members answer, by when the endpoint of shard 0 last heard of them. Every shard's
-// metadata gets a copy, together with who the controller is. Shard 0; nothing of it survives a
+// Liveness: which members answer, by when the endpoint of shard 0 last heard from them. Every
+// shard's metadata gets a copy, with the controller's node. Shard 0; nothing of it survives a
 // crash.
 #pragma once
 
@@ -13,8 +13,8 @@ namespace weir::broker {
 
 class Liveness {
   public:
-    // `on_reconnected` is called when the connection to a node was made anew: perhaps by a new life
-    // of the node, which knows nothing.
+    // `on_reconnected` is called when the connection to a node was made anew: the node may have
+    // been restarted, and then knows nothing.
     Liveness(LinkParts& link, std::function<void(int32_t)> on_reconnected)
         : link_(link), on_reconnected_(std::move(on_reconnected)) {}
 

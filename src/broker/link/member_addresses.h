@@ -1,7 +1,7 @@
-// MemberAddresses: where the other members are. The image says it of those that are registered;
-// hints say it of those that the image does not have yet: founders, members of the controller's
-// group that joined later, and what a registration was answered with. sync() gives the addresses to
-// the endpoints of all shards. Shard 0; nothing of it survives a crash.
+// MemberAddresses: where the other members are. The image has the addresses of registered members.
+// Hints have those that the image lacks so far: founders, members that joined the controller's
+// group later, and the addresses in the answer to a registration. sync() sets them at the endpoints
+// of all shards. Shard 0; nothing of it survives a crash.
 #pragma once
 
 #include <map>
@@ -31,12 +31,12 @@ class MemberAddresses {
     void add_hints(const AddressMap& addresses);
     void remove_hint(int32_t node) { hints_.erase(node); }
 
-    // The members whose addresses the endpoints have: who else dials is a stranger to them.
+    // The members whose addresses the endpoints have: other nodes that dial are strangers to them.
     const std::map<int32_t, MemberAddress>& known() const { return known_; }
-    // Brings the endpoints in line with the image and the hints. Returns the nodes that are members
-    // no more: the endpoints have forgotten them.
+    // Brings the endpoints in line with the image and the hints. Returns the nodes that are no
+    // longer members: the endpoints have forgotten them.
     runtime::Task<std::vector<int32_t>> sync();
-    // Where a member may answer, `seeds` first.
+    // The addresses where a member may answer, `seeds` first.
     std::vector<std::string> to_ask(std::vector<std::string> seeds) const;
 
   private:

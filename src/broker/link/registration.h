@@ -1,6 +1,6 @@
-// Registration: this node registers at the controller, at each start and when a member dials that
-// it does not know; and where the controller is, others are registered. Shard 0. A registration is
-// a record of the metadata and survives a crash; nothing else of this does.
+// Registration: this node registers at the controller at each start, and again when a member dials
+// that it does not know. On the controller's node it registers other nodes. Shard 0. A registration
+// is a record of the metadata and survives a crash; nothing else does.
 #pragma once
 
 #include <functional>
@@ -16,7 +16,7 @@ namespace weir::broker {
 
 class Registration {
   public:
-    // `on_addresses` is called when an answer said where members are.
+    // `on_addresses` is called when an answer contains members' addresses.
     Registration(LinkParts& link, MemberAddresses& addresses, std::vector<std::string> seeds,
                  std::function<void()> on_addresses)
         : link_(link),
@@ -24,18 +24,19 @@ class Registration {
           seeds_(std::move(seeds)),
           on_addresses_(std::move(on_addresses)) {}
 
-    // Until the controller has this node as `self` says it, whose id and epoch are filled in. Gives
-    // what was committed of the metadata by then. kInvalidArgument is a refusal, and final.
+    // Returns when the controller has registered this node as `self`, whose id and epoch are filled
+    // in: the committed end of the metadata by then. kInvalidArgument is a refusal, and final.
     runtime::Task<Result<int64_t>> register_node(cluster::NodeRegistered self,
                                                  runtime::StopToken stop);
-    // Of kRegisterCall: registers here, or passes the request on to the controller, once.
+    // Answers kRegisterCall: registers here, or forwards the request to the controller, once.
     runtime::Task<Result<rpc::Message>> answer(rpc::Request request);
 
-    // A member that joined while this node heard nothing may lead the controller's group: what it
-    // sends can't be answered before its address is known, and the address comes with what it
-    // sends. Whoever registers once more is told where the members are.
+    // A node dialled that this node does not know. It may be a member that joined while this node
+    // heard nothing and that leads the controller's group now: its messages can't be answered
+    // before its address is known, and the address comes with its messages. The answer to another
+    // registration contains the members' addresses.
     void on_stranger() { stranger_dialled_ = true; }
-    // Registers once more, if a stranger dialled and this node has registered before.
+    // Registers once more if a stranger dialled and this node has registered before.
     void find_strangers();
 
   private:

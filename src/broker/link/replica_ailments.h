@@ -1,4 +1,4 @@
-// ReplicaAilments: what is wrong with replicas, as the nodes that have them say. Shard 0.
+// ReplicaAilments: what is wrong with replicas, as their nodes report it. Shard 0.
 #pragma once
 
 #include <string>
@@ -13,11 +13,11 @@ class ReplicaAilments {
   public:
     explicit ReplicaAilments(LinkParts& link) : link_(link) {}
 
-    // Of all replicas of these nodes, by node and log. What a node does not answer by the deadline
-    // is missing.
+    // The ailments of all replicas of these nodes, by node and log. A node that does not answer by
+    // the deadline is missing.
     runtime::Task<std::vector<cluster::ReplicaAilment>> ask(std::vector<int32_t> nodes,
                                                             Instant deadline);
-    // Of kAilmentsCall.
+    // Answers kAilmentsCall.
     runtime::Task<Result<rpc::Message>> answer(rpc::Request request);
 
   private:

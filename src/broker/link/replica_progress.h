@@ -1,4 +1,4 @@
-// ReplicaProgress: how far the replicas of partitions are, by the nodes that lead them. Shard 0.
+// ReplicaProgress: how far the replicas of partitions are, as their leaders report it. Shard 0.
 #pragma once
 
 #include <map>
@@ -13,10 +13,11 @@ class ReplicaProgress {
   public:
     explicit ReplicaProgress(LinkParts& link) : link_(link) {}
 
-    // `logs` by the node that leads them. What a node does not answer by the deadline is missing.
+    // `logs` are grouped by the node that leads them. A node that does not answer by the deadline
+    // is missing.
     runtime::Task<cluster::ProgressMap> ask(std::map<int32_t, std::vector<storage::LogId>> logs,
                                             Instant deadline);
-    // Of kProgressCall.
+    // Answers kProgressCall.
     runtime::Task<Result<rpc::Message>> answer(rpc::Request request);
 
   private:
