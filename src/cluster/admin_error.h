@@ -1,5 +1,5 @@
-// AdminError: why something that an administrator or a client asked of the cluster was not done, in
-// words of the cluster's own. Kafka's error codes and the admin API's statuses are made from it.
+// AdminError: why a change that an administrator or a client asked for was not made, in the
+// cluster's own terms. Kafka's error codes and the admin API's statuses follow from it.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace weir::cluster {
 
-// Each is answered with its own error code of Kafka's.
+// Each fault has its own Kafka error code.
 enum class AdminFault : uint8_t {
     kNone,
     kInvalidRequest,
@@ -38,7 +38,7 @@ struct AdminError {
     bool ok() const { return fault == AdminFault::kNone; }
 };
 
-// Of what the controller's lock() and commit() give.
+// The fault for an error of the controller's lock() and commit().
 AdminError admin_error(const Error& error);
 
 }  // namespace weir::cluster

@@ -1,23 +1,24 @@
 // Bootstrap: how nodes that were started with the same seed list become one cluster, whichever
-// starts first, and never two. Pure: the driver asks the seeds, hands in what they answer, writes
-// the identity file when told, and acts on the phase.
+// starts first, and never two. Pure: the driver asks the seeds, passes in their answers, writes the
+// identity file when told to, and acts on the phase.
 //
-// Founding takes two steps, and each node's file goes ahead of what it says:
-//   1. Promise. A seed that has heard from every seed that it is free, with the same seed list,
+// Founding takes two steps, and each node writes its file before it says anything that depends on
+// it:
+//   1. Promise. A seed that has learned from every seed that it is free, with the same seed list,
 //      knows the founding: each seed's address, uuid and node id. It writes "promised" and the
 //      founding into its file. A promise is for ever: this node takes part in no other founding.
 //   2. Membership. A node that knows that every founder has promised writes "member". So does a
-//      promised node that hears from a member of that cluster.
+//      promised node that meets a member of that cluster.
 //
-// Why there are never two clusters: a cluster has a member only if each of its founders promised. A
-// node promises once in the life of its data directory. So a second founding from the same seed
-// list needs every seed to have lost its data directory, which leaves nothing of the first. In
-// particular:
-//   1. a, b, c promise; a becomes a member.  2. b's disk is lost: it comes back as b'.  3. b' hears
-//   of a member whose founding it is not in: it joins through the controller, with an id of its
-//   own. A seed that has a stale answer of a's can't found with b': a and c have promised.
-// What it costs: a disk that is lost between the promises and the first membership leaves the
-// others promised to what can't come about. They say so, name the node, and ask for an empty data
+// Why there are never two clusters: a cluster has a member only if each of its founders promised,
+// and a node promises once in the life of its data directory. So a second founding from the same
+// seed list requires that every seed lost its data directory, and then nothing of the first is
+// left. In particular:
+//   1. a, b, c promise; a becomes a member.  2. b's disk is lost: it comes back as b'.  3. b' meets
+//   a member of a founding that does not include b': it joins through the controller, with an id of
+//   its own. A seed with a stale answer of a can't found a cluster with b': a and c have promised.
+// The cost: if a disk is lost between the promises and the first membership, the other seeds have
+// promised a founding that can't happen. They report this, name the node, and ask for an empty data
 // directory; nothing was stored by then.
 #pragma once
 
@@ -34,7 +35,8 @@
 
 namespace weir::cluster {
 
-// What a node says about itself, asked or asking. Holds nothing that is not in its file.
+// What a node says about itself, in a request or in an answer. It contains only what its file
+// holds.
 struct Hello {
     std::string rpc;                 // where other nodes reach it
     std::vector<std::string> seeds;  // sorted; none: it is a cluster of its own
@@ -44,7 +46,7 @@ struct Hello {
 };
 
 std::vector<uint8_t> encode_hello(const Hello& hello);
-// kMalformed, also for an identity that can't be; kUnsupported for a later version's.
+// kMalformed, also for an impossible identity; kUnsupported for a later version's.
 Result<Hello> decode_hello(Bytes bytes);
 
 class Bootstrap {
@@ -62,27 +64,29 @@ class Bootstrap {
         kRefused,    // can't be mended by waiting: refusal() says why
     };
 
-    // kInvalidArgument for a seed list that is none, and for a node id that is not the file's.
+    // kInvalidArgument if the seed list is invalid, or if the node id is not the file's.
     static Result<Bootstrap> make(Options options);
 
-    // At any time, in each phase, also to those who ask.
+    // Valid at any time and in each phase, also as an answer.
     Hello hello() const;
     // Sorted.
     const std::vector<std::string>& seeds() const { return seeds_; }
-    // Of seeds(): those that it pays to ask now, and again after a while.
+    // Indexes of seeds() that are worth asking now, and again after a while.
     std::vector<size_t> to_ask() const;
 
-    // What the node said that answers at a seed's address.
+    // What the node at a seed's address answered.
     void heard(size_t seed, const Hello& hello);
-    // It does not answer: what it said before counts for nothing.
+    // The seed does not answer: what it said before no longer counts.
     void lost(size_t seed);
-    // What somebody said who asked this node.
+    // What a node that asked this one said.
     void heard_from_asker(const Hello& hello);
-    // The controller's answers in kJoining. A refusal is final: the reason is for a person.
+    // The controller admitted this node, in kJoining. A refusal is final; the reason is for a
+    // person.
     void joined(const Uuid& cluster_id, int32_t node_id);
     void join_refused(std::string reason);
 
-    // What the file must hold before anything else happens; nullptr: nothing. Then persisted().
+    // What the file must hold before anything else happens; nullptr: nothing. Then call
+    // persisted().
     const NodeIdentity* to_persist() const;
     void persisted();
 
@@ -94,8 +98,8 @@ class Bootstrap {
     std::vector<size_t> join_through() const;
     const Error& refusal() const { return refusal_; }
 
-    // For the log while it searches: for whom it waits, and what stands in the way. "" if nothing
-    // does.
+    // For the log while the node searches: what it waits for and what is in the way; "" if there is
+    // nothing.
     std::string waiting_for() const;
 
   private:
@@ -124,10 +128,11 @@ class Bootstrap {
     Uuid cluster_to_join_;
 
     std::vector<std::optional<Hello>> answers_;  // by seed; the newest
-    // Of the founding that this node promised: who else did, and whether it has a member.
+    // The founding that this node promised: which other nodes promised it, and whether it has a
+    // member.
     std::set<Uuid> promised_;
     bool has_member_ = false;
-    // A promise that names this node, heard while it is free.
+    // A promise that names this node, received while it was free.
     std::optional<Founding> offered_;
     std::vector<std::string> problems_;  // as of the last evaluation
 };

@@ -1,11 +1,11 @@
 // What administrators and tools may do to configuration: the rules of AlterConfigs and
-// IncrementalAlterConfigs, as changes of the metadata log. Run on shard 0, where the controller is.
-// Each resource of a request succeeds or fails by itself.
+// IncrementalAlterConfigs, as changes of the metadata log. Runs on shard 0 of the controller's
+// node. Each resource of a request succeeds or fails on its own.
 //
-// The rules and the error codes are Kafka's (ConfigAdminManager, DynamicConfig, GroupConfig,
-// ClientMetricsConfigs): a broker takes names that it does not know, for plug-ins; what it knows
-// and can't change while running is INVALID_REQUEST, as is a bad value of a broker's; topics and
-// groups take known names only, else INVALID_CONFIG.
+// The rules and error codes are Kafka's (ConfigAdminManager, DynamicConfig, GroupConfig,
+// ClientMetricsConfigs). A broker accepts unknown names, for plug-ins; INVALID_REQUEST is the
+// answer for names that it can't change while running and for a broker's bad values. Topics and
+// groups accept known names only, else INVALID_CONFIG.
 #pragma once
 
 #include <optional>
@@ -18,8 +18,8 @@
 
 namespace weir::cluster {
 
-// Of a name that no table knows, and of its value; and how many such names a broker, and how many
-// named groups and subscriptions a cluster, may have.
+// Bounds of a name that no table knows and of its value, of the number of such names of a broker,
+// and of the named groups and subscriptions of a cluster.
 inline constexpr size_t kUnknownNameBytesMax = 512;
 inline constexpr size_t kUnknownValueBytesMax = 32'767;
 inline constexpr size_t kUnknownNamesMax = 1000;
@@ -44,12 +44,12 @@ runtime::Task<std::vector<AdminError>> alter_configs(Controller& controller,
                                                      bool validate_only,
                                                      runtime::WaitOptions options);
 
-// What a topic may be configured with, as CreateTopics says it: into `checked`. kInvalidConfig.
+// Validates a topic's configuration as given to CreateTopics, into `checked`. kInvalidConfig.
 AdminError check_topic_configs(
     const ConfigView& view,
     const std::vector<std::pair<std::string, std::optional<std::string>>>& configs,
     ConfigMap& checked);
-// What is stored of a topic must be understood by all nodes that may get a replica of it.
+// Checks that all nodes that may get a replica understand what is stored of a topic.
 AdminError check_durability(const MetadataImage& image, std::string_view topic,
                             const ConfigMap& configs);
 

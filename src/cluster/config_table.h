@@ -1,10 +1,10 @@
-// The one definition of every option: of a node (weir start's flags, its file, and what Kafka's
-// tools see as broker configuration), of a topic, of a group and of a client metrics subscription.
-// Help, docs/reference/configuration.md, the file's parser, DescribeConfigs and AlterConfigs are
-// all made from these tables. Names, defaults and meaning are Kafka's (4.4) where Kafka has the
-// option; options of Kafka's that have no effect in Weir are accepted, stored and shown, since
-// tools set them without asking. An option that would promise what Weir does not have (`only`) is
-// refused.
+// The one definition of every option: of a node (the flags and the file of weir start, and what
+// Kafka's tools see as broker configuration), of a topic, of a group and of a client metrics
+// subscription. Help, docs/reference/configuration.md, the file's parser, DescribeConfigs and
+// AlterConfigs are made from these tables. Names, defaults and meaning are Kafka's (4.4) where
+// Kafka has the option. Kafka's options without effect in Weir are accepted, stored and shown,
+// since tools set them unasked. An option that would promise something that Weir does not have
+// (`only`) is refused.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +40,7 @@ enum class ConfigUpdate : uint8_t {
     kPerBroker,  // likewise, and never for all
 };
 
-// What a value must be that its type, range and choices do not say.
+// Constraints on a value beyond its type, range and choices.
 enum class ConfigCheck : uint8_t {
     kNone,
     kThrottledReplicas,  // "PARTITION:BROKER,..." or "*"
@@ -49,7 +49,7 @@ enum class ConfigCheck : uint8_t {
     kIdle,               // -1, or at least kIdleMsMin
 };
 
-// A connection that is closed sooner could not even ask for this to be set back.
+// The smallest idle time: a connection that closes sooner could not even change it back.
 inline constexpr int64_t kIdleMsMin = 1000;
 
 struct ConfigKey {
@@ -65,56 +65,56 @@ struct ConfigKey {
     std::string_view flag = {};     // of weir start, without dashes; empty: none
     std::string_view metavar = {};  // what stands for the value in help
     // A topic option's defaults at the broker, in order of precedence:
-    // "log.retention.ms|log.retention.minutes|log.retention.hours". Of another unit by its ending
-    // (.minutes, .hours).
+    // "log.retention.ms|log.retention.minutes|log.retention.hours". The ending (.minutes, .hours)
+    // names another unit.
     std::string_view broker_keys = {};
     bool effect = true;  // false: stored and shown, and nothing else
-    // Why there is no effect, or why no other value than `only` is taken; a sentence. Where it is
-    // not said, the description says it.
+    // Why there is no effect, or why only the value `only` is accepted; a sentence. Empty if the
+    // description says it.
     std::string_view reason = {};
-    // The one value that does not need a part that Weir does not have; nothing: any value.
+    // The one value that does not need a part that Weir lacks; nothing: any value.
     std::optional<std::string_view> only = {};
     ConfigCheck check = ConfigCheck::kNone;
-    bool internal = false;  // of tests: taken, and not shown
+    bool internal = false;  // for tests: accepted, and not shown
 };
 
 std::span<const ConfigKey> topic_config_keys();  // by name
 std::span<const ConfigKey> group_config_keys();  // by name
 std::span<const ConfigKey> client_metrics_config_keys();
-// Those of a node that Weir acts on, or shows its own values for, in the order in which a person
-// should read them; and the others that Kafka has, by name.
+// A node's options: first those that Weir acts on, or shows its own values for, in the order in
+// which a person should read them; then Kafka's others, by name.
 std::span<const ConfigKey> broker_config_keys();
 std::span<const ConfigKey> other_broker_config_keys();
-// nullptr if there is none. Of a broker's, in either table.
+// nullptr if there is none. A broker's option is found in either table.
 const ConfigKey* find_topic_config(std::string_view name);
 const ConfigKey* find_broker_config(std::string_view name);
 const ConfigKey* find_group_config(std::string_view name);
 const ConfigKey* find_client_metrics_config(std::string_view name);
 // The option that "listener.name.NAME.OPTION" or "listener.name.NAME.MECHANISM.OPTION" sets for one
-// listener; nullptr if `name` is nothing like that.
+// listener; nullptr if `name` has no such form.
 const ConfigKey* find_listener_config(std::string_view name);
 
 // The names that a broker option's value may come from, in order of precedence: those of
 // log.retention.ms are itself, log.retention.minutes and log.retention.hours.
 std::vector<std::string_view> broker_config_synonyms(std::string_view name);
 
-// Whether `value` is one of this option's values; kInvalidArgument with a sentence that says what
-// would be, in Kafka's words where Kafka has some.
+// Whether `value` is valid for this option; kInvalidArgument with a sentence that says which values
+// are, in Kafka's words where Kafka has some.
 Result<void> validate_config(const ConfigKey& key, std::string_view value);
 // The description and why there is no effect, as one text.
 std::string describe_config(const ConfigKey& key);
 
-// Numbers and booleans in the ways that Kafka's configuration writes them. For values that were
-// validated; else 0, false.
+// Numbers and booleans as Kafka's configuration writes them. The value must have been validated;
+// else 0, false.
 int64_t config_integer(std::string_view value);
 double config_double(std::string_view value);
 bool config_boolean(std::string_view value);
 std::vector<std::string_view> config_list(std::string_view value);
-// "512MiB", "1GiB", "1048576": nothing if it is no size.
+// "512MiB", "1GiB", "1048576"; nothing if the text is not a size.
 std::optional<uint64_t> config_size(std::string_view value);
 
-// `value` of `from` (…hours, …minutes, …ms) as the milliseconds or bytes that a topic option counts
-// in.
+// `value` of the option `from` (…hours, …minutes, …ms) in the topic option's unit: milliseconds or
+// bytes.
 std::string convert_broker_value(std::string_view from, std::string_view value);
 
 std::vector<std::string_view> split(std::string_view text, char separator);

@@ -1,6 +1,6 @@
-// What an option's value is, and where it comes from: set on the topic, set while running for this
-// broker or for all, given at start, or the default. Also the same values parsed, as structs, for
-// those who act on them. Plain functions over an image; any shard, on its own image.
+// The value of an option and its source: set on the topic, set while running for this broker or for
+// all, given at start, or the default. Also the values parsed into structs, for the code that acts
+// on them. Plain functions over an image; any shard, on its own image.
 #pragma once
 
 #include <optional>
@@ -42,17 +42,17 @@ struct EffectiveConfig {
 
 class ConfigView {
   public:
-    // Both outlive the view. `given` is what the node was started with: file and flags.
+    // Both outlive the view. `given` holds what the node was started with: file and flags.
     ConfigView(const MetadataImage& image, const ConfigMap& given, int32_t node_id)
         : image_(image), given_(given), node_id_(node_id) {}
 
-    // Also of an option that no table knows: then from what was set alone.
+    // Also for an option that no table knows: then only what was set counts.
     EffectiveConfig broker(const ConfigKey& key) const;
-    // Of a topic, group or client metrics subscription with this configuration of its own.
+    // For a topic, group or client metrics subscription whose own configuration is `own`.
     EffectiveConfig topic(const ConfigMap& own, const ConfigKey& key) const;
     EffectiveConfig group(const ConfigMap& own, const ConfigKey& key) const;
     EffectiveConfig client_metrics(const ConfigMap& own, const ConfigKey& key) const;
-    // What is set for all brokers while running, with what counts as set always.
+    // What is set for all brokers while running, and what counts as always set.
     ConfigMap default_broker() const;
 
     // The value alone; the key must exist. "" for null.

@@ -1,16 +1,16 @@
-// Controller: this node's replica of the metadata log, which is Raft group 0, and, on the node that
-// leads it, the one place that changes metadata. It lives on shard 0. Every replica folds the
-// committed entries in order and publishes each to its node's shards. Others reach it by
-// on(0, ...).
+// Controller: this node's replica of the metadata log, which is Raft group 0. On the node that
+// leads the group, it is the one place that changes metadata. It lives on shard 0; other shards
+// reach it by on(0, ...). Every replica folds the committed entries in order and publishes each to
+// its node's shards.
 //
-// A change is decided under lock() on image(), which has all that was committed, and this leader's
-// own decisions; commit() appends it, waits until it is committed and every shard of this node has
-// it. What survives a crash: every change that commit() returned ok for. One that was interrupted,
-// or whose leader was deposed, is there or not, whole.
+// A change is decided under lock() on image(), which has everything committed and this leader's own
+// decisions. commit() appends the change and waits until it is committed and every shard of this
+// node has it. What survives a crash: every change for which commit() returned ok. A change that
+// was interrupted, or whose leader was deposed, is there as a whole or not at all.
 //
-// What is kept in checkpoints and snapshots is the image of the entries below an offset, never of
-// one that could be taken back; the entries from there on are read again from the log, so the log's
-// start does not move beyond what a checkpoint holds.
+// Checkpoints and snapshots hold the image of the entries below an offset, never of an entry that
+// could still be lost. The entries from there on are read again from the log, so the log's start
+// does not move beyond what a checkpoint holds.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +38,7 @@ class Controller final : private replication::StateMachine {
         std::vector<MetadataShard*> shards;             // by shard id
         storage::Log* log = nullptr;                    // storage::kMetadataLog
         replication::Replicator* replicator = nullptr;  // of shard 0
-        // Once, when the metadata can't be read on: the node must stop.
+        // Called once, when the metadata can't be read on: the node must stop.
         std::function<void(const Error&)> on_fatal;
     };
 
@@ -46,84 +46,87 @@ class Controller final : private replication::StateMachine {
     explicit Controller(Options options);
     ~Controller() override;
 
-    // Takes part in the group from now on. `voters`: the founders, if this node is one of them,
-    // or itself if it is a cluster of its own; none: it joined later. Once.
+    // Takes part in the group from now on. `voters` are the founders if this node is one of them,
+    // or this node if it is a cluster of its own; none: it joined later. Call it once.
     runtime::Task<Result<void>> open(raft::Configuration voters);
-    // Of a cluster of one node: until it leads; makes the cluster if the log is new.
+    // For a cluster of one node: waits until it leads, and creates the cluster if the log is new.
     runtime::Task<Result<void>> lead_alone(runtime::WaitOptions options);
-    // Until all that is committed below `offset` (committed_end()) was applied; then hands every
-    // shard its image.
+    // Waits until everything committed below `offset` (committed_end()) was applied; then gives
+    // every shard its image.
     runtime::Task<Result<void>> serve_from(int64_t offset, runtime::WaitOptions options);
-    // Why nothing more of the metadata log is applied; serve_from() fails with it.
+    // Why the metadata log is no longer applied; serve_from() fails with it.
     const std::optional<Error>& broken() const { return broken_; }
-    // The shards' owners have built on their images, which stood still so far: they follow the log
-    // from here on.
+    // The shards' images stood still so far. Their owners have built on them, so they follow the
+    // log from here on.
     void follow();
-    // Where nodes are, as entries tell that this node does not know to be committed yet. Without
-    // them a voter that joined later could not answer whoever needs its vote to commit them.
+    // Addresses of nodes by entries that this node does not know to be committed yet. Without them
+    // a voter that joined later could not answer a node that needs its vote to commit these
+    // entries.
     runtime::Task<Result<std::map<int32_t, Endpoint>>> addresses_ahead();
-    // The node's storage failed: what waits here ends with this error.
+    // The node's storage failed: all waits here end with this error.
     void break_off(const Error& error);
-    // Refuses changes from now on, as a node that does not lead: leads() is false. Those under way
-    // have a moment to be committed, one item of a request each; then they end with kCancelled.
+    // Refuses changes from now on, as a node that does not lead: leads() is false. Changes in
+    // progress get a moment to be committed, one item of a request each; then they end with
+    // kCancelled.
     void begin_close();
-    // Leaves the group. No shard hears of a change afterwards. Whoever changes metadata has ended
-    // by then; before the replicator's close().
+    // Leaves the group; no shard gets a change afterwards. Call it when all changes have ended, and
+    // before the replicator's close().
     runtime::Task<void> close();
 
-    // Called on shard 0 when the leader of the group, as far as it is known here, is another.
+    // Sets a callback for shard 0: the group has a different leader, as far as this node knows.
     void set_leader_changed(std::function<void()> callback) {
         leader_changed_ = std::move(callback);
     }
-    // Called on shard 0 after each change that all shards have, in order.
+    // Sets a callback for shard 0, called in order after each change that all shards have.
     void set_published(std::function<void(const MetadataChange&)> callback) {
         told_ = std::move(callback);
     }
-    // It leads, and knows all that was committed before it did: it may change metadata.
+    // This replica leads and knows everything committed before it did: it may change metadata.
     bool leads() const { return !closing_ && group_ != nullptr && group_->leads(); }
-    // Of the group, as known here; invalid if none is.
+    // The group's leader as known here; invalid if none is known.
     NodeId leader() const { return group_ == nullptr ? NodeId{} : group_->leader(); }
     raft::Term term() const { return group_ == nullptr ? 0 : group_->term(); }
     // Nullptr before open().
     replication::Group* group() { return group_; }
-    // The end of what was applied here, on all shards.
+    // The end of the entries that were applied here on all shards.
     int64_t applied() const { return published_; }
     // Until applied() >= offset.
     runtime::Task<Result<void>> wait_applied(int64_t offset, runtime::WaitOptions options);
-    // Where the committed entries end, all those that anybody was told of before the call among
-    // them. kUnavailable: this node does not lead.
+    // Where the committed entries end; this includes all that anybody was told before the call.
+    // kUnavailable: this node does not lead.
     runtime::Task<Result<int64_t>> committed_end(runtime::WaitOptions options);
 
-    // Which nodes answer, of those in the image; without it, all do.
+    // Sets which nodes of the image answer; without it, all do.
     void set_liveness(std::function<bool(int32_t)> is_alive) { is_alive_ = std::move(is_alive); }
-    // The nodes that partitions can be on, with what they hold. In a cluster of one node that never
-    // registered, that one.
+    // The nodes that may hold partitions, with what they hold. In a cluster of one node that never
+    // registered: that node.
     std::vector<PlacementNode> placement_nodes() const;
 
-    // What was committed and applied here; with the leader's own decisions under lock().
+    // What was committed and applied here; under lock(), with the leader's own decisions.
     const MetadataImage& image() const {
         if (decided_) return *decided_;
         return rebuilding() ? options_.shards[0]->image() : committed();
     }
     MetadataShard& local() { return *options_.shards[0]; }
     // Whether the node of that uuid was removed, as far as this process followed the log. A request
-    // to take it in that was under way then must not make it a node once more, under another id.
+    // to admit it that was in progress then must not admit it again under another id.
     bool was_removed(const Uuid& uuid) const {
         return std::ranges::find(removed_, uuid) != removed_.end();
     }
 
-    // One decision at a time. Nothing may wait for a client while it holds this. kUnavailable: this
-    // node does not lead, or will not in time.
+    // Allows one decision at a time. No holder may wait for a client. kUnavailable: this node does
+    // not lead, or won't in time.
     runtime::Task<Result<runtime::Units>> lock(runtime::WaitOptions options);
 
-    // These under lock(). kUnavailable: this node leads no more, and what became of the change is
-    // not known.
+    // Commits these records, under lock(). kUnavailable: this node leads no more, and it is unknown
+    // whether the change was made.
     runtime::Task<Result<void>> commit(std::vector<MetadataRecord> records);
     runtime::Task<Result<std::vector<storage::LogId>>> take_log_ids(size_t count);
-    // On all shards that own some of them. On an error none is left.
+    // Creates the logs on the shards that own them. After an error none is left.
     runtime::Task<Result<void>> create_logs(std::vector<NewLog> logs);
 
-    // Acquires the lock itself. The first of `count` producer ids that are the caller's alone.
+    // Acquires the lock itself. Returns the first of `count` producer ids that are reserved for the
+    // caller.
     runtime::Task<Result<int64_t>> take_producer_ids(int64_t count, runtime::WaitOptions options);
 
   private:
@@ -139,9 +142,9 @@ class Controller final : private replication::StateMachine {
     int64_t start_max() const override { return durable_; }
 
     const MetadataImage& committed() const { return own_ ? *own_ : options_.shards[0]->image(); }
-    // The log began anew, from a snapshot or, because it was damaged, from nothing. Until committed()
-    // has come as far as the image that all shards have, they keep that one: in an older one there
-    // are nodes and partitions that are not there yet, and their replicas here would be removed.
+    // The log began anew, from a snapshot or, because it was damaged, from nothing. Until
+    // committed() has come as far as the image that all shards have, they keep that one: an older
+    // image lacks some nodes and partitions, and their replicas here would be removed.
     bool rebuilding() const { return adopted_ && own_.has_value(); }
     runtime::Task<void> apply_committed();
     runtime::Task<Result<void>> apply_some();
@@ -155,7 +158,7 @@ class Controller final : private replication::StateMachine {
 
     Options options_;
     replication::Group* group_ = nullptr;
-    // The image before the shards have theirs, and one that came as a snapshot and is not published
+    // The image before the shards have theirs; later, one from a snapshot that is not published
     // yet.
     std::optional<MetadataImage> own_{std::in_place};
     bool adopted_ = false;
@@ -172,7 +175,7 @@ class Controller final : private replication::StateMachine {
     std::function<void()> leader_changed_;
     std::function<void(const MetadataChange&)> told_;
 
-    // Of the leader.
+    // The leader's own state.
     std::optional<MetadataImage> decided_;  // committed(), and what is appended
     raft::Term decided_term_ = 0;
     raft::Term locked_term_ = 0;

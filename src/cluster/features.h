@@ -1,7 +1,7 @@
-// Features: what a cluster may do that older binaries can't read or answer. Each has levels; a
-// binary supports a range of them, and the metadata log says which level is finalized. Nothing
-// above the finalized level is written, so that nodes are upgraded one by one, and downgraded until
-// an administrator finalizes. A finalized level never goes back. Plain code.
+// Features: what a cluster may do that older binaries can't read or answer. Each feature has
+// levels. A binary supports a range of them, and the metadata log says which level is finalized.
+// Nothing above the finalized level is written, so nodes can be upgraded one by one, and downgraded
+// until an administrator finalizes. A finalized level never goes back. Plain code.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace weir::cluster {
 
 class MetadataImage;
 
-// The one feature that gates the metadata log's own records and what nodes say to each other.
+// The one feature: it gates the metadata log's own records and the messages between nodes.
 inline constexpr std::string_view kWeirVersion = "weir.version";
 
 enum class WeirLevel : int32_t {
@@ -36,13 +36,13 @@ struct FeatureLevel {
 // Every level that this binary knows, by feature and level.
 std::span<const FeatureLevel> feature_levels();
 
-// What this binary registers with.
+// The ranges that this binary registers.
 const FeatureRanges& supported_features();
 
-// The level of weir.version below which such a record is not written.
+// The lowest level of weir.version at which such a record is written.
 int32_t level_needed(const MetadataRecord& record);
 
-// Whether FeatureFinalized of this level would follow. kInvalidArgument says why not, naming nodes.
+// Whether this level may be finalized now. kInvalidArgument says why not and names the nodes.
 Result<void> check_finalize(const MetadataImage& image, std::string_view feature, int32_t level);
 
 // The highest level that this binary and every registered node know; 0 if there is none.
@@ -55,8 +55,8 @@ struct FeatureUpdate {
     int32_t level = 0;
     FeatureChange change = FeatureChange::kUpgrade;
 };
-// All of them, or none: kInvalidArgument names the first that can't be. Nothing to commit for a
-// level that is finalized already.
+// Plans all of the changes or none: kInvalidArgument names the first impossible one. A level that
+// is finalized already needs no record.
 Result<std::vector<MetadataRecord>> plan_features(const MetadataImage& image,
                                                   std::span<const FeatureUpdate> updates);
 

@@ -1,6 +1,7 @@
-// Health: what an administrator sees of a cluster and of its partitions, from a shard's image, its
-// leader table, and who is alive. Plain structs and their JSON, whose names are an interface: `weir
-// cluster health` and `weir partition list` print it, and the admin API answers with it. Pure.
+// Health: an administrator's view of a cluster and its partitions, from a shard's image, its leader
+// table, and the nodes that are alive. Plain structs and their JSON, whose names are an interface:
+// `weir cluster health` and `weir partition list` print it, and the admin API answers with it.
+// Pure.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,8 @@ struct NodeHealth {
     bool operator==(const NodeHealth&) const = default;
 };
 
-// What is wrong with a replica, as the node that has it says: its log is damaged, and what is done
-// about that.
+// What is wrong with a replica, as its node reports it: how its log is damaged, and what is done
+// about it.
 struct ReplicaAilment {
     int32_t node = -1;
     storage::LogId log;
@@ -48,20 +49,20 @@ struct ClusterHealth {
     bool operator==(const ClusterHealth&) const = default;
 };
 
-// What image and table do not say.
+// What the image and the table do not contain.
 struct ClusterView {
     int32_t controller = -1;
     std::function<bool(int32_t)> is_alive;
-    // Of a cluster of one node that never registered: itself. It leads all there is.
+    // For a cluster of one node that never registered: the node itself, which leads everything.
     NodeHealth self;
 };
 
-// `ailments`: as the nodes said, by node and log; topic and partition are filled in.
+// `ailments` are the nodes' reports, by node and log; topic and partition are filled in.
 ClusterHealth health_of(const MetadataImage& image, const LeaderTable& leaders,
                         const ClusterView& view, std::vector<ReplicaAilment> ailments = {});
 
-// What the partition's leader says when it is asked: not in the table, since it changes with each
-// record.
+// What the partition's leader reports when asked. It is not in the table, since it changes with
+// each record.
 struct PartitionProgress {
     int64_t high_watermark = -1;
     std::map<int32_t, int64_t> lag;  // by node: records that the leader has and the node has not
@@ -79,7 +80,7 @@ struct PartitionRow {
     bool operator==(const PartitionRow&) const = default;
 };
 
-// By topic and partition; of one topic alone if it is given. `progress` by the partition's log.
+// Rows by topic and partition, of one topic if it is given. `progress` is by the partition's log.
 std::vector<PartitionRow> partition_rows(
     const MetadataImage& image, const LeaderTable& leaders, const ClusterView& view,
     std::optional<std::string_view> topic,

@@ -1,8 +1,7 @@
-// MetadataImage: what the metadata log says so far: nodes, topics, their partitions and
-// configuration, features, the cluster's id. A pure fold of records. Every shard has a copy of its
-// own; the controller on shard 0 has the one that decisions are made on. What survives a crash is
-// the log; an image is rebuilt from it, or from a snapshot, which is a list of records that makes
-// the same image.
+// MetadataImage: the state of the metadata log so far: nodes, topics, their partitions and
+// configuration, features, the cluster's id. A pure fold of records. Every shard has its own copy;
+// decisions are made on the controller's, on shard 0. The log survives a crash; an image is rebuilt
+// from it, or from a snapshot, which is a list of records that make the same image.
 #pragma once
 
 #include <map>
@@ -37,9 +36,9 @@ inline constexpr size_t kNodesMax = 1000;
 
 class MetadataImage {
   public:
-    // kCorrupt says that the record does not follow from what came before: a damaged log, or a bug;
-    // kUnsupported, that it finalizes a level that this binary does not know. The image is
-    // unchanged then.
+    // kCorrupt: the record does not follow from what came before (a damaged log, or a bug).
+    // kUnsupported: it finalizes a level that this binary does not know. The image is unchanged
+    // then.
     Result<void> apply(const MetadataRecord& record);
 
     const Uuid& cluster_id() const { return cluster_id_; }
@@ -55,12 +54,12 @@ class MetadataImage {
     // nullptr if there is none. Valid until the next apply().
     const NodeImage* find_node(int32_t id) const;
     const NodeImage* find_node(const Uuid& uuid) const;
-    // Every id that was ever given out by itself is below.
+    // Every id that was ever assigned automatically is below.
     int32_t node_ids_end() const { return node_ids_end_; }
-    // How many partitions have the node among their replicas or their target, or had it in a target
-    // that was given up and may still have it in their group.
+    // How many partitions have the node among their replicas or in their target, or had it in an
+    // abandoned target and may still have it in their group.
     size_t replica_count(int32_t node) const;
-    // How many partitions prefer it as their leader, or will when their reassignment is done.
+    // How many partitions prefer the node as their leader, or will when their reassignment is done.
     size_t preferred_count(int32_t node) const;
 
     // nullptr if there is none. Valid until the next apply().
@@ -97,9 +96,9 @@ class MetadataImage {
     Result<void> take(const PartitionReassigned& record);
     Result<void> take(const PartitionReplicasChanged& record);
     TopicImage* find_mutable(const Uuid& id);
-    // nullptr if there is none, or it has seen a later revision.
+    // nullptr if there is none, or if its revision is later.
     PartitionAssignment* find_older(const Uuid& topic, uint32_t partition, uint32_t revision);
-    // Among the replicas or in the target of a partition.
+    // Whether the node is among the replicas or in the target of a partition.
     bool is_named(int32_t node) const;
     void count_replicas(const PartitionAssignment& partition, int difference);
 
@@ -113,7 +112,7 @@ class MetadataImage {
     std::map<int32_t, size_t> preferred_counts_;  // no zeros
     std::map<std::string, TopicImage, std::less<>> topics_;
     std::map<Uuid, std::string> names_;
-    // Of those that have a '.' or a '_': with '_' for '.', then as it is.
+    // Names with a '.' or a '_': first with '_' for '.', then as they are.
     std::set<std::pair<std::string, std::string>> folded_names_;
     std::map<std::pair<ConfigResource, std::string>, ConfigMap> configs_;
     size_t partition_count_ = 0;

@@ -1,6 +1,6 @@
 // Which partitions should change their leader: back to the preferred one (the first replica) after
-// a node returned, and away from nodes that go into maintenance. Transfers cost no data; what is
-// planned is for the driver to carry out a few at a time, and to ask again. Pure.
+// a node returned, and away from nodes that go into maintenance. Transfers move no data. The driver
+// carries a plan out a few at a time, and asks again. Pure.
 #pragma once
 
 #include <cstdint>
@@ -29,16 +29,16 @@ using CanLead = std::function<bool(int32_t)>;
 class LeaderBalancer {
   public:
     struct Options {
-        // Of the partitions that prefer one node, the part that others lead: transfers begin when
-        // it is above the first for some node, and end when it is not above the second for any. As
-        // Kafka's leader.imbalance.per.broker.percentage.
+        // For each node, the share of the partitions that prefer it and are led by others.
+        // Transfers begin when this is above the first value for some node, and end when it is
+        // above the second for none. Kafka's leader.imbalance.per.broker.percentage.
         double start = 0.10;
         double stop = 0.0;
         size_t transfers_max = 50;  // of one plan
     };
     explicit LeaderBalancer(Options options) : options_(options) {}
 
-    // What to transfer now. Only to preferred leaders that can lead and are in sync.
+    // What to transfer now; only to preferred leaders that can lead and are in sync.
     std::vector<LeaderTransfer> plan(const std::vector<LedPartition>& partitions,
                                      const CanLead& can_lead);
     bool is_active() const { return active_; }
@@ -48,13 +48,14 @@ class LeaderBalancer {
     bool active_ = false;
 };
 
-// Everything that `leaving` leads goes to another replica that is in sync and can lead: to the
-// preferred one, else to the one that leads least. Those that have none are counted in *stuck.
+// Moves everything that `leaving` leads to other replicas that are in sync and can lead: to the
+// preferred one, else to the one that leads least. *stuck counts the partitions without such a
+// replica.
 std::vector<LeaderTransfer> plan_leader_drain(const std::vector<LedPartition>& partitions,
                                               int32_t leaving, const CanLead& can_lead,
                                               size_t transfers_max, size_t* stuck);
 
-// An administrator wants the preferred replica to lead now (ElectLeaders).
+// Whether an administrator's ElectLeaders for the preferred replica needs a transfer.
 enum class PreferredElection : uint8_t {
     kTransfer,      // from the leader to replicas.front()
     kNotNeeded,     // it leads

@@ -1,9 +1,9 @@
-// Who leads each partition and who is in sync, as its leader last said. Soft state: it is in no
-// log, a node that starts knows nothing and is told. Each node publishes what it leads to every
-// other (LeaderPublisher, on shard 0), and each shard keeps what it heard (LeaderTable), to answer
-// Metadata from. Of two statements about a partition the newer epoch wins, within an epoch the
-// newer revision; so the order in which they come, and how often, does not matter. Where the leader
-// itself said nothing yet, what a replica on this node knows of its group stands in for it. Pure.
+// Who leads each partition and who is in sync, by the leader's last statement. Soft state: it is in
+// no log, and a node that starts knows nothing until it is told. Each node publishes what it leads
+// to every other node (LeaderPublisher, on shard 0), and each shard keeps what it learned
+// (LeaderTable) and answers Metadata from it. Of two statements about a partition the newer epoch
+// wins; within an epoch, the newer revision. So their order and number do not matter. Until the
+// leader itself has said something, a local replica's knowledge of its group stands in. Pure.
 // Format between nodes: docs/formats/leader-update.md.
 #pragma once
 
@@ -25,10 +25,11 @@ struct LeaderState {
     int32_t epoch = 0;             // the leader's term, Kafka's leader epoch
     uint32_t revision = 0;         // of what the leader of this epoch says
     std::vector<int32_t> in_sync;  // the leader among them
-    // Not the leader's word but a replica's on this node, whose group has this leader; of what is
-    // in sync it knows the leader alone. No other node is told.
+    // Not said by the leader but by a replica on this node, whose group has this leader. Such a
+    // replica knows of no in-sync replica but the leader. It is not sent to other nodes.
     bool hearsay = false;
-    // Terms begin at 1: of a new partition, whose first leader is on its way (MetadataShard).
+    // Terms begin at 1, so 0 stands for a new partition whose first leader is expected
+    // (MetadataShard).
     bool is_expected() const { return epoch == 0; }
     bool operator==(const LeaderState&) const = default;
 
@@ -40,14 +41,14 @@ struct LeaderState {
 
 class LeaderTable {
   public:
-    // Statements about further partitions than `size_max` are dropped.
+    // Statements about more partitions than `size_max` are dropped.
     explicit LeaderTable(size_t size_max) : size_max_(size_max) {}
 
-    // Whether it was news.
+    // Returns whether the statement was news.
     bool learn(LeaderState state);
     void forget(storage::LogId log) { states_.erase(log); }
-    // Forgets what has been unknown since the last sweep. A statement may come before the record
-    // that creates its partition, and one that is late may come after the one that deletes it.
+    // Forgets partitions that were unknown at the last sweep too. A statement may arrive before the
+    // record that creates its partition, and a late one after the record that deletes it.
     void sweep(const std::function<bool(storage::LogId)>& is_known);
 
     // nullptr if nothing is known. Valid until the next change.
@@ -63,10 +64,10 @@ class LeaderTable {
     std::map<storage::LogId, Heard> states_;
 };
 
-// What one node tells another: some of what it leads, all if the other knew nothing yet.
+// One node's statements for another: some of what it leads; everything, if the other knew nothing.
 struct LeaderUpdate {
     int32_t node = 0;  // who says so
-    // It holds all that is news after the first for whoever acknowledged that, up to the second. An
+    // For a peer that acknowledged `after`, this update has all news up to `upto`. An
     // acknowledgement names both.
     uint64_t after = 0;
     uint64_t upto = 0;
@@ -84,24 +85,25 @@ class LeaderPublisher {
   public:
     explicit LeaderPublisher(int32_t node) : node_(node) {}
 
-    // The node leads at this epoch, with these in sync. Whether there is something to tell.
+    // This node leads the log at this epoch, with these replicas in sync. Returns whether there is
+    // news to send.
     bool lead(storage::LogId log, int32_t epoch, std::vector<int32_t> in_sync);
-    // It stepped down from leading at this epoch.
+    // This node no longer leads at this epoch.
     bool resign(storage::LogId log, int32_t epoch);
-    // What another node said. Where it is newer, there is nothing to tell any more.
+    // Another node's statement: if it is newer, this node's own is no longer sent.
     void heard(const LeaderState& state);
     // The partition is gone.
     void forget(storage::LogId log);
     size_t size() const { return states_.size(); }
 
     // What `peer` has not acknowledged, oldest first, at most `size_max` statements; nothing if it
-    // has all. The same again until it does.
+    // has everything. The same again until it acknowledges.
     std::optional<LeaderUpdate> next_for(int32_t peer, size_t size_max = kLeaderUpdateMax) const;
-    // `incarnation` is the peer's, any number that is another after each start of it: one that
-    // started anew knows nothing, so is told everything. Acknowledgements of the connection that
-    // is open now alone: of two incarnations none is known to be the older.
+    // `incarnation` is any number of the peer that differs after each of its starts: a restarted
+    // peer knows nothing, so it is sent everything. Only acknowledgements of the connection that is
+    // open now count: of two incarnations it is unknown which is older.
     void acknowledged(int32_t peer, uint64_t incarnation, uint64_t after, uint64_t upto);
-    // What a peer had acknowledged is forgotten: after it left, or to tell it all again.
+    // Forgets what the peer acknowledged: because it left, or to send it everything again.
     void forget_peer(int32_t peer) { peers_.erase(peer); }
 
   private:

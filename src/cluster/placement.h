@@ -1,9 +1,9 @@
 // Placement: which nodes hold which partitions. Decides where the replicas of new partitions go and
-// plans their moves when nodes come and go: by rack first (a partition's replicas over as many
-// racks as there are, as evenly as can be), then by the number of replicas a node holds, then by
-// how many partitions prefer it as their leader, then by its load. It sees numbers alone, no names
-// and no logs; the controller makes it from its image, uses it once and turns its moves into
-// records. Pure; the same input and seed give the same plan.
+// plans their moves when nodes come and go. It balances by rack first (a partition's replicas
+// spread over as many racks as possible, as evenly as possible), then by the number of replicas of
+// a node, then by how many partitions prefer it as their leader, then by its load. It sees only
+// numbers, no names and no logs; the controller makes it from its image, uses it once and turns its
+// moves into records. Pure; the same input and seed give the same plan.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct PlacementNode {
     std::string rack;     // empty: all nodes that have none stand in one
     bool accepts = true;  // alive and active: may be given replicas
     double load = 0;      // bytes a second, of whatever it serves
-    // What it has of partitions that the Placement is not told of one by one.
+    // What the node holds of partitions that are not passed to the Placement one by one.
     size_t replicas = 0;
     size_t leaders = 0;
 };
@@ -38,7 +38,7 @@ struct Move {
     bool operator==(const Move&) const = default;
 };
 
-// Moves, and the partitions that ask for one that no node can take.
+// Moves, and the partitions that need one but fit no node.
 struct Evacuation {
     std::vector<Move> moves;
     std::vector<size_t> impossible;
@@ -46,8 +46,8 @@ struct Evacuation {
 
 struct RebalanceOptions {
     size_t moves_max = 0;  // of replicas to another node
-    // Nothing is moved for balance until two nodes differ by more than this part of the average:
-    // what is nearly even is left alone, and what is not is made even.
+    // Nothing moves for balance until two nodes differ by more than this share of the average; then
+    // they are made even.
     double tolerance = 0.1;
 };
 
@@ -56,23 +56,23 @@ class Placement {
     Placement(std::vector<PlacementNode> nodes, std::vector<PlacedPartition> partitions,
               uint64_t seed);
 
-    // Where `count` new partitions go. They count for what is asked afterwards. kInvalidArgument if
-    // fewer nodes accept replicas.
+    // Places `count` new partitions, which count in later calls. kInvalidArgument if too few nodes
+    // accept replicas.
     Result<std::vector<std::vector<int32_t>>> place(size_t count, size_t replication_factor);
 
-    // Every replica on one of `leaving` goes to another node that accepts it, and no other is
-    // moved: to `onto` where that is given and has none of the partition yet.
+    // Moves every replica on `leaving` to another node that accepts it, and no other replica. If
+    // `onto` is given and has no replica of the partition yet, it goes there.
     Evacuation plan_evacuation(const std::set<int32_t>& leaving,
                                std::optional<int32_t> onto = std::nullopt);
 
-    // Adds or drops replicas of these partitions, moving none. Dropped are those on nodes that do
-    // not accept, then of the fullest rack, then of the fullest node; the preferred leader stays if
-    // its node accepts.
+    // Adds or drops replicas of these partitions without moving any. It drops replicas on nodes
+    // that do not accept first, then of the fullest rack, then of the fullest node; the preferred
+    // leader stays if its node accepts.
     Result<std::vector<Move>> plan_replication_factor(std::span<const size_t> partitions,
                                                       size_t replication_factor);
 
-    // After nodes were added, or racks changed: first mends the spread over racks, then evens out
-    // replicas, then preferred leaders (which moves no data and is not bounded by moves_max).
+    // After nodes were added or racks changed: first mends the spread over racks, then evens out
+    // replicas, then preferred leaders (which moves no data, so moves_max does not bound it).
     std::vector<Move> plan_rebalance(const RebalanceOptions& options);
 
     size_t accepting() const;
@@ -99,7 +99,8 @@ class Placement {
     SlotIndex slot_of(int32_t node);  // made if it is unknown: it accepts nothing
     void count(const Partition& partition, int difference);
     void count_racks(const Partition& partition);
-    // The best that accepts and has none of the partition yet; of `rack` alone if that is given.
+    // The best node that accepts and has no replica of the partition yet; of `rack` alone if that
+    // is given.
     std::optional<SlotIndex> choose(const Partition& partition,
                                     std::optional<uint32_t> rack = std::nullopt);
     bool is_fuller(SlotIndex a, SlotIndex b) const;
@@ -121,8 +122,8 @@ class Placement {
     uint64_t decision_ = 0;  // so that ties fall differently each time
 };
 
-// Whether an administrator's list can be a partition's replicas: known nodes, each once,
-// none that is being decommissioned. kInvalidArgument with a sentence.
+// Whether an administrator's list can be a partition's replicas: known nodes, each once, none that
+// is being decommissioned. kInvalidArgument with a sentence.
 Result<void> check_assignment(std::span<const int32_t> replicas, const std::set<int32_t>& known,
                               const std::set<int32_t>& decommissioning);
 

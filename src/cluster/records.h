@@ -1,5 +1,5 @@
-// Records of the metadata log: every change of what the cluster is (nodes, topics, partitions,
-// configuration, ranges of numbers handed out). One entry of the log holds one or more records that
+// Records of the metadata log: every change of the cluster's state (nodes, topics, partitions,
+// configuration, reserved ranges of numbers). One entry of the log holds one or more records that
 // take effect together. The fold of all entries is a MetadataImage. Plain values and their binary
 // format, versioned by record: docs/formats/metadata-log.md.
 #pragma once
@@ -20,32 +20,32 @@ namespace weir::cluster {
 
 using ConfigMap = std::map<std::string, std::string, std::less<>>;
 
-// Of one partition; longer lists are damage.
+// For one partition; longer lists are damage.
 inline constexpr size_t kReplicasMax = 64;
-// Of a host, a rack, a feature's name.
+// For a host, a rack, a feature's name.
 inline constexpr size_t kNodeTextMax = 255;
-// Of a node that registers from now on: nobody uses the ids up that nodes are given.
+// For a node that registers from now on, so that no node uses up the automatic ids.
 inline constexpr int32_t kNodeIdMax = 1'000'000'000;
 inline constexpr size_t kNodeFeaturesMax = 64;
 
 struct PartitionAssignment {
     storage::LogId log;             // the same number on each replica's node
     std::vector<int32_t> replicas;  // node ids; the first is the preferred leader
-    // Where a reassignment under way leads; empty: there is none. Not in the bytes of an
-    // assignment: records of their own say it.
+    // Where a reassignment in progress leads; empty: there is none. An assignment's bytes do not
+    // include it: it has records of its own.
     std::vector<int32_t> target = {};
-    // Nodes of targets that were given up, in order, without those of the two lists above: they may
-    // be members of the partition's group, and keep their replicas until its leader says that they
+    // Nodes of abandoned targets, in order, without those of the two lists above. They may be
+    // members of the partition's group, and keep their replicas until its leader reports that they
     // are not. Follows from the records, as the target does.
     std::vector<int32_t> abandoned = {};
-    // Of these lists: grows with each change, so that a report about an older one is known as such.
+    // The revision of these lists: grows with each change, so that an outdated report is
+    // recognized.
     uint32_t revision = 0;
-    // The replicas are the nodes that the partition was created with, and were so all the time:
-    // none of those that founded its group was ever told to drop its replica. Follows from the
-    // records.
+    // The replicas are, and always were, the nodes with which the partition was created: no founder
+    // of its group was ever told to drop its replica. Follows from the records.
     bool are_founders = true;
-    // Whether the group may have others for members than `replicas`, so that its leader owes a
-    // report when it has come to rest.
+    // Whether the group may have members other than `replicas`, so that its leader must report when
+    // it has settled.
     bool is_moving() const { return !target.empty() || !abandoned.empty(); }
     bool operator==(const PartitionAssignment&) const = default;
 };
@@ -56,8 +56,8 @@ struct ClusterCreated {
     bool operator==(const ClusterCreated&) const = default;
 };
 
-// Every log id below `end` counts as given out, so that one is never given out twice, whatever
-// became of the topic that it was meant for.
+// Every log id below `end` counts as used, so that none is assigned twice, whether or not its topic
+// was created.
 struct LogIdsReserved {
     uint64_t end = 0;
     bool operator==(const LogIdsReserved&) const = default;
@@ -122,8 +122,8 @@ struct FeatureFinalized {
     bool operator==(const FeatureFinalized&) const = default;
 };
 
-// No node that asks for an id is given one below `end`: a removed node's is not given out again by
-// itself.
+// No node that asks for an id gets one below `end`: the id of a removed node is not assigned again
+// automatically.
 struct NodeIdsReserved {
     int32_t end = 0;
     bool operator==(const NodeIdsReserved&) const = default;
@@ -137,9 +137,9 @@ struct Endpoint {
 // "host:port", "[host]:port" of an IPv6 address.
 std::string address_of(const Endpoint& endpoint);
 
-// Where clients reach a node: an address for each of its listeners, by name, in the order of the
-// node's configuration. There is at least one. The first is the primary one; records and messages
-// hold it alone until a node can have more.
+// Where clients reach a node: one address for each of its listeners, by name, in the order of the
+// node's configuration; at least one. The first is the primary one. Records and messages contain
+// only that one until a node can have more.
 inline constexpr std::string_view kPlainListener = "PLAINTEXT";
 struct ListenerEndpoint {
     std::string name;
@@ -149,7 +149,7 @@ struct ListenerEndpoint {
 class ListenerEndpoints {
   public:
     ListenerEndpoints() : ListenerEndpoints(std::string(), 0) {}
-    // One listener without encryption and authentication.
+    // One listener, without encryption and authentication.
     ListenerEndpoints(std::string host, uint16_t port)
         : all_{{std::string(kPlainListener), {std::move(host), port}}} {}
 
@@ -176,7 +176,7 @@ struct FeatureRange {
 };
 using FeatureRanges = std::map<std::string, FeatureRange, std::less<>>;
 
-// A node is in the cluster, and this is how it is reached; again whenever one of these changes.
+// The node is in the cluster and is reached like this. Written again whenever one of these changes.
 struct NodeRegistered {
     int32_t id = 0;
     Uuid uuid;           // of its data directory: a node whose disk was replaced is another node
@@ -189,7 +189,7 @@ struct NodeRegistered {
     bool operator==(const NodeRegistered&) const = default;
 };
 
-// Follows only when no partition names the node any more.
+// Written only when no partition names the node any more.
 struct NodeRemoved {
     int32_t id = 0;
     bool operator==(const NodeRemoved&) const = default;
@@ -207,20 +207,20 @@ struct NodeStateChanged {
     bool operator==(const NodeStateChanged&) const = default;
 };
 
-// The partition's replicas shall become `target`; empty: what was under way is cancelled, and they
-// shall be what they were. Either way the nodes of the target before keep their replicas until
+// The partition's replicas shall become `target`; empty: the reassignment is cancelled, and they
+// shall be what they were. Either way the nodes of the earlier target keep their replicas until
 // PartitionReplicasChanged.
 struct PartitionReassigned {
     Uuid topic;
     uint32_t partition = 0;
     std::vector<int32_t> target;
     uint32_t revision = 0;
-    // PartitionAssignment's, after this record. Older versions write none and skip it.
+    // PartitionAssignment's value after this record. Older versions do not write it, and skip it.
     bool are_founders = false;
     bool operator==(const PartitionReassigned&) const = default;
 };
 
-// The partition's replicas are these now; nothing is under way.
+// The partition's replicas are these now, and no reassignment is in progress.
 struct PartitionReplicasChanged {
     Uuid topic;
     uint32_t partition = 0;
@@ -230,7 +230,7 @@ struct PartitionReplicasChanged {
     bool operator==(const PartitionReplicasChanged&) const = default;
 };
 
-// The order is that of the numbers in the format; new kinds go to the end, and features.h says from
+// In the order of the numbers in the format. New kinds go to the end, and features.h says from
 // which level on they may be written.
 using MetadataRecord =
     std::variant<ClusterCreated, LogIdsReserved, ProducerIdsReserved, TopicCreated, TopicDeleted,
@@ -240,9 +240,9 @@ using MetadataRecord =
 
 // One entry of the log, or a snapshot.
 std::vector<uint8_t> encode_metadata(const std::vector<MetadataRecord>& records);
-// The records of one or more entries that lie back to back. kMalformed for what does not parse,
-// kUnsupported for a format or a kind of a later Weir: a node that can't read a record must not go
-// on without it.
+// Decodes the records of one or more entries that lie back to back. kMalformed if they do not
+// parse; kUnsupported for a format or kind of a later Weir: a node that can't read a record must
+// not continue without it.
 Result<std::vector<MetadataRecord>> decode_metadata(Bytes bytes);
 
 }  // namespace weir::cluster

@@ -1,6 +1,6 @@
 // What administrators and clients may do to topics: the rules of CreateTopics, DeleteTopics and
-// CreatePartitions, as changes of the metadata log. Run on shard 0, where the controller is. Each
-// item of a request succeeds or fails by itself. Configuration: config_admin.h.
+// CreatePartitions, as changes of the metadata log. Runs on shard 0 of the controller's node. Each
+// item of a request succeeds or fails on its own. Configuration: config_admin.h.
 #pragma once
 
 #include <optional>
@@ -14,7 +14,7 @@
 
 namespace weir::cluster {
 
-// Empty when `name` may be a topic's; else why not.
+// Empty if `name` is a valid topic name; else why not.
 std::string check_topic_name(std::string_view name);
 bool is_internal_topic(std::string_view name);
 
@@ -32,7 +32,7 @@ struct TopicOutcome {
     TopicImage topic;  // as it is now, or would be
 };
 
-// Outcomes in the order of the topics. With validate_only nothing is changed.
+// Outcomes are in the order of the topics. With validate_only nothing changes.
 runtime::Task<std::vector<TopicOutcome>> create_topics(Controller& controller,
                                                        std::vector<NewTopic> topics,
                                                        bool validate_only,

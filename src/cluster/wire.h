@@ -1,6 +1,6 @@
-// What the nodes of a cluster ask each other beside replication (docs/formats/rpc.md, kinds
-// 0x02xx). All of it goes to shard 0, but for transfers, which go to the shard that owns the
-// partition. Plain values and their bytes.
+// What the nodes of a cluster ask each other besides replication (docs/formats/rpc.md, kinds
+// 0x02xx). Everything goes to shard 0 but transfers, which go to the shard that owns the partition.
+// Plain values and their bytes.
 #pragma once
 
 #include <map>
@@ -26,7 +26,7 @@ inline constexpr rpc::Kind kEndCall{0x0209};           // what is committed of t
 inline constexpr rpc::Kind kAilmentsCall{0x020b};      // what is wrong with the node's replicas
 inline constexpr rpc::Kind kProgressCall{0x0208};      // of partitions that the node leads
 
-// A node that is not the controller passes it on, once.
+// A node that is not the controller forwards it, once.
 struct RegisterRequest {
     bool passed_on = false;
     bool is_member = false;  // it was registered before, by its own account
@@ -36,7 +36,7 @@ struct RegisterRequest {
 struct RegisterReply {
     Uuid cluster_id;
     int32_t node_id = -1;
-    // What was committed of the metadata log by then.
+    // The committed end of the metadata log by then.
     int64_t committed_end = 0;
     // How to reach the members.
     std::vector<std::pair<int32_t, Endpoint>> members;

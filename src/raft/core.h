@@ -162,8 +162,7 @@ class Core {
     // that is committed.
     bool leader_ready() const { return role_ == Role::kLeader && commit_ > term_start_; }
     const Configuration& configuration() const { return configurations_.back().configuration; }
-    // The configuration is committed and no change of it is in progress: it stays, whoever leads
-    // next.
+    // The configuration is committed and not joint: it stays, whoever leads next.
     bool configuration_settled() const {
         return configurations_.back().at < commit_ && !configuration().joint();
     }

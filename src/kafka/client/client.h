@@ -1,6 +1,6 @@
 // Client: a Kafka client of one cluster: bootstrap addresses, metadata, and a connection to each
-// broker that is needed. What the `weir` command and the benchmarks are built on; not a general
-// client library (no background refresh, no consumer-group membership).
+// broker in use. The `weir` command and the benchmarks use it. It is not a general client library:
+// it has no background refresh and no consumer-group membership.
 #pragma once
 
 #include <map>
@@ -28,12 +28,12 @@ class Client {
     runtime::Task<Result<void>> open();
     runtime::Task<void> close();
 
-    // A connection that any admin request may be sent on.
+    // A connection for any admin request.
     ClientConnection& any() { return *bootstrap_; }
     runtime::Task<Result<ClientConnection*>> to_node(int32_t node_id);
     // The coordinator of a consumer group.
     runtime::Task<Result<ClientConnection*>> to_group_coordinator(std::string group);
-    // A connection of its own, for load generators: the caller closes it.
+    // A separate connection, for load generators: the caller closes it.
     runtime::Task<Result<std::unique_ptr<ClientConnection>>> connect_apart(int32_t node_id);
 
     struct Partition {
@@ -50,7 +50,7 @@ class Client {
         bool is_internal = false;
         std::vector<Partition> partitions;  // by index
     };
-    // All topics when `names` is empty. Unknown ones fail with kNotFound.
+    // All topics if `names` is empty. Unknown topics fail with kNotFound.
     runtime::Task<Result<std::vector<Topic>>> topics(std::vector<std::string> names);
     runtime::Task<Result<Topic>> topic(std::string name);
 
@@ -69,8 +69,8 @@ class Client {
     std::map<int32_t, std::unique_ptr<ClientConnection>> by_node_;
 };
 
-// kNotFound for unknown names, kAlreadyExists, kTimedOut, else kIo: with Kafka's name of the code,
-// and the broker's sentence where it gave one.
+// kNotFound for unknown names, kAlreadyExists, kTimedOut, else kIo. The message has Kafka's name of
+// the code and the broker's sentence, if any.
 Error error_of(int16_t code, std::string_view what,
                const std::optional<std::string>& message = std::nullopt);
 

@@ -1,7 +1,8 @@
-// ClientConnection: one TCP connection of a Kafka client, with pipelining: calls are sent in the order in
-// which they are made and may wait for their answers side by side. Speaks to any broker: it asks
-// ApiVersions first and uses the newest version that both sides have. Used by the `weir` command,
-// the benchmarks and the simulator's clients. Owned by whoever connected it; one shard.
+// ClientConnection: one TCP connection of a Kafka client, with pipelining: calls are sent in the
+// order in which they are made, and may wait for their answers at the same time. Works with any
+// broker: it asks ApiVersions first and uses the newest version that both sides have. Used by the
+// `weir` command, the benchmarks and the simulator's clients. Owned by the code that connected it;
+// one shard.
 #pragma once
 
 #include <functional>
@@ -37,14 +38,14 @@ class ClientConnection {
 
     // "host:port". Connects and negotiates versions.
     static runtime::Task<Result<std::unique_ptr<ClientConnection>>> connect(std::string address,
-                                                                      Options options);
+                                                                            Options options);
     ~ClientConnection();
 
     // The newest version that this library and the broker share, at most `version_max`;
     // kUnsupported if there is none.
     Result<int16_t> version_of(ApiKey key, int16_t version_max = INT16_MAX) const;
 
-    // Sends the request and waits for its answer. `version_max` holds the version down.
+    // Sends the request and waits for its answer. `version_max` limits the version.
     template <class Response, class Request>
     runtime::Task<Result<Answer<Response>>> call(Request request, int16_t version_max = INT16_MAX,
                                                  Duration extra_wait = Duration::zero());
@@ -52,10 +53,10 @@ class ClientConnection {
     template <class Request>
     runtime::Task<Result<void>> send_only(Request request);
 
-    // Sends a frame that begin_request() and encode() made, and may be sent again and again with a
-    // new correlation id: what a load generator needs. Gives the answer's frame, without the size
-    // prefix. `frame` and what it refers to stay alive until the call ends; one call of a frame at
-    // a time.
+    // Sends a frame that begin_request() and encode() made. A load generator may send it
+    // repeatedly; each time it gets a new correlation id. Returns the answer's frame, without the
+    // size prefix. `frame` and what it refers to stay alive until the call ends; one call of a
+    // frame at a time.
     runtime::Task<Result<runtime::SharedBytes>> call_encoded(ByteWriter* frame);
 
     // False once the stream failed or ended; calls then fail with kUnavailable.
@@ -66,7 +67,8 @@ class ClientConnection {
   private:
     struct Pending;
 
-    ClientConnection(std::unique_ptr<runtime::TcpStream> stream, std::string address, Options options);
+    ClientConnection(std::unique_ptr<runtime::TcpStream> stream, std::string address,
+                     Options options);
     runtime::Task<Result<void>> negotiate();
     runtime::Task<void> read_answers();
     runtime::Task<Result<void>> read_one_answer();
@@ -90,15 +92,15 @@ class ClientConnection {
     runtime::Scope scope_;
 };
 
-// What call() is made of, apart from the types: the answer's header is skipped and checked here.
+// The part of call() that does not depend on types: skips and checks the answer's header.
 Result<void> skip_response_header(ByteReader& in, ApiKey key, int16_t version);
-// The size prefix, the request header and room for the correlation id. encode() of the body
+// The size prefix, the request header and room for the correlation id; encode() of the body
 // follows.
 Result<ByteWriter> begin_request(ApiKey key, int16_t version, const std::string& client_id);
 
 template <class Response, class Request>
 runtime::Task<Result<Answer<Response>>> ClientConnection::call(Request request, int16_t version_max,
-                                                         Duration extra_wait) {
+                                                               Duration extra_wait) {
     const int16_t version = co_await runtime::try_(version_of(Request::kApiKey, version_max));
     ByteWriter frame =
         co_await runtime::try_(begin_request(Request::kApiKey, version, options_.client_id));

@@ -1,9 +1,10 @@
 // CoordinatorLog: drives one coordinator, a pure state machine, over one partition while this node
-// leads the partition, for one term: loads the machine from the committed log, writes what it wants
-// written, carries its replies to those who wait, and gives it the time. The machine decides; this
-// moves bytes. Owned by the shard's CoordinatorShard, on the shard that owns the partition.
-// What survives a crash: the partition's records. The log is not compacted: when it has grown well
-// beyond what is alive, what is alive is written again behind it, and the log is cut in front.
+// leads the partition, for one term. It loads the machine from the committed log, writes the
+// machine's records, delivers its replies to the waiting requests, and passes it the time. The
+// machine decides; this class moves bytes. Owned by the shard's CoordinatorShard, on the shard that
+// owns the partition. What survives a crash: the partition's records. The log is not compacted:
+// when it has grown well beyond the live records, these are written again at its end, and the log's
+// front is cut off.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +39,7 @@ class CoordinatorLog {
         uint64_t rewrite_bytes = 0;              // the log is rewritten when it is larger
         bool acknowledge_before_commit = false;  // ServerBugs::forget_commits
     };
-    // The partition stays while this is open. `machine_arguments` make the machine.
+    // The partition stays while this object is open. The machine is made with `machine_arguments`.
     template <class... Arguments>
     CoordinatorLog(Partition& partition, runtime::Gate::Holder use, Mailbox& mailbox,
                    Options options, Arguments&&... machine_arguments)
@@ -55,19 +56,19 @@ class CoordinatorLog {
         machine_.begin_load();
         scope_.spawn(load(), runtime::WorkClass::kProduce);
     }
-    // All that wait are answered; nothing waits for what was appended. Once.
+    // Answers all waiting requests; nobody waits for the appends in flight. Call it once.
     runtime::Task<void> close();
 
     Machine& machine() { return machine_; }
     int32_t index() const { return index_; }
-    // In which this node leads the partition.
+    // The term in which this node leads the partition.
     raft::Term term() const { return term_; }
 
-    // Makes a request of the machine. Returns the reply, if there is one at once; else it is mailed
-    // to `reply_to` when there is.
+    // Makes a request of the machine. Returns the reply if there is one at once; else the reply is
+    // mailed to `reply_to` when there is one.
     using Call = std::function<Effects(Machine&, RequestId, Moment)>;
     runtime::Task<std::optional<Reply>> call(MailAddress reply_to, Call call);
-    // An event that nobody waits for a reply to.
+    // An event without a reply.
     void post(const std::function<Effects(Machine&, Moment)>& event) {
         carry_out(event(machine_, now()));
     }
@@ -95,8 +96,8 @@ class CoordinatorLog {
     void carry_out(Effects effects);
     void maybe_rewrite();
     void rewrite();
-    // Without the time in which this shard did not run: who waited for it meanwhile, a member with
-    // its heartbeats, is not late for that.
+    // Leaves out the time in which this shard did not run: a member whose heartbeats waited for it
+    // meanwhile is not late.
     Moment now() const {
         return {runtime::Shard::current().awake_now(), runtime::Shard::current().wall_now()};
     }
@@ -185,7 +186,7 @@ runtime::Task<Result<void>> CoordinatorLog<Machine>::replay() {
         const auto read = co_await runtime::try_(partition_.log().read(
             offset, {.end_offset = partition_.high_watermark(), .bytes_max = kLoadBytes},
             scope_.stop_token()));
-        // The machine is closed by then.
+        // The machine is closed already.
         if (scope_.stop_requested()) co_return fail(ErrorCode::kCancelled);
         if (read.parts.empty()) break;
         for (const runtime::SharedBytes& part : read.parts) {

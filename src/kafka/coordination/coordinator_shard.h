@@ -1,6 +1,6 @@
-// CoordinatorShard: the coordinators of one shard over one topic: one for each of the topic's
-// partitions that a replica on the shard leads. They come and go with the leadership; followers
-// have none. Used on that shard alone.
+// CoordinatorShard: the coordinators of one shard over one topic: one for each partition of the
+// topic that a replica on the shard leads. They come and go with the leadership; followers have
+// none. Used on that shard alone.
 #pragma once
 
 #include <functional>
@@ -47,7 +47,7 @@ class CoordinatorShard {
         }
         open_drivers();
     }
-    // Answers those who wait; requests that come later find no coordinator here.
+    // Answers the waiting requests; later requests find no coordinator here.
     runtime::Task<void> close();
     // After close(), or instead of it: returns when nothing of it runs any more.
     runtime::Task<void> stop() {
@@ -55,7 +55,7 @@ class CoordinatorShard {
         co_await scope_.close();
     }
 
-    // Of that partition of the topic; nullptr: its coordinator is not here.
+    // The coordinator of that partition; nullptr: it is not here.
     std::shared_ptr<Driver> find(int32_t partition) {
         const auto found = drivers_.find(partition);
         return found == drivers_.end() ? nullptr : found->second;
@@ -65,7 +65,7 @@ class CoordinatorShard {
     }
 
   private:
-    // What it reads from a partition that leads is all that was committed.
+    // A ready leader's log holds everything that was committed, so a coordinator may load from it.
     bool can_load(const Partition& partition) const {
         return load_early_ ? partition.is_leader() : partition.leads();
     }

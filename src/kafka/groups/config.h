@@ -1,5 +1,5 @@
 // What an operator may tune about groups, with Kafka's defaults where Kafka has the option, and the
-// bounds that keep one coordinator's memory finite. The options' names in Kafka stand beside them.
+// bounds of one coordinator's memory. Kafka's option names stand beside them.
 #pragma once
 
 #include <cstddef>
@@ -29,8 +29,8 @@ struct GroupConfig {
     size_t append_bytes_outstanding_max = 64_MiB;
 };
 
-// A new member that waits in its first join can't send heartbeats, and a broken connection is not
-// seen: it is given up after this.
+// A new member that waits in its first join can't send heartbeats, and its broken connection is not
+// noticed: it is removed after this time.
 inline constexpr Duration kNewMemberJoinTimeout = 5min;
 // Lengths of names in requests. Kafka's clients stay far below; the log's format can hold 32,767.
 inline constexpr size_t kGroupNameBytesMax =
@@ -40,8 +40,8 @@ inline constexpr size_t kTopicNameBytesMax = 249;
 // How much of a client id goes into the member ids made from it, and of a reason into the log.
 inline constexpr size_t kMemberIdPrefixBytesMax = 255;
 inline constexpr size_t kReasonBytesMax = 255;
-// Steps of tick(), so that a call stays short; it asks to be called again at once when there is
-// more.
+// Bounds the steps of one tick(), so that a call stays short; if there is more to do,
+// next_deadline() is due at once.
 inline constexpr size_t kGroupsPerTickMax = 256;
 inline constexpr size_t kGroupsPerExpiryStepMax = 1024;
 

@@ -98,7 +98,8 @@ class GroupCoordinator {
 
     // ---- Life
     void begin_load();
-    // An error says that this record was skipped and why (it does not parse); the load may go on.
+    // An error says that this record was skipped and why (it does not parse); the load may
+    // continue.
     Result<> replay(Bytes key, std::optional<Bytes> value);
     [[nodiscard]] GroupEffects finish_load(Moment now);
     [[nodiscard]] GroupEffects close();
@@ -116,11 +117,11 @@ class GroupCoordinator {
     [[nodiscard]] GroupEffects delete_group(RequestId id, std::string_view group, Moment now);
 
     // ---- Requests that only read: answered in place
-    // topics: nullopt asks for all that the group has. What was never committed is answered as
-    // offset -1, not as an error.
+    // `topics` nullopt: everything that the group committed. A partition without a committed offset
+    // is answered with offset -1, not with an error.
     OffsetFetchReply fetch_offsets(std::string_view group,
                                    const std::optional<std::vector<TopicPartitions>>& topics) const;
-    // Filters compare without regard to case; an empty one lets all pass.
+    // Filters ignore case; an empty filter accepts everything.
     ListGroupsReply list_groups(const std::vector<std::string>& states,
                                 const std::vector<std::string>& types) const;
     DescribeGroupReply describe_group(std::string_view group) const;
@@ -135,8 +136,8 @@ class GroupCoordinator {
 
     // ---- Rewriting and looking in
     size_t appends_outstanding() const { return appends_.size(); }
-    // The records that make the present durable state when they are replayed from nothing. Only
-    // while no append is outstanding.
+    // The records that produce the present durable state when replayed from nothing. Only while no
+    // append is outstanding.
     void for_each_live_record(const std::function<void(LogRecord)>& visit) const;
     size_t group_count() const { return groups_.size(); }
     size_t state_bytes() const { return state_bytes_; }
@@ -154,15 +155,15 @@ class GroupCoordinator {
     Entry* find(std::string_view group) const;
     // Null where there are too many groups.
     Entry* find_or_make(std::string_view group);
-    // Why requests for this group can't be served, if so.
+    // Why requests for this group can't be served; nothing if they can.
     std::optional<KafkaError> refusal(std::string_view group, bool may_be_nameless) const;
     KafkaError validate_join(JoinInput& request) const;
     std::string make_member_id(const JoinInput& request);
     bool overloaded() const;
     GroupOutput group_output() const;
 
-    // Turns what a group wants into effects, and brings the books about it up to date; may forget
-    // the group.
+    // Turns a group's outputs into effects and updates the bookkeeping about the group; may forget
+    // it.
     void settle(Entry& entry, GroupOutput output, GroupEffects& effects);
     void settle(Entry& entry);
     void append(Entry& entry, std::vector<LogRecord> records, std::unique_ptr<OpenAppend> open,

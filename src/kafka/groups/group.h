@@ -1,14 +1,15 @@
-// A Group is the membership of one classic consumer group: who its members are, which generation
-// they are in, and what each was assigned. A pure state machine; its offsets lie beside it
-// (offsets_table.h), and its GroupCoordinator owns both.
+// A Group is the membership of one classic consumer group: its members, their generation, and each
+// member's assignment. A pure state machine. Its offsets are kept beside it (offsets_table.h); its
+// GroupCoordinator owns both.
 //
 //   Empty                no members; perhaps offsets
-//   PreparingRebalance   collects joins, until all known members have joined or the time is up
+//   PreparingRebalance   collects joins until all known members have joined or the time is up
 //   CompletingRebalance  every member knows the new generation; waits for the leader's assignment,
-//   and for its record to be durable Stable               every member can have its assignment Dead
-//   its tombstone is on the way to the log
+//                        and for its record to be durable
+//   Stable               every member can have its assignment
+//   Dead                 its tombstone is on the way to the log
 //
-// Durable is the last generation whose assignment was stored; a join in progress is not.
+// The last generation whose assignment was stored is durable; a join in progress is not.
 #pragma once
 
 #include <algorithm>
@@ -39,8 +40,7 @@ enum class GroupState : uint8_t {
 // Kafka's name for it, as in DescribeGroups.
 std::string_view to_string(GroupState state);
 
-// A record of the group's that should become durable. The group hears of the result by
-// on_written().
+// A record of the group that should become durable. on_written() reports the result.
 struct GroupWrite {
     enum class Purpose : uint8_t {
         kAssignment,    // the leader's; the members that wait in sync get it afterwards
@@ -53,7 +53,7 @@ struct GroupWrite {
     LogRecord record;
 };
 
-// Where a step of the group puts what it wants done.
+// The outputs of a step of the group.
 struct GroupOutput {
     bool can_write =
         true;  // false: too many appends are outstanding, so a write counts as failed at once
@@ -70,20 +70,20 @@ class Group {
     // Sets the members of a stored generation; their sessions start now.
     void restore(GroupMetadata metadata, Moment now, GroupOutput& out);
 
-    // `fresh_member_id` is taken where the request comes without one.
+    // `fresh_member_id` is used if the request has no member id.
     void join(RequestId request_id, JoinInput request, std::string fresh_member_id, Moment now,
               GroupOutput& out);
     void sync(RequestId request_id, SyncInput request, Moment now, GroupOutput& out);
     KafkaError heartbeat(const HeartbeatInput& request, Moment now);
     KafkaError leave(const LeavingMember& leaving, Moment now, GroupOutput& out);
-    // May this client commit now? Counts as a sign of life of the member.
+    // Whether this client may commit now. Counts as a sign of life of the member.
     KafkaError validate_commit(const CommitInput& request, Moment now);
 
     void on_written(const GroupWrite& write, bool ok, Moment now, GroupOutput& out);
     void tick(Moment now, GroupOutput& out);
-    // Not later than anything that tick() has to do.
+    // At or before the next thing that tick() has to do.
     Instant next_deadline() const { return wake_; }
-    // All that wait get this error.
+    // Answers all waiting requests with this error.
     void fail_waiting(KafkaError error, GroupOutput& out);
 
     void set_dead();
@@ -93,11 +93,11 @@ class Group {
     GroupState state() const { return state_; }
     int32_t generation() const { return generation_; }
     const std::string& protocol_type() const { return protocol_type_; }
-    // Empty, and nobody was promised a place.
+    // Empty, and no member that was told its id may still join.
     bool deserted() const { return state_ == GroupState::kEmpty && pending_.empty(); }
-    // When it came to its present state; nullopt where the log did not tell.
+    // When the group entered its state; nullopt if the log did not say.
     std::optional<WallTime> state_since() const { return state_since_; }
-    // The topics that members are subscribed to, where the group is of consumers and all their
+    // The topics that members subscribe to, if the group's members are consumers and all their
     // subscriptions can be read.
     std::optional<std::set<std::string>> subscribed_topics() const;
     DescribeGroupReply describe() const;

@@ -1,6 +1,6 @@
-// What a group coordinator is asked and what it answers: plain values that own their bytes, free of
-// wire versions, so that they may cross shards and wait as long as a rebalance lasts. The server's
-// handlers translate to and from the codecs.
+// The requests and replies of a group coordinator: plain values that own their bytes and do not
+// depend on wire versions, so that they may cross shards and wait as long as a rebalance lasts. The
+// server's handlers translate to and from the codecs.
 #pragma once
 
 #include <cstdint>
@@ -123,8 +123,8 @@ struct CommitPartition {
     int64_t offset = -1;
     int32_t leader_epoch = -1;
     std::string metadata;  // null on the wire is ""
-    // A verdict of the handler's (unknown topic, not authorized): the partition is then not
-    // committed, and is answered with it.
+    // The handler's verdict (unknown topic, not authorized): such a partition is not committed, and
+    // is answered with it.
     KafkaError refused = KafkaError::kNone;
 };
 

@@ -46,7 +46,8 @@ struct MemberMetadata {
     bool operator==(const MemberMetadata&) const = default;
 };
 
-// One generation of a group, as it is stored when its assignment is known, or when it became empty.
+// One generation of a group, as it is stored when its assignment is known or when the group became
+// empty.
 struct GroupMetadata {
     std::string protocol_type;
     int32_t generation = 0;

@@ -1,5 +1,5 @@
-// The committed offsets of one group, by topic and partition: what is durable, nothing else. Owned
-// by its GroupCoordinator.
+// The durable committed offsets of one group, by topic and partition. Owned by its
+// GroupCoordinator.
 #pragma once
 
 #include <cstdint>

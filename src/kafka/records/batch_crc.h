@@ -1,4 +1,4 @@
-// The CRC of a batch in steps: a batch may have 100 MB, and a shard has others to serve.
+// The CRC of a batch in steps, because a batch may have 100 MB and a shard has others to serve.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 namespace weir::kafka {
 
-// What one step over plain bytes looks at: some tens of microseconds.
+// The plain bytes of one step: some tens of microseconds.
 inline constexpr size_t kStepBytes = 256_KiB;
 
 class BatchCrc {
@@ -18,7 +18,7 @@ class BatchCrc {
     // `batch` is one whole batch, and outlives this.
     explicit BatchCrc(Bytes batch) : rest_(batch.subspan(kBatchCrcBegin)) {}
 
-    // Whether there is more to do.
+    // Returns whether there is more to do.
     bool step() {
         const Bytes piece = rest_.first(std::min(rest_.size(), kStepBytes));
         crc_ = crc32c(piece, crc_);

@@ -1,6 +1,5 @@
-// BatchBuilder: makes record batches. For those who produce: coordinators that write their own log,
-// the CLI's producer, tests. A builder belongs to one user; nothing of a record is kept by
-// reference after append().
+// BatchBuilder: makes record batches, for coordinators that write their own log, the CLI's
+// producer, and tests. A builder has one user; it keeps no reference to a record after append().
 #pragma once
 
 #include <cstdint>
@@ -72,9 +71,9 @@ std::vector<uint8_t> build_end_transaction_marker(int64_t producer_id, int16_t p
                                                   WallTime timestamp, EndTransactionMarker marker);
 
 // The same records under another codec (a topic's compression.type that differs from the
-// producer's): all of the header but codec, length and CRC stays. In steps of a piece of the plain
-// records, which it never holds together; what comes out is bounded. For a batch that was
-// validated; the CRC is not looked at again.
+// producer's). Everything in the header but codec, length and CRC stays. Each step handles a piece
+// of the plain records, which are never held together; the output is bounded. For a batch that was
+// validated: the CRC is not checked again.
 //   Recompression recompression(batch, codec, level, limits);
 //   while (recompression.step()) co_await yield();
 //   … std::move(recompression).result() …
@@ -106,7 +105,7 @@ class Recompression {
     Result<std::vector<uint8_t>> result_;
 };
 
-// All of it at once. Checks the CRC.
+// All steps at once. Checks the CRC.
 Result<std::vector<uint8_t>> recompress(Bytes batch, Compression codec, int level,
                                         size_t records_bytes_max);
 

@@ -1,6 +1,6 @@
-// Message sets of magic 0 and 1, which Produce 0 to 2 carry: checked, and turned into the one
-// record batch that is stored instead. Only for the way in: nothing that Weir stores or sends has
-// an old format. Format: docs/formats/record-batch.md.
+// Message sets of magic 0 and 1, which Produce 0 to 2 contain: checks them and turns them into the
+// one record batch that is stored instead. Only for input: Weir stores and sends no old format.
+// Format: docs/formats/record-batch.md.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +20,9 @@ struct UpConversion {
 };
 
 // Reads every message, unpacks the compressed ones, and puts all of them into one batch under
-// `codec`, in their order. Offsets are the broker's to give, so those in the set (absolute in magic
-// 0, relative in magic 1, often just 0) are not looked at; a message of magic 0 gets no timestamp.
-// Limits are those of the batch that comes out. Holds the plain records twice; records_bytes_max
-// bounds them.
+// `codec`, in their order. The broker assigns offsets, so those in the set (absolute in magic 0,
+// relative in magic 1, often just 0) are ignored. A message of magic 0 gets no timestamp. Limits
+// apply to the resulting batch. Holds the plain records twice; records_bytes_max bounds them.
 UpConversion up_convert(Bytes message_set, const BatchLimits& limits, Compression codec,
                         int level = kCompressionLevelDefault);
 

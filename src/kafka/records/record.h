@@ -1,6 +1,6 @@
-// The records inside of a batch, for whoever looks into them: consumers, coordinators that replay
-// their log, search by time, compaction. Views into the batch's (unpacked) bytes, so the batch
-// outlives them. A broker's produce path does not come here: see validate.h.
+// The records inside a batch, for code that reads them: consumers, coordinators that replay their
+// log, search by time, compaction. Views into the batch's (unpacked) bytes, so the batch outlives
+// them. A broker's produce path does not use this: see validate.h.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// RecordScanner: checks the records of one batch as their plain bytes come by, in chunks cut
-// anywhere, and keeps nothing of them. The inside of validate.h.
+// RecordScanner: checks the records of one batch as their plain bytes arrive, in chunks cut
+// anywhere, and keeps nothing of them. The core of validate.h.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct RecordFault {
 
 std::string_view to_string(RecordFaultKind kind);
 
-// More faults than this are counted with the last: the client needs to see what is wrong, not a
+// Further faults are only counted with the last one: the client needs to see what is wrong, not a
 // list as long as its batch.
 inline constexpr size_t kRecordFaultsMax = 1000;
 
@@ -63,7 +63,7 @@ class RecordScanner {
     bool has_timestamp_fault() const { return has_timestamp_fault_; }
     WallTime max_timestamp() const { return max_timestamp_; }
     int32_t max_timestamp_index() const { return max_timestamp_index_; }
-    // What Rules::find asks for, as soon as it came by.
+    // The result of Rules::find, as soon as it is known.
     const std::optional<Place>& found() const { return found_; }
     // The first record, and the first of those with the largest timestamp.
     Place first() const { return {first_offset_delta_, kNoTimestamp}; }

@@ -1,5 +1,5 @@
-// RecordSearch: finds one record of a batch by its time, in steps of a chunk of the plain records,
-// which it never holds together. For a batch as it is stored. Belongs to one user.
+// RecordSearch: finds one record of a stored batch by its time. Each step handles a chunk of the
+// plain records, which are never held together. Has one user.
 //   RecordSearch search(batch, wanted, records_bytes_max);
 //   while (search.step()) co_await yield();
 //   … search.result() …
@@ -30,7 +30,7 @@ class RecordSearch {
     RecordSearch(Bytes batch, const Wanted& wanted, size_t records_bytes_max);
     // Whether there is more to do.
     bool step();
-    // Nothing where no record is as wanted. Errors as OpenBatch::open().
+    // Nothing if no record matches. Errors as OpenBatch::open().
     const Result<std::optional<OffsetAndTimestamp>>& result() const { return result_; }
 
   private:

@@ -1,10 +1,10 @@
-// What a broker asks of a batch before it appends it: structure, CRC, and every record, unpacked if
-// need be. The answer says which kind of error to send, which records were wrong, and what else the
+// What a broker checks of a batch before it appends it: structure, CRC, and every record, unpacked
+// if need be. The verdict says which error to send, which records were wrong, and what else the
 // append needs to know, so that nothing reads the batch twice.
 //
 // An uncompressed batch costs one CRC pass and one pass over the records' fields, without an
-// allocation. A compressed one is unpacked in chunks that are thrown away, so memory does not
-// follow what it unpacks to. Belongs to one request; plain code, no shard needed.
+// allocation. A compressed batch is unpacked in chunks that are dropped at once, so memory does not
+// depend on its unpacked size. Belongs to one request; plain code, no shard needed.
 #pragma once
 
 #include <cstddef>
@@ -30,16 +30,16 @@ struct BatchLimits {
     bool key_required = false;                          // the topic is compacted
     bool zstd_allowed = true;                           // Produce 7 and later
     bool transactional_allowed = true;                  // the request names a transactional id
-    // A broker's own batches: control records, a base offset other than 0, and a log append time
-    // may be in them.
+    // False for a broker's own batches, which may have control records, a base offset other than 0,
+    // and a log append time.
     bool from_client = true;
-    // What a record's timestamp may be, both ends included; -1 (none) always may. Left open where
+    // The valid range of a record's timestamp, inclusive; -1 (none) is always valid. Unlimited if
     // the topic's type is LogAppendTime.
     WallTime timestamp_first{std::numeric_limits<int64_t>::min()};
     WallTime timestamp_last{std::numeric_limits<int64_t>::max()};
 };
 
-// Named after the Kafka error that answers it.
+// Each fault is named after its Kafka error.
 enum class BatchFault : uint8_t {
     kNone,
     kCorruptMessage,
@@ -52,14 +52,14 @@ enum class BatchFault : uint8_t {
 struct BatchVerdict {
     BatchFault fault = BatchFault::kNone;
     std::string_view reason;  // a sentence for the error message; empty when valid
-    // The records at fault, where it is theirs (`record_errors` of Produce 8); at most
+    // The faulty records, if single records are at fault (`record_errors` of Produce 8); at most
     // kRecordFaultsMax.
     std::vector<RecordFault> record_faults;
 
     BatchHeader header;  // as parsed; meaningful unless the fault is one of the header
     size_t plain_records_size = 0;
-    // By the records, not by what the header says: write it with set_max_timestamp() if
-    // header.max_timestamp differs.
+    // The largest timestamp of the records themselves: if header.max_timestamp differs, write this
+    // one with set_max_timestamp().
     WallTime max_timestamp = kNoTimestamp;
     int32_t max_timestamp_delta = 0;  // the first record that has it, relative to the base offset
 
@@ -82,9 +82,9 @@ class BatchValidation {
     BatchValidation(const BatchValidation&) = delete;
     BatchValidation& operator=(const BatchValidation&) = delete;
 
-    // Does the next piece of work: 256 KiB of an uncompressed batch, or of the sum of any, or 64
-    // KiB of unpacked records or 8 KiB of packed ones, whichever comes first. True when more is
-    // left.
+    // Does the next piece of work, whichever comes first: 256 KiB of an uncompressed batch or of
+    // any batch's checksum, 64 KiB of unpacked records, or 8 KiB of packed ones. Returns whether
+    // more is left.
     bool step();
     // After the last step.
     BatchVerdict& verdict() { return verdict_; }

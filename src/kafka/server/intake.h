@@ -1,7 +1,7 @@
-// Intake: what becomes of a batch from its arrival until it can be appended: it is validated,
-// converted where it is an old message set, packed anew where the topic stores in another codec.
-// For all who append: Produce requests, and those inside of the node (producing.h). Runs on the
-// shard that the bytes arrived at; yields between its steps.
+// Intake: takes a batch from its arrival to the point where it can be appended. The batch is
+// validated; an old message set is converted; a batch for a topic with another codec is
+// recompressed. Used by Produce requests and by producers inside the node (producing.h). Runs on
+// the shard where the bytes arrived; yields between its steps.
 #pragma once
 
 #include <expected>
@@ -30,10 +30,10 @@ struct IntakeOptions {
     bool zstd_allowed = true;
 };
 
-// The batch as it will be stored, or why it is refused. `records` lies within `frame`, and what is
-// stored as it came shares its bytes. For what a codec or a conversion needs of the node's memory
-// it waits in line at `unpacking` (REQUEST_TIMED_OUT). `settings` by value: the topic may change or
-// go while this yields.
+// The batch as it will be stored, or why it is refused. `records` lies within `frame`; a batch that
+// is stored unchanged shares its bytes. Memory for a codec or a conversion is requested from
+// `unpacking`, in line (REQUEST_TIMED_OUT). `settings` is a copy: the topic may change or vanish
+// while this yields.
 runtime::Task<std::expected<CheckedBatch, BatchRefusal>> check_batch(
     Unpacking& unpacking, runtime::SharedBytes frame, Bytes records,
     cluster::TopicSettings settings, IntakeOptions options, runtime::StopToken stop);

@@ -26,7 +26,7 @@ namespace weir::kafka {
 
 class Server;
 
-// A checked batch, and the log that it goes to.
+// A checked batch and the log that it is for.
 struct AppendItem {
     storage::LogId log;
     runtime::ShardId owner = 0;
@@ -40,18 +40,18 @@ struct AppendWants {
     Duration timeout{};  // for room to append, and for the commit
 };
 
-// Appends the items of one caller and waits as acks says. Items of one caller that go to one shard
-// are appended in the order of its calls: `tickets` are the caller's, and `turn`, if it has one, is
-// given on as soon as they keep that order. An outcome for each item, in order.
+// Appends the items of one caller and waits as `acks` says. The caller's `tickets` keep the order
+// of its calls: items for one shard are appended in that order. `turn`, if given, is passed on as
+// soon as the tickets keep the order. Returns an outcome for each item, in order.
 runtime::Task<std::vector<AppendOutcome>> append_items(Server& server,
                                                        std::vector<AppendItem> items,
                                                        AppendWants wants, AppendTickets& tickets,
                                                        Turn* turn);
-// At each owner: what kept the order of these tickets. No call is under way.
+// Removes, at each owner, what kept the order of these tickets. No call may be in progress.
 runtime::Task<void> forget_tickets(Server& server, const AppendTickets& tickets);
 
-// One that produces inside of the node. Its calls append in the order in which they were made, also
-// where they wait side by side. Used on the shard that it was made on.
+// A producer inside the node. Its calls append in the order in which they were made, even if they
+// wait at the same time. Used on the shard where it was made.
 class Producer {
   public:
     explicit Producer(Server& server);
@@ -74,9 +74,9 @@ class Producer {
         AppendOutcome outcome;
         std::vector<RecordFault> record_faults;  // of a batch that was refused for its records
     };
-    // A result for each batch, in order. The errors are those of a Produce request.
+    // Returns a result for each batch, in order. The errors are those of a Produce request.
     runtime::Task<std::vector<Result>> produce(std::vector<Batch> batches, Options options);
-    // No calls are under way.
+    // Call it when no produce() is in progress.
     runtime::Task<void> close();
 
   private:

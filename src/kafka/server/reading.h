@@ -1,12 +1,11 @@
-// Reading: partitions are read wherever on this node their replicas are, up to a number of bytes;
-// where that gives less than the reader wants to wake up for, it waits until an owner has news, its
-// time is over, or it is told to hurry, and reads again. A Fetch does that, and so does whoever
-// reads inside of the node (procedures, the registry, the web API): with the same checks, limits
-// and waits, and without the wire. One message to each shard that owns some of the partitions, and
-// one back.
+// Reading: reads partitions whose replicas are anywhere on this node, up to a number of bytes. If
+// that gives less than the reader's minimum, it waits until an owner has news, the time is over, or
+// it is told to hurry, and reads again. Fetch requests use it, and so do readers inside the node
+// (procedures, the registry, the web API), with the same checks, limits and waits, and without the
+// wire. It sends one message to each shard that owns some of the partitions, and gets one back.
 //
-// Limits are soft, as in Kafka: the first partition that has data gives at least one batch; after
-// it nothing exceeds bytes_max.
+// Limits are soft, as in Kafka: the first partition with data gives at least one batch; after it
+// nothing exceeds bytes_max.
 #pragma once
 
 #include <cstdint>
@@ -33,12 +32,13 @@ struct ReadPart {
     FetchOutcome outcome = {};
     bool is_found() const { return log.v != 0; }
 };
-// For a reader inside of the node, from the replica that leads.
+// A part for a reader inside the node, read from the leading replica.
 ReadPart read_part(Server& server, std::string_view topic, int32_t partition, int64_t offset,
                    uint64_t bytes_max);
 
 struct ReadWants {
-    // Enough to end before the deadline, as far as limits, memory and closed segments let it come.
+    // Enough bytes to answer before the deadline, as far as limits, memory and closed segments
+    // allow.
     int64_t bytes_min = 1;
     uint64_t bytes_max = 0;  // of all partitions
     Instant deadline{};      // of the waiting
@@ -47,13 +47,13 @@ struct ReadWants {
 };
 struct ReadTotal {
     uint64_t bytes = 0;
-    // Of what bounds the bytes in answers on this shard (Server::fetch_bytes()): kept until what
-    // was read has been used.
+    // The share of Server::fetch_bytes(), which bounds the bytes in this shard's answers: held
+    // until what was read has been used.
     runtime::Units units;
 };
 
-// Reads the parts; then each has its outcome, and the batches in it share the bytes of the log. The
-// parts and the server outlive the call; it runs on any shard.
+// Reads the parts. Then each part has its outcome, whose batches share the log's bytes. The parts
+// and the server outlive the call; it runs on any shard.
 runtime::Task<ReadTotal> read_parts(Server& server, std::vector<ReadPart*> parts, ReadWants wants);
 
 }  // namespace weir::kafka

@@ -1,10 +1,10 @@
-// Server: one shard's part of the Kafka server: the connections that it was dealt, the partitions
-// that it owns, and what handlers need of both. Everything in here is used on its shard alone;
-// another shard's Server is reached by `co_await on(shard, ...)` with peer(shard) inside.
+// Server: one shard's part of the Kafka server: the connections that were dealt to it, the
+// partitions that it owns, and what handlers need of both. Everything here is used on its shard
+// alone; another shard's Server is reached by `co_await on(shard, ...)` with peer(shard) inside.
 //
 // Start: all servers are made, each is connected to its peers, then started on its shard; then
 // connections come. Stop in reverse: stop() ends connections, then waiting work, then closes
-// partitions; the store goes after it.
+// partitions; the store is closed after it.
 #pragma once
 
 #include <memory>
@@ -48,7 +48,7 @@ class Server {
     struct Options {
         NodeInfo node;
         runtime::MemoryBudget* memory = nullptr;  // of requests
-        // The other shares of the node's memory (broker/budget.h). None: of `memory`.
+        // The other shares of the node's memory (broker/budget.h). If not set, `memory` is used.
         runtime::MemoryBudget* unpacking_memory = nullptr;
         runtime::MemoryBudget* answers_memory = nullptr;
         uint64_t fetch_bytes_max = 0;     // of this shard; 0: a quarter of its part of `memory`
@@ -58,10 +58,11 @@ class Server {
         replication::Replicator* replicator = nullptr;
         cluster::Controller* controller = nullptr;  // of shard 0, reached from there alone
         rpc::Endpoint* endpoint = nullptr;          // of this shard; none: there are no other nodes
-        // On shard 0: the first of so many that nobody had before. None: of `controller`.
+        // On shard 0: the first of that many unused producer ids. If not set, the controller is
+        // asked.
         std::function<runtime::Task<Result<int64_t>>(int64_t count)> take_producer_ids = {};
-        // On shard 0: hands a partition's leadership to another replica; kUnavailable, kTimedOut.
-        // None: there are no other nodes.
+        // On shard 0: transfers a partition's leadership to another replica; kUnavailable,
+        // kTimedOut. If not set, there are no other nodes.
         std::function<runtime::Task<Result<void>>(storage::LogId log, int32_t leader,
                                                   int32_t target, Instant deadline)>
             transfer_leader = {};
@@ -77,11 +78,11 @@ class Server {
     void connect(const std::vector<Server*>& servers);
     // On its shard, when the metadata was adopted.
     runtime::Task<Result<void>> start();
-    // No new requests, of clients or passed on by other nodes; returns when those of clients are
-    // done, or after `grace`.
+    // Refuses new requests of clients and forwarded ones of other nodes; returns when the requests
+    // of clients are done, or after `grace`.
     runtime::Task<void> drain_connections(Duration grace);
-    // Ends what waits for clients, and returns when all requests have ended. After the controller's
-    // begin_close(), which ends what they wait for there.
+    // Ends what waits for clients, and returns when all requests have ended. Call it after the
+    // controller's begin_close(), which ends what they wait for there.
     runtime::Task<void> close_connections();
     // After all shards' connections are gone.
     runtime::Task<void> stop();
@@ -92,7 +93,7 @@ class Server {
                               std::function<void()> closed,
                               std::string listener = std::string(cluster::kPlainListener));
     size_t connection_count() const { return connections_; }
-    // What bounds the connections of all shards: max.connections, and the descriptors.
+    // The bound of all shards' connections: max.connections, or the descriptors.
     uint64_t connections_max() const {
         return std::min(static_cast<uint64_t>(settings().connections_max),
                         options_.descriptors_for_connections);
@@ -100,22 +101,23 @@ class Server {
     bool lacks_descriptors(uint64_t connections) const {
         return connections >= options_.descriptors_for_connections;
     }
-    // Ends the connection that has never sent a request for longest, or else one that has been idle
-    // for kEvictedIdle, the longest first. False if there is none.
+    // Ends the connection that has been open longest without sending a request; else the one that
+    // has been idle longest, if that is kEvictedIdle or more. Returns false if there is none.
     bool evict_connection();
-    // For connections that wait for a request and owe no answer; those that never sent one apart.
+    // Connections that wait for a request and owe no answer. Those that never sent one are listed
+    // apart.
     IntrusiveList<Idle>& idle(bool never_asked) { return never_asked ? silent_ : idle_; }
 
     const NodeInfo& node() const { return options_.node; }
     void set_advertised(std::string host, int32_t port);
     runtime::MemoryBudget& memory() { return *options_.memory; }
-    // Asked before anything is unpacked or packed.
+    // Call begin() of it before a batch is unpacked or packed.
     Unpacking& unpacking() { return unpacking_; }
-    // Waits until an answer of about `bytes` may be made: what clients have not read yet leaves
-    // room for it. kTimedOut after a while, kCancelled by `stop`.
+    // Waits until an answer of about `bytes` may be made, i.e. until unread answers leave room for
+    // it. kTimedOut after a while, kCancelled by `stop`.
     runtime::Task<Result<runtime::Reservation>> reserve_answer(uint64_t bytes,
                                                                runtime::StopToken stop);
-    // Of one that was made.
+    // Charges an answer that was made.
     runtime::Reservation charge_answer(uint64_t bytes) { return answers_memory().charge(bytes); }
     storage::Store& store() { return *options_.store; }
     replication::Replicator& replicator() { return *options_.replicator; }
@@ -123,11 +125,11 @@ class Server {
     const cluster::MetadataImage& image() const { return options_.metadata->image(); }
     const ServerBugs& bugs() const { return options_.bugs; }
     const cluster::BrokerSettings& settings() const { return options_.metadata->broker(); }
-    // Of this shard; nullptr: there are no other nodes.
+    // This shard's endpoint; nullptr: there are no other nodes.
     rpc::Endpoint* endpoint() { return options_.endpoint; }
-    // The node that is the controller, as far as it is known here; -1: none.
+    // The controller's node, as far as known here; -1: unknown.
     int32_t controller_id() const;
-    // Of a registered node, or this one: whether it answers.
+    // Whether the node, which is registered or this one, answers.
     bool is_alive(int32_t node) const;
     // Inside of on(0, ...) alone.
     cluster::Controller& controller();
@@ -135,7 +137,7 @@ class Server {
     runtime::ShardId owner_of(storage::LogId log) const;
 
     PartitionTable& partitions() { return partitions_; }
-    // Of the connections of all shards that produce to this one's partitions.
+    // The turns of all shards' connections that produce to this shard's partitions.
     AppendTurns& append_turns() { return append_turns_; }
     // For a new connection; no other of this node has it.
     uint64_t next_connection_id();
@@ -143,17 +145,16 @@ class Server {
     FetchSessions& fetch_sessions() { return fetch_sessions_; }
     GroupShard& groups() { return *groups_; }
     ServerMetrics& metrics() { return metrics_; }
-    // Bounds the bytes in answers to fetches that were not sent yet, but for a little that each
-    // fetch may have.
+    // Bounds the bytes in unsent answers to fetches; each fetch may exceed it by a little.
     runtime::Semaphore& fetch_bytes() { return fetch_bytes_; }
-    // Those bytes are scarce: of the clients that take nothing of their answers, the patience ends.
+    // These bytes are scarce: clients that do not read their answers get less time.
     void hurry_slow_clients();
-    // The connections that are sending, by themselves.
+    // The connections that are sending register themselves here.
     IntrusiveList<Sending>& sending() { return sending_; }
-    // Stops when the node stops and its clients had their time: what waits for other nodes on
-    // this shard ends then.
+    // Stops when the node stops and its clients had their time: this shard's waits for other nodes
+    // end then.
     runtime::StopToken waits() { return waits_.token(); }
-    // Requests that other nodes passed on are inside. Closed when the node stops.
+    // Held by the requests that other nodes forwarded. Closed when the node stops.
     runtime::Gate& passed_on() { return passed_on_; }
     bool draining() const { return draining_.stop_requested(); }
     // Work that outlives a request; ends by stop().
@@ -162,7 +163,7 @@ class Server {
     // On shard 0.
     runtime::Task<Result<void>> transfer_leader(storage::LogId log, int32_t leader, int32_t target,
                                                 Instant deadline);
-    // A producer id that nobody had before.
+    // A producer id that was never used before.
     runtime::Task<Result<int64_t>> next_producer_id();
 
   private:

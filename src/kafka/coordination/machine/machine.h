@@ -1,4 +1,4 @@
-// What every coordinator has in common: a pure state machine whose durable state is the fold of the
+// What all coordinators have in common: a pure state machine whose durable state is the fold of the
 // records of one partition, in log order. Its inputs are requests, replayed records, results of
 // appends and the passing of time; its outputs are effects. It has no I/O, no clock and no runtime;
 // kafka/coordination/coordinator_log.h drives it. kafka/groups/coordinator.h states the contract in
@@ -40,23 +40,23 @@ struct Moment {
     WallTime wall;
 };
 
-// What a record takes in a batch beside its key and value: varints of its lengths and deltas.
+// The bytes of a record in a batch besides its key and value: varints of its lengths and deltas.
 inline constexpr size_t kRecordOverheadBytesMax = 32;
 
-// One record that a machine wants written to its partition.
+// A record that a machine writes to its partition.
 struct LogRecord {
     std::vector<uint8_t> key;
     std::optional<std::vector<uint8_t>> value;  // nullopt: a tombstone
-    // No less than it takes in a batch.
+    // At least the record's size in a batch.
     size_t bytes() const {
         return kRecordOverheadBytesMax + key.size() + (value ? value->size() : 0);
     }
     bool operator==(const LogRecord&) const = default;
 };
 
-// What a call of the machine wants done, for its driver: each append is one record batch, written
-// in the order of the list and reported with on_append_done(); each reply answers one request;
-// notes are lines for the log.
+// The outputs of a call of the machine, for its driver. Each append is one record batch, written in
+// the order of the list and reported with on_append_done(). Each reply answers one request. Notes
+// are lines for the log.
 template <class E>
 concept CoordinatorEffects = requires(E effects) {
     { effects.replies.front().request } -> std::convertible_to<RequestId>;

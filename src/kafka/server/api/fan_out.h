@@ -1,5 +1,5 @@
-// fan_out: asks each shard once for all that it owns of a request, side by side, and gives the
-// answers in the order of the questions.
+// fan_out: asks each shard once for everything that it owns of a request, all shards at the same
+// time, and returns the answers in the order of the questions.
 #pragma once
 
 #include <map>

@@ -1,5 +1,5 @@
-// What a question names twice is answered once: else a request of a few bytes a name had an answer
-// as many times as large as what the name stands for.
+// Items that a request names twice are answered once. Otherwise a request of a few bytes for each
+// name could demand an answer many times as large.
 #pragma once
 
 #include <cstdint>

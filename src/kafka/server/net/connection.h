@@ -1,11 +1,11 @@
 // Connection: one client's connection, from its first byte to its last. Reads frames, starts
-// their requests as far as their order allows, and sends the answers in the order of the requests.
+// requests as far as their order allows, and sends the answers in the order of the requests.
 // Bounds: requests in flight, bytes of a frame, bytes of answers (Server::fetch_bytes), silence
-// while idle, and time for half a frame or a part of an answer. Lives on one shard, within one
+// while idle, and time for half a frame or a part of an answer. Lives on one shard, in one
 // coroutine's frame, until run() returns.
 //
-// Three coroutines: the reader, the writer, and the watch that ends both when time is up; and one
-// for each request under way.
+// It has three coroutines: the reader, the writer, and the watch that ends both when time is up;
+// and one for each request in progress.
 #pragma once
 
 #include <deque>
@@ -37,21 +37,21 @@ struct Idle : ListHook {
 
 class Connection {
   public:
-    // `kill`: end now. `drain`: answer what came, and end.
+    // `kill`: end now. `drain`: answer the received requests, then end.
     // `listener`: the name of the one that accepted it.
     Connection(Server& server, runtime::ByteStream& stream, std::string listener,
                runtime::StopToken kill, runtime::StopToken drain);
     ~Connection();
 
     runtime::Task<void> run();
-    // The client takes the next piece of its answer within `patience` of the last, or the
-    // connection ends; never later than it would have.
+    // The client must read the next piece of its answer within `patience` of the last one;
+    // otherwise the connection ends. This never extends the present deadline.
     void expect_progress(Duration patience);
-    // Ends it, to make room for another: it is idle.
+    // Ends the connection to make room for another one: it is idle.
     void evict();
 
   private:
-    // Forwards a stop of the server's to this connection.
+    // Forwards a stop of the server to this connection.
     struct Forward : runtime::StopCallback {
         Forward(Connection& connection, void (Connection::*call)())
             : StopCallback([](StopCallback& callback) {
@@ -68,19 +68,19 @@ class Connection {
     runtime::Task<void> write_responses();
     runtime::Task<void> watch();
     runtime::Task<void> work(Request* request);
-    // The handler, when there is memory for its answer.
+    // Runs the handler when there is memory for its answer.
     runtime::Task<Result<void>> run(Request* request);
     // Frees what other shards keep for this connection.
     runtime::Task<void> leave_owners();
     runtime::Task<Result<void>> send(std::vector<Bytes> parts);
 
-    // Whether the connection goes on.
+    // Returns whether the connection continues.
     bool take_frame(runtime::SharedBytes frame);
     void start_eligible();
     void end();        // both directions, now
     void end_reads();  // answers still go out
-    // The client is gone: requests that it has sent are carried out, waits for news (a fetch, a
-    // group) end, and the connection ends after them, or after a while.
+    // The client has closed its side: requests that it sent are carried out, and waits for news (a
+    // fetch, a group) end. The connection ends after them, or after a while.
     void finish_received();
     void set_read_deadline(Duration from_now);
     void update_idle();
@@ -99,8 +99,8 @@ class Connection {
 
     TurnQueue produce_turns_;  // outlives the requests
     AppendTickets tickets_;
-    // In the order of the requests; the front is answered next, and the first started_ have
-    // started. Of those:
+    // Requests in their order: the front is answered next, and the first started_ have started. Of
+    // these:
     std::deque<std::unique_ptr<Request>> in_flight_;
     size_t started_ = 0;
     size_t working_ = 0;        // are not done yet

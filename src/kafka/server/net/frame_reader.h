@@ -1,7 +1,7 @@
-// Reads the frames of a connection: four bytes of size, then so many bytes. The size is a
-// stranger's word: it is checked before anything is allocated, and memory follows the bytes that
-// have come, not the size that was claimed, all of it reserved from the node's budget first. While
-// the budget is used up, reading waits: that is the back-pressure to producers.
+// Reads the frames of a connection: four bytes of size, then that many bytes. The size comes from a
+// stranger: it is checked before anything is allocated, and memory follows the bytes that have
+// arrived, not the claimed size. All of it is reserved from the node's budget first. While the
+// budget is used up, reading waits: this is the back-pressure on producers.
 #pragma once
 
 #include <array>
@@ -14,20 +14,19 @@
 
 namespace weir::kafka {
 
-// The first allocation for a frame that has one of its own; a frame up to this size needs no copy,
-// and a larger one is copied while it grows by eights.
+// The first allocation for a frame of its own. A frame up to this size is not copied; a larger one
+// is copied while its buffer grows by factors of eight.
 inline constexpr size_t kFrameChunk = size_t{32} << 10;
 inline constexpr size_t kFrameGrowth = 8;
-// Frames up to this size are slices of what was received in one piece, while a client sends faster
-// than it is read; such a piece has these sizes, as much as the client is ahead.
+// While a client sends faster than it is read, frames up to this size are slices of one received
+// piece. The piece's size is within these bounds and follows how far the client is ahead.
 inline constexpr size_t kSliceMax = size_t{24} << 10;
 inline constexpr size_t kPieceMin = size_t{4} << 10;
 inline constexpr size_t kPieceMax = size_t{64} << 10;
 
 struct FrameLimits {
     size_t size_max = 0;
-    // Called when a frame has begun and its end is not there yet, and again on each progress; keeps
-    // the time.
+    // Called when a frame has begun and is incomplete, and again on each progress, to track time.
     std::function<void()> on_progress;
 };
 
@@ -50,12 +49,12 @@ class FrameReader {
     }
     runtime::Task<Result<runtime::SharedBytes>> read_next(const FrameLimits& limits,
                                                           runtime::StopToken stop);
-    // At least four bytes ahead.
+    // Reads until at least four bytes are buffered.
     runtime::Task<Result<void>> read_size(const FrameLimits& limits, runtime::StopToken stop);
-    // Receives until `size` bytes are ahead, in a piece that has room for them.
+    // Receives until `size` bytes are buffered, in a piece with room for them.
     runtime::Task<Result<void>> fill_piece(size_t size, const FrameLimits& limits,
                                            runtime::StopToken stop);
-    // Room for `size` bytes from begin_ on, in this piece or a new one. False: no memory just now.
+    // Makes room for `size` bytes from begin_ on, in this piece or a new one. False: no memory now.
     bool make_piece(size_t size);
     runtime::Task<Result<runtime::SharedBytes>> read_whole(size_t size, const FrameLimits& limits,
                                                            runtime::StopToken stop);
@@ -63,9 +62,10 @@ class FrameReader {
 
     runtime::ByteStream& stream_;
     runtime::MemoryBudget& memory_;
-    // What came and is not taken yet lies at [begin_, end_) of `piece_`, or of `small_` while there
-    // is no piece. A piece is let go as soon as all of it is taken, so that an idle connection
-    // holds `small_` alone. Its bytes below begin_ belong to the frames that were made of them.
+    // Received bytes that were not used yet lie at [begin_, end_) of `piece_`, or of `small_` while
+    // there is no piece. A piece is released as soon as all of it was used, so that an idle
+    // connection holds only `small_`. Its bytes below begin_ belong to the frames that were made of
+    // them.
     std::array<uint8_t, 1024> small_;
     runtime::SharedBytes piece_;
     size_t begin_ = 0;

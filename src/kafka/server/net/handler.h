@@ -1,6 +1,6 @@
-// The APIs that this server answers: for each its key, the versions that it advertises and serves,
-// how it may overlap with others of its connection, and the function. The table is the one place
-// that decides; ApiVersions is made from it. One small file for each API: api_NAME.cc.
+// The APIs that this server answers. For each: its key, the versions that it advertises and serves,
+// how it may overlap with other requests of its connection, and its function. This table alone
+// decides; ApiVersions is made from it. Each API has a small file of its own under api/.
 #pragma once
 
 #include <span>
@@ -14,8 +14,8 @@
 
 namespace weir::kafka {
 
-// Kafka works on one request of a connection at a time. Here some may overlap, where nobody can
-// tell but by the clock.
+// Kafka handles one request of a connection at a time. Here some requests may overlap where a
+// client can notice nothing but the time.
 enum class Overlap : uint8_t {
     kNone,     // begins when all before it are done, and holds up all after it
     kFree,     // reads alone
@@ -28,13 +28,13 @@ struct Handler {
     int16_t version_min;
     int16_t version_max;
     Overlap overlap;
-    // An error closes the connection: the request did not parse, or the answer can't be said in
-    // this version.
+    // An error closes the connection: the request did not parse, or the answer has no form in this
+    // version.
     runtime::Task<Result<void>> (*run)(Request& request);
     bool at_controller = false;  // forward.h; runs on the controller's shard 0 as elsewhere
-    bool once = false;  // done a second time, it would be answered as if it had not been done
-    // Of an answer that came from the controller: what this node waits for before its client gets
-    // it. Where the controller is here, `run` does so itself.
+    bool once = false;  // a repeated call would be answered as if the first had not succeeded
+    // For an answer from the controller: what this node waits for before its client gets the
+    // answer. If the controller is here, `run` waits itself.
     runtime::Task<void> (*settle)(Request& request, Bytes response) = nullptr;
 };
 
@@ -42,8 +42,8 @@ std::span<const Handler> handlers();
 // nullptr for an API that is not served.
 const Handler* find_handler(int16_t key);
 
-// Larger bodies, and the answers to them, are decoded and encoded on a helper's thread: a message
-// of some MiB holds hundreds of thousands of strings.
+// Larger bodies and their answers are decoded and encoded on a helper's thread: a message of some
+// MiB holds hundreds of thousands of strings.
 inline constexpr size_t kDecodedAtHelper = 128_KiB;
 inline constexpr size_t kDecodedAtHelperProduce = 16_MiB;
 

@@ -1,7 +1,7 @@
-// Listener: one of a node's named listeners for clients: accepts connections on shard 0 and deals
-// them out to the shards in turn. Bounds how many there are, in all and from one address; what is
-// beyond is closed at once. Where descriptors are what bounds them, an idle one makes room if there
-// is one. Lives on shard 0.
+// Listener: one of a node's named listeners for clients. Accepts connections on shard 0 and deals
+// them out to the shards in turn. Bounds the number of connections, in all and from one address;
+// further ones are closed at once. If descriptors are the bound, an idle connection makes room if
+// there is one. Lives on shard 0.
 #pragma once
 
 #include <map>
@@ -19,16 +19,16 @@ class Listener {
     explicit Listener(std::string name = std::string(cluster::kPlainListener))
         : name_(std::move(name)) {}
 
-    // As the node registers it with its address (cluster::ListenerEndpoints), and as each request
-    // that comes in here has it.
+    // The name with which the node registers its address (cluster::ListenerEndpoints); each request
+    // that arrives here has it.
     const std::string& name() const { return name_; }
     // "host:port"; port 0 picks a free one, see address().
     runtime::Task<Result<void>> open(std::string address);
     const std::string& address() const { return listener_.address(); }
-    // Begins to accept; not before all servers have started. `servers` by shard; they outlive the
-    // listener's close().
+    // Begins to accept; call it after all servers have started. `servers` are by shard and outlive
+    // the listener's close().
     void start(std::vector<Server*> servers);
-    // No further connections; those that there are go on.
+    // Stops accepting. Existing connections go on.
     runtime::Task<void> close();
     size_t connection_count() const { return open_; }
 

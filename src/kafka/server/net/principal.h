@@ -1,5 +1,5 @@
-// Principal: who a request is from, as access control and quotas know it: "User:alice". Until
-// connections are authenticated each one is of the anonymous user.
+// Principal: who sent a request, for access control and quotas: "User:alice". Until connections are
+// authenticated everybody is the anonymous user.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ struct Principal {
 
     bool is_anonymous() const { return *this == Principal{}; }
     std::string to_string() const { return type + ":" + name; }
-    // As to_string() made it; without a colon it is a user's name.
+    // Parses what to_string() made; a text without a colon is a user's name.
     static Principal parse(std::string_view text) {
         const size_t colon = text.find(':');
         if (colon == std::string_view::npos) return {.name = std::string(text)};

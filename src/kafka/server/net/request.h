@@ -30,14 +30,14 @@ struct Request {
     Principal principal;      // who it is from, also where another node passed it on
     std::string listener;     // the name of the one that it came to; empty: passed on
     runtime::StopToken stop;  // end now: the server closes, or the connection is cut
-    // The client has closed its side. What the request does is done; to wait for an answer alone is
-    // of no use any more.
+    // The client has closed its side. The request is still carried out, but nobody waits for its
+    // answer.
     runtime::StopToken gone;
     // Answer with what there is: no new requests come, since the client has closed its side or the
     // node is about to stop.
     runtime::StopToken hurry;
     runtime::StopToken drain;  // the node is about to stop
-    // Another node passed it on, and will settle it (Handler::settle).
+    // Another node forwarded it, and will settle it (Handler::settle).
     bool passed_on = false;
     const Handler* handler = nullptr;
     RequestHeader header;
@@ -47,8 +47,8 @@ struct Request {
     Turn turn;  // of a Produce: held until its batches have their places at their owners
     AppendTickets* tickets = nullptr;  // of the connection
 
-    // The answer. `out` begins with the size and the header; what it refers to by add_external() is
-    // kept alive by `keep`.
+    // The answer. `out` begins with the size and the header; `keep` keeps alive what add_external()
+    // refers to.
     ByteWriter out;
     std::vector<runtime::SharedBytes> keep;
     runtime::Units units;             // of what bounds the bytes in answers to fetches

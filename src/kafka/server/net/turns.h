@@ -1,10 +1,11 @@
-// Produce requests of one connection append in the order in which they came, though they are
-// checked one after another, travel to other shards, wait for room and for the disk side by side.
+// Produce requests of one connection append in the order in which they arrived, although they are
+// checked one after the other, and travel to other shards and wait for room and for the disk at the
+// same time.
 //
-// On the connection's shard each Produce holds a Turn until its batches are on their way, each
-// part of it with a ticket for the shard that owns the partitions; there the tickets of one
-// connection are turns again. So a request costs one message to each owner and one back, and none
-// waits for the one before it but where both append.
+// On the connection's shard each Produce holds a Turn until its batches are on their way. Each part
+// of it gets a ticket for the shard that owns the partitions; there the tickets of one connection
+// are turns again. So a request costs one message to each owner and one back, and waits for the one
+// before it only where both append.
 #pragma once
 
 #include <cstdint>
@@ -19,11 +20,11 @@
 
 namespace weir::kafka {
 
-// One shard's; tickets are served in order.
+// A queue of one shard; tickets are served in order.
 class TurnQueue {
   public:
     uint64_t take_ticket() { return next_ticket_++; }
-    // Until all tickets before this one are done.
+    // Waits until all earlier tickets are done.
     runtime::Task<Result<void>> wait_for(uint64_t ticket, runtime::StopToken stop) {
         while (serving_ != ticket) co_await runtime::try_(co_await changed_.wait({.stop = stop}));
         co_return Result<void>{};
@@ -49,7 +50,7 @@ class TurnQueue {
     runtime::WaitQueue changed_;
 };
 
-// Done on destruction, or before.
+// The turn is done at its destruction, or before.
 class Turn {
   public:
     Turn() = default;
@@ -76,7 +77,7 @@ class Turn {
     uint64_t ticket_ = 0;
 };
 
-// A connection's tickets at the owners of partitions, and its name there. On the connection's
+// A connection's tickets at the owners of partitions, and its name there. Used on the connection's
 // shard.
 struct AppendTickets {
     uint64_t connection = 0;          // the node's alone
@@ -88,7 +89,7 @@ struct AppendTickets {
     }
 };
 
-// At an owner: the turns of the connections that append here. A connection's entry goes by forget()
+// At an owner: the turns of the connections that append here. forget() removes a connection's entry
 // when its last request has returned.
 class AppendTurns {
   public:

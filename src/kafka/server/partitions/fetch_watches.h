@@ -1,6 +1,6 @@
-// FetchWatches: the fetches that wait for data of this shard's partitions. A watch is left by a
-// fetch of some shard and ends with one piece of mail to it. Owned by the shard's PartitionTable,
-// used on that shard alone.
+// FetchWatches: the fetches that wait for data of this shard's partitions. A fetch on any shard
+// leaves a watch here, which ends by mailing it once. Owned by the shard's PartitionTable, used on
+// that shard alone.
 #pragma once
 
 #include <cstddef>
@@ -20,16 +20,16 @@ class FetchWatches {
     // Both outlive it.
     FetchWatches(ReplicaSet& replicas, Mailbox& mailbox) : replicas_(replicas), mailbox_(mailbox) {}
 
-    // A partition as the fetch saw it.
+    // A partition's state as the fetch saw it.
     struct Seen {
         storage::LogId log;
         int64_t high_watermark;
         int32_t epoch;
     };
-    // The next news from any of these partitions, `bytes_needed` bytes in all, is posted to `to`,
-    // once. An address has one watch at most; a second one replaces the first. False when there is
-    // news already: the partition is gone, or its high watermark or epoch is no longer the one that
-    // the caller saw.
+    // Posts the next news from these partitions, `bytes_needed` bytes in all, to `to`, once. An
+    // address has at most one watch; a second one replaces the first. Returns false if there is
+    // news already: the partition is gone, or its high watermark or epoch is no longer what the
+    // caller saw.
     bool watch(MailAddress to, int64_t bytes_needed, const std::vector<Seen>& partitions);
     void unwatch(MailAddress to) { watches_.erase(to); }
     // Posts the mail and ends the watch.

@@ -1,13 +1,13 @@
-// LeadListeners: those who act while this shard leads a log: coordinators, uploads, procedures.
-// They are called when a replica begins to lead and is ready (Partition::leads()), when its term
-// changes, and when it leads no more; a listener looks at the partition to see which. One a shard,
-// owned by its PartitionTable and used on that shard alone.
+// LeadListeners: those who act while this shard leads a log: coordinators, uploads, procedures. A
+// listener is called when a replica begins to lead and is ready (Partition::leads()), when its term
+// changes, and when it leads no more; it looks at the partition to see which. Each shard's
+// PartitionTable owns one and uses it on that shard alone.
 //
-// Order: listeners are called in the order in which they were added, within the step that changed
-// the role. A listener may add and remove listeners, itself among them: one that was removed is not
-// called any more, one that was added is called from the next change on. It may not wait, close the
-// partition, or call its group. What is led already when a listener is added is not announced
-// again: it looks through PartitionTable::for_each().
+// Listeners are called in the order in which they were added, within the step that changed the
+// role. A listener may add and remove listeners, itself included: a removed listener is not called
+// any more, an added one is called from the next change on. It may not wait, close the partition,
+// or call its group. A new listener is not called for what is led already: it looks through
+// PartitionTable::for_each().
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// LeaderAnnouncements: what this shard's replicas let the cluster know of who leads and who is in
-// sync, through cluster::MetadataShard. One a shard, owned by its PartitionTable.
+// LeaderAnnouncements: announces to the cluster who leads this shard's replicas and who is in sync,
+// through cluster::MetadataShard. Each shard's PartitionTable owns one.
 #pragma once
 
 #include "cluster/metadata_shard.h"
@@ -14,11 +14,11 @@ class LeaderAnnouncements {
     LeaderAnnouncements(cluster::MetadataShard& metadata, raft::NodeId self)
         : metadata_(metadata), self_(self) {}
 
-    // Announces that the partition is led here and which replicas are in sync, or that it is led
-    // here no more, if that is not announced yet.
+    // Announces that the partition is led here and which replicas are in sync, or that it is no
+    // longer led here, unless that was announced already.
     void announce(Partition& partition);
-    // For a replica that follows: announces the leader that its group has, where the leader's own
-    // announcement did not arrive.
+    // For a following replica: announces its group's leader, if the leader's own announcement did
+    // not arrive.
     void announce_hearsay(Partition& partition);
 
   private:

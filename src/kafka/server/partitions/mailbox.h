@@ -1,8 +1,8 @@
-// Mailbox: answers that come from another shard when they are ready, not when a call returns: a
-// group's join that waits for other members, news of data for a waiting fetch. The home shard opens
-// a slot, hands its address over by on(), and waits with its own deadline and stop token; the other
-// shard posts. A post to a slot that was closed meanwhile is dropped. One a shard; posts to one
-// shard arrive in order.
+// Mailbox: answers that another shard sends when they are ready, not when a call returns: a group's
+// join that waits for other members, news of data for a waiting fetch. The home shard opens a slot,
+// passes its address by on(), and waits with its own deadline and stop token; the other shard
+// posts. A post to a closed slot is dropped. Each shard has one; posts to one shard arrive in
+// order.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ struct MailAddress {
 
 class Mailbox {
   public:
-    // `peers`: by shard, this one among them; filled before the first post and the same from then
+    // `peers` are by shard, this one included; filled before the first post and constant from then
     // on. Posts run in `scope`.
     Mailbox(runtime::ShardId shard, const std::vector<Mailbox*>& peers, runtime::Scope& scope)
         : shard_(shard), peers_(peers), scope_(scope) {}

@@ -1,6 +1,6 @@
-// GroupMembers: makes the members of the groups that are led here what the image wants them to be,
-// and announces in rounds what is owed of the replicas: who leads, who is in sync. Owned by the
-// shard's PartitionTable, used on that shard alone.
+// GroupMembers: changes the members of the groups that are led here to what the image wants, and
+// announces the replicas' state in rounds: who leads, who is in sync. Owned by the shard's
+// PartitionTable, used on that shard alone.
 #pragma once
 
 #include <set>
@@ -39,8 +39,8 @@ class GroupMembers {
 
   private:
     runtime::Task<void> tend_all();
-    // Begins a change of the group's members if the image wants others. Whether there is nothing
-    // left to do or to report.
+    // Begins a change of the group's members if the image wants others. Returns whether there is
+    // nothing left to do or to report.
     bool settle_members(Partition& partition);
     runtime::Task<void> change_members(storage::LogId id, raft::Configuration target);
 

@@ -1,13 +1,13 @@
-// Partition: one replica of a partition of a topic on its owner shard: the rules of Kafka between
-// requests and a replication::Group. It decides what may be appended (idempotence, offsets,
-// timestamps of the broker's), what may be read (nothing above the high watermark), and wakes who
-// waits for data. Owned by the shard's PartitionTable; used on that shard alone. What survives a
-// crash is the log, and producer state as a fold of it.
+// Partition: one replica of a partition of a topic on its owner shard: Kafka's rules between
+// requests and a replication::Group. It decides what may be appended (idempotence, offsets, the
+// broker's timestamps) and what may be read (nothing above the high watermark), and wakes the
+// waiting fetches. Owned by the shard's PartitionTable; used on that shard alone. The log survives
+// a crash, and so does producer state as a fold of it.
 //
-// The high watermark is what the group has committed, as far as this replica knows: it never goes
-// back, so that whatever is below it may be read here, leader or not. What a client takes for the
-// newest (ListOffsets, an offset beyond the log's end) is answered by a leader that has asked its
-// followers whether it still is one. The leader's epoch is the group's term.
+// The high watermark is what the group has committed, as far as this replica knows. It never goes
+// back, so everything below it may be read here, on a leader or not. Queries for the newest state
+// (ListOffsets, an offset beyond the log's end) are answered only by a leader that has asked its
+// followers whether it still leads. The leader's epoch is the group's term.
 #pragma once
 
 #include <deque>
@@ -32,18 +32,18 @@
 
 namespace weir::kafka {
 
-// A failed disk, a full one, a node that stops: as the client should see it.
+// The Kafka error for a failed or full disk or a node that stops.
 KafkaError storage_error(const Error& error);
 
-// A batch that was validated (on the connection's shard) and is ready to be appended as it lies
-// there, but for what the broker writes into its header.
+// A batch that was validated on the connection's shard. It is appended as it is, except for the
+// header fields that the broker writes.
 struct CheckedBatch {
     runtime::SharedBytes
         bytes;  // this batch alone; nobody else reads or writes these bytes until it is appended
     WallTime max_timestamp;  // by its records
 };
 
-// Who leads, as far as a replica knows, for a client that asked the wrong one; -1: not known.
+// The leader as far as a replica knows, for a client that asked the wrong one; -1: not known.
 struct LeaderHint {
     int32_t leader = -1;
     int32_t epoch = -1;
@@ -51,9 +51,10 @@ struct LeaderHint {
 
 struct AppendOptions {
     bool log_append_time = false;
-    // Refused when fewer replicas than this are in sync (min.insync.replicas with acks=all).
+    // The append is refused if fewer replicas than this are in sync (min.insync.replicas with
+    // acks=all).
     int32_t in_sync_min = 1;
-    // What is written was decided in this term, and may not come in a later one. 0: any.
+    // The term in which the write was decided: it may not be appended in a later one. 0: any term.
     raft::Term term = 0;
 };
 
@@ -75,7 +76,7 @@ struct FetchRange {
     uint64_t bytes_max = 0;
     bool at_least_one = false;
     bool leader_only = false;  // a client that does not know of reading from followers
-    // The client has a replica nearer to it than the leader: nothing is read if this one leads.
+    // The client has a nearer replica than the leader: nothing is read if this one leads.
     bool is_elsewhere = false;
 };
 
@@ -92,8 +93,8 @@ struct FetchOutcome {
     bool has_more = false;  // below the high watermark, and did not fit
     bool memory_was_short = false;
     bool is_in_older_segment = false;  // where it read from: see storage::Log
-    // What it counts towards fetch.min.bytes, and whether the fetch is answered whatever that is:
-    // its reader decides (reading.cc).
+    // What counts towards fetch.min.bytes, and whether the fetch is answered whatever that is: its
+    // reader decides (reading.cc).
     uint64_t counted = 0;
     bool completes = false;
 };
@@ -107,7 +108,7 @@ struct OffsetOutcome {
 
 class FetchWatch;
 
-// Ties a watch to one of the partitions that it watches.
+// Links a watch to one of the partitions that it watches.
 struct WatchHook : ListHook {
     FetchWatch* watch = nullptr;
 };
@@ -122,19 +123,19 @@ class FetchWatch {
 
 class Partition;
 
-// What a partition tells its owner.
+// What a partition reports to its owner.
 class PartitionEvents {
   public:
     virtual ~PartitionEvents() = default;
-    // What this watch waits for may have come; ends it.
+    // What this watch waits for may have arrived; ends the watch.
     virtual void fire(FetchWatch& watch) = 0;
-    // Its role, term or leader changed, or it leads and is ready now. It must not be closed, and
-    // its group not called, in here.
+    // The role, term or leader changed, or the partition leads and is ready now. The partition may
+    // not be closed in here, and its group not called.
     virtual void on_role(Partition& partition) = 0;
     virtual const ServerBugs& bugs() const = 0;
     // Asked before a batch is unpacked.
     virtual Unpacking& unpacking() = 0;
-    // Of the partitions of this shard.
+    // The share of this shard's partitions.
     virtual ProducerShare& producer_share() = 0;
     // Whether the metadata names the node for the partition: StateMachine::vouches_for().
     virtual bool is_named(const Partition& partition, NodeId node) const = 0;
@@ -148,7 +149,7 @@ class Partition final : public replication::StateMachine {
     Partition(const Partition&) = delete;
     Partition& operator=(const Partition&) = delete;
 
-    // The group that replicates the log; once, when it is open and before it does anything.
+    // Sets the group that replicates the log; once, when it is open and before it does anything.
     void set_group(replication::Group& group);
     // nullptr before, and when the partition is closing.
     replication::Group* group() { return group_; }
@@ -161,57 +162,58 @@ class Partition final : public replication::StateMachine {
     int64_t log_start_offset() const { return log_.start_offset(); }
     int32_t leader_epoch() const { return epoch_; }
     bool is_leader() const { return role_ == raft::Role::kLeader; }
-    // It leads, and knows all that was committed before.
+    // This replica leads and knows everything that was committed before.
     bool leads() const { return is_ready_; }
     LeaderHint hint() const { return {leader_, leader_ < 0 ? -1 : epoch_}; }
-    // The members of the group that can be counted on to take the next entries, itself among them,
-    // ascending; none if it does not lead. A follower is in sync while its node answers and it
-    // lacks no more than its leader sends it at once: what it acknowledged is the leader's log but
-    // for what is on the way. Right after an election all count until they prove otherwise.
+    // The members that will accept the next entries, ascending, this replica included; none if it
+    // does not lead. A follower is in sync while its node answers and it lacks no more than its
+    // leader sends it at once: what it acknowledged is the leader's log except for what is in
+    // flight. Right after an election all count until they prove otherwise.
     std::vector<int32_t> in_sync() const;
-    // FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH or kNone for what a client believes the epoch is
-    // (-1: does not say).
+    // FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH or kNone, for the epoch that a client believes in
+    // (-1: it does not say).
     KafkaError check_epoch(int32_t current_leader_epoch) const;
 
-    // Waits for room, then takes the batch; it is neither durable nor committed yet. Batches of one
-    // caller are appended in the order of its calls if it awaits each.
+    // Waits for room, then appends the batch, which is neither durable nor committed yet. Batches
+    // of one caller are appended in the order of its calls if it awaits each.
     runtime::Task<AppendOutcome> append(CheckedBatch batch, AppendOptions options,
                                         runtime::StopToken stop);
-    // Until what append() took is committed. A leader that is deposed meanwhile waits for what its
-    // successor tells, for a while. NOT_LEADER_OR_FOLLOWER says that it was lost, or that nobody
-    // told: sent again, it is known again if it is there. As Kafka's, which does not wait. (Another
-    // error for the second case would say more, and makes librdkafka 2.0 give up for good when it
-    // sends the batch after it first.)
+    // Waits until what append() appended is committed. If this leader is deposed meanwhile, it
+    // waits for a while for its successor's log. NOT_LEADER_OR_FOLLOWER means that the batch was
+    // lost, or that its fate is unknown; if the client sends it again and it is there, it is
+    // recognized. Kafka answers the same without waiting. (A separate error for the unknown fate
+    // would say more, but makes librdkafka 2.0 give up for good when it sends the following batch
+    // first.)
     runtime::Task<KafkaError> wait_committed(storage::Position end, raft::Term term,
                                              runtime::WaitOptions options);
-    // Until it is on this node's stable storage, or at once where memory counts for that; it may
-    // still be lost with the node.
+    // Waits until the batch is on this node's stable storage, or returns at once if memory counts
+    // as that. It may still be lost with the node.
     runtime::Task<KafkaError> wait_durable(storage::Position end);
-    // Until this replica leads and is ready. kTimedOut, kUnavailable.
+    // Waits until this replica leads and is ready. kTimedOut, kUnavailable.
     runtime::Task<Result<void>> wait_ready(runtime::WaitOptions options);
 
     runtime::Task<FetchOutcome> fetch(FetchRange range, runtime::StopToken stop);
     runtime::Task<OffsetOutcome> find_offset(int64_t timestamp_ms, int32_t current_leader_epoch);
-    // Where an epoch ends: {the largest epoch that is not larger, its end}; an epoch before the
-    // first that this log knows ended where that one begins; {-1, -1} for one that is yet to come.
+    // Where an epoch ends: {the largest epoch <= `epoch`, its end}. An epoch before the first that
+    // this log knows ended where that one begins; {-1, -1} for a future epoch.
     storage::Log::TermEnd end_of_epoch(int32_t epoch) const;
-    // The new low watermark. Followers hear of it with the next heartbeat.
+    // Returns the new low watermark. Followers learn it with the next heartbeat.
     runtime::Task<std::expected<int64_t, KafkaError>> delete_records(int64_t before_offset);
-    // kNone when this replica was the leader at some moment of this call.
+    // kNone if this replica was the leader at some moment of this call.
     runtime::Task<KafkaError> confirm_leader();
 
     std::vector<ProducerStates::Producer> producers() const { return producers_.states().list(); }
     void expire_producers(WallTime now, int64_t age_ms) { producers_.states().expire(now, age_ms); }
 
-    // Tells the waiting fetch when something changes.
+    // Wakes the waiting fetch when something changes.
     void watch(WatchHook& hook) { watches_.push_back(hook); }
 
-    // No new use from now on, and those that wait end: they do not come back to the group, which
-    // may be closed then.
+    // Refuses new uses and ends the waiting ones; these do not return to the group, which may be
+    // closed then.
     void begin_close();
-    // After begin_close() and the group's end: waits for those uses.
+    // Call it after begin_close() and the group's end: waits for those uses.
     runtime::Task<void> close();
-    // Nothing when the partition is going away.
+    // Nothing if the partition is going away.
     std::optional<runtime::Gate::Holder> enter() {
         return is_closing_ ? std::nullopt : gate_.try_enter();
     }
@@ -230,11 +232,11 @@ class Partition final : public replication::StateMachine {
     void on_role() override;
 
   private:
-    // It led until just now, and who leads next is not known here yet.
+    // It led until just now, and the next leader is not known here yet.
     bool is_successor_awaited() const;
     void note_appended(const BatchHeader& header, WallTime now);
     void note_ready();
-    // Of the record at `offset`, or of the next one to be appended there.
+    // The epoch of the record at `offset`, or of the next one to be appended there.
     int32_t epoch_of(int64_t offset) const;
     void fire_all();
     runtime::Task<OffsetOutcome> find_by_time(int64_t timestamp_ms, int64_t end_offset);
@@ -245,7 +247,7 @@ class Partition final : public replication::StateMachine {
     const Uuid topic_id_;
     const std::string topic_;
     const int32_t index_;
-    // As the group last told; they outlive it.
+    // As the group last reported; they outlive it.
     raft::Role role_ = raft::Role::kFollower;
     bool is_ready_ = false;
     bool is_closing_ = false;

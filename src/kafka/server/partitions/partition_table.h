@@ -1,5 +1,5 @@
-// PartitionTable: what one shard has of Kafka's partitions, in one place for the rooms above: the
-// replicas (replica_set.h), who acts while they lead (lead_listeners.h), what is announced of their
+// PartitionTable: one shard's Kafka partitions, in one place for the folders above: the replicas
+// (replica_set.h), the listeners to their leadership (lead_listeners.h), the announcements of their
 // leaders (leader_announcements.h), their groups' members (members.h), and the fetches that wait
 // (fetch_watches.h). It follows the metadata. Used on its shard alone.
 #pragma once
@@ -28,8 +28,8 @@ class PartitionTable final : private PartitionEvents {
                    Unpacking& unpacking, size_t producers_max = SIZE_MAX);
     ~PartitionTable() override;
 
-    // Brings replicas in line with the image: what has no log gets one, a log that no topic names
-    // is removed. Returns when the replicas that have no other are ready.
+    // Brings the replicas in line with the image: creates missing logs, and removes logs that no
+    // topic names. Returns when the replicas that are their group's only member are ready.
     runtime::Task<Result<void>> open();
     runtime::Task<void> close();
 
@@ -44,7 +44,7 @@ class PartitionTable final : private PartitionEvents {
     // Called when a replica begins to lead and is ready, and when it leads no more.
     LeadListeners& lead_listeners() { return lead_listeners_; }
 
-    // Hands the partition's leadership to that node. kNotFound, kUnavailable: not the leader;
+    // Transfers the partition's leadership to that node. kNotFound; kUnavailable: not the leader;
     // kTimedOut.
     runtime::Task<Result<void>> transfer(storage::LogId id, NodeId to);
 
@@ -52,7 +52,7 @@ class PartitionTable final : private PartitionEvents {
     Partition* find(storage::LogId id) { return replicas_.find(id); }
     size_t size() const { return replicas_.size(); }
     void for_each(const std::function<void(Partition&)>& visit);
-    // Of the replicas here, for the metrics.
+    // Counts of the replicas here, for the metrics.
     struct Tally {
         uint64_t leaders = 0;
         uint64_t under_replicated = 0;  // led here, and not all replicas are in sync

@@ -1,10 +1,9 @@
 // ProducerStates: what one partition remembers of idempotent producers (KIP-98): for each its epoch
-// and its last five batches, so that a batch sent again is answered with the offset that it has
-// already, and a gap is refused. Pure; owned by the Partition, on its shard. What survives a crash:
-// all of it. The states are a fold of the log's batch headers: saved with the log's checkpoints
-// (encode), and brought up to date by the headers of the batches after it. Batches of a replica's
-// log that are not committed yet can be taken back, exactly (truncate). Format:
-// docs/formats/producer-state.md.
+// and its last five batches. So a batch that is sent again is answered with the offset that it has
+// already, and a gap is refused. Pure; owned by the Partition, on its shard. All of it survives a
+// crash: the states are a fold of the log's batch headers, saved with the log's checkpoints
+// (encode) and caught up with the headers of the batches after them. Batches that are not committed
+// yet can be reverted, exactly (truncate). Format: docs/formats/producer-state.md.
 #pragma once
 
 #include <array>
@@ -24,8 +23,8 @@ namespace weir::kafka {
 
 struct BatchHeader;
 
-// How many producers the partitions of a shard remember together, and how many they may: the
-// node's share of memory for them. Owned by the PartitionTable; outlives the states.
+// How many producers the partitions of a shard remember together, and how many they may: the node's
+// share of memory for them. Owned by the PartitionTable; outlives the states.
 struct ProducerShare {
     size_t used = 0;
     size_t limit = SIZE_MAX;
@@ -34,13 +33,13 @@ struct ProducerShare {
 class ProducerStates {
   public:
     static constexpr size_t kBatchesKept = 5;
-    // What one takes in memory, about.
+    // The approximate memory of one producer.
     static constexpr size_t kProducerBytes = 256;
-    // So many a partition remembers also when the shard's share is used up.
+    // A partition remembers this many even if the shard's share is used up.
     static constexpr size_t kProducersMin = 100;
 
-    // Beyond `producers_max`, or when `share` is used up, the producer whose last batch lies
-    // furthest back in the log is forgotten for a new one.
+    // Beyond `producers_max`, or when `share` is used up, a new producer replaces the one whose
+    // last batch is oldest in the log.
     explicit ProducerStates(size_t producers_max, ProducerShare* share = nullptr)
         : producers_max_(producers_max), counted_(share) {}
 
@@ -58,20 +57,20 @@ class ProducerStates {
     };
     // For a batch with a producer id.
     Answer check(const BatchHeader& batch) const;
-    // The batch was appended; its header has its offset. `now` is the time of the append, or of
-    // replay. Until commit() has come so far it can be taken back.
+    // The batch was appended; its header has its offset. `now` is the time of the append or of the
+    // replay. The batch can be reverted until commit() has passed it.
     void append(const BatchHeader& batch, WallTime now);
     // Batches below this offset stay.
     void commit(int64_t offset);
-    // Batches at and after this offset are gone: the states are what they were before the first of
-    // them. Below floor(), where a relaxed log lost what was committed, they are what is still known
-    // of the batches before it; a producer without any is forgotten.
+    // Batches at and after this offset are gone: the states become what they were before the first
+    // of them. Below floor(), where a relaxed log lost what was committed, they are what is still
+    // known of the batches before it; a producer without any is forgotten.
     void truncate(int64_t end);
-    // Down to here batches can be taken back.
+    // Batches at and after this offset can be reverted.
     int64_t floor() const { return floor_; }
 
-    // Forgets producers whose last batch is older than `age_ms`, and committed. When is not the
-    // log's to say, so replicas may differ in it.
+    // Forgets producers whose last batch is committed and older than `age_ms`. The log does not say
+    // when, so replicas may differ in it.
     void expire(WallTime now, int64_t age_ms);
 
     struct Producer {
@@ -84,9 +83,9 @@ class ProducerStates {
     size_t size() const { return producers_.size(); }
     size_t producers_max() const { return producers_max_; }
 
-    // Nothing at all if there is no producer.
+    // Empty if there is no producer.
     std::vector<uint8_t> encode() const;
-    // Less what the bytes tell of batches at and after `state_end`.
+    // Without the effects of batches at and after `state_end`.
     static Result<ProducerStates> decode(Bytes bytes, size_t producers_max, int64_t state_end,
                                          ProducerShare* share = nullptr);
 
@@ -108,12 +107,12 @@ class ProducerStates {
         void push(const Batch& batch);
     };
     using States = std::unordered_map<int64_t, State>;
-    // What a push does not leave behind: for the first batch of a producer or of an epoch.
+    // What a new batch can't show by itself: for the first batch of a producer or of an epoch.
     struct Before {
         std::optional<State> state;                          // nothing: the producer was not known
         std::optional<std::pair<int64_t, State>> forgotten;  // gave way to it
     };
-    // A batch that is not committed, and how to take it back.
+    // A batch that is not committed, and how to revert it.
     struct Uncommitted {
         int64_t id = 0;
         int16_t epoch = 0;
@@ -124,7 +123,7 @@ class ProducerStates {
         Batch evicted;  // the oldest of five, which gave way
         std::unique_ptr<Before> before;
     };
-    // What of the share is counted for these states.
+    // These states' part of the share.
     class Counted {
       public:
         explicit Counted(ProducerShare* share) : share_(share) {}
@@ -156,7 +155,8 @@ class ProducerStates {
     Counted counted_;
     int64_t floor_ = 0;
     States producers_;
-    // By offset. As long as the log's uncommitted tail; after a start, as what recovery read.
+    // By offset. As long as the log's uncommitted tail; after a start, as long as what recovery
+    // read.
     Fifo<Uncommitted> uncommitted_;
 };
 

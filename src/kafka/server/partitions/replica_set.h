@@ -1,9 +1,9 @@
-// ReplicaSet: the replicas that this shard has, made and removed as the metadata says: this node
-// has a replica of each partition that names it among its replicas or their target. A replica is
-// made when the record is here, or a log was made for it before (on a node alone, where a topic
-// whose logs can't be made must not come to be), and goes away when the partition names the node no
-// more. How a replica begins, and why that is safe: docs/decisions/0007-how-a-replica-begins.md.
-// Owned by the shard's PartitionTable, used on that shard alone.
+// ReplicaSet: this shard's replicas, created and removed as the metadata says: this node has a
+// replica of each partition that names it among its replicas or in their target. A replica is
+// created when the record is here; on a node alone its log is created before the record, since a
+// topic whose logs can't be created must not exist. It is removed when the partition no longer
+// names the node. How a replica begins, and why that is safe: docs/decisions/0007-how-a-replica-
+// begins.md. Owned by the shard's PartitionTable, used on that shard alone.
 #pragma once
 
 #include <functional>
@@ -29,14 +29,14 @@ class ReplicaSet {
         int32_t index = 0;
     };
 
-    // All outlive it. `scope` is where its background work runs. `events` is given to the replicas;
-    // `resigned` is called for one that led and is being removed.
+    // All outlive it. Background work runs in `scope`. The replicas get `events`; `resigned` is
+    // called for a replica that led and is being removed.
     ReplicaSet(storage::Store& store, cluster::MetadataShard& metadata,
                replication::Replicator& replicator, PartitionEvents& events, runtime::Scope& scope,
                std::function<void(Partition&)> resigned);
 
-    // Brings replicas in line with the image: what has no log gets one, a log that no topic names
-    // is removed. Returns when the replicas that have no other are ready.
+    // Brings the replicas in line with the image: creates missing logs, and removes logs that no
+    // topic names. Returns when the replicas that are their group's only member are ready.
     runtime::Task<Result<void>> open();
     // Ends the replicas' groups; when the scope's work has ended as well, close() may follow.
     runtime::Task<void> begin_close();
@@ -49,17 +49,17 @@ class ReplicaSet {
     // The partitions of a topic from `first` on that this shard owns.
     void add_places(const cluster::TopicImage& topic, size_t first, std::vector<Place>& to) const;
     bool owns(storage::LogId id) const;
-    // Of this node and this shard; nullptr if there is none (any more).
+    // The assignment, if it names this node and this shard; nullptr if there is none (any more).
     const cluster::PartitionAssignment* find_wanted(const Place& place) const;
-    // Whether the image names that node for the partition, among its replicas or where it moves.
+    // Whether the image names that node for the partition, among its replicas or in the target.
     bool is_named(const Partition& partition, NodeId node) const;
-    // Makes or removes the replicas, whichever the image says, before it returns (the first failure
-    // if there was one), or in the background until it is done.
+    // Creates or removes the replicas as the image says. Returns when that is done, with the first
+    // failure if there was one; or goes on in the background until it is done.
     runtime::Task<Result<void>> bring_all_in_line(std::vector<Place> places);
     void bring_in_line_soon(std::vector<Place> places);
     void retry(std::vector<Place> places);  // after a failure
-    // Waits, for a while, for those that are their group's only member: they lead as soon as they
-    // have written that they do.
+    // Waits, for a while, for the replicas that are their group's only member: they lead as soon as
+    // they have written so.
     runtime::Task<void> wait_ready(std::vector<Place> places);
     static void configure(Partition& partition, const cluster::TopicSettings& settings);
 
@@ -75,7 +75,7 @@ class ReplicaSet {
     runtime::Task<Result<void>> change(const Place& place);
     runtime::Task<Result<void>> make(const Place& place, storage::Log& log);
     runtime::Task<void> remove(storage::LogId id);
-    // Until what the image says of the place is what the cluster has decided, or names it again.
+    // Waits until the image's word on the place is what the cluster has decided, or names it again.
     runtime::Task<void> await_current(const Place& place);
     runtime::Task<void> bring_in_line_later(std::vector<Place> places, Duration delay);
 

@@ -11,9 +11,10 @@ struct ServerBugs {
     WEIR_BUG(answer_duplicate_before_commit);  // ... of a batch that is not committed yet
     WEIR_BUG(lose_producer_state);             // recovery forgets the producers of a checkpoint
     WEIR_BUG(keep_truncated_producers);        // batches that were cut off stay known
-    WEIR_BUG(answer_unconfirmed);              // who led once answers what is the newest, unasked
-    WEIR_BUG(load_coordinator_early);          // before it is known what was committed before
-    WEIR_BUG(forget_commits);  // offsets are acknowledged when the coordinator has them
+    // a deposed leader answers what is the newest without asking its followers
+    WEIR_BUG(answer_unconfirmed);
+    WEIR_BUG(load_coordinator_early);  // before it is known what was committed before
+    WEIR_BUG(forget_commits);          // offsets are acknowledged when the coordinator has them
 
     bool operator==(const ServerBugs&) const = default;
 };

@@ -1,8 +1,8 @@
-// Unpacking: who may hold the memory of a codec on this shard. What a batch unpacks to, and what a
-// codec looks back at, are a stranger's choice: a kilobyte may need megabytes. So whoever unpacks
-// or packs a batch asks here first, and waits in line. One shard; owned by the Server.
+// Unpacking: bounds the memory of codecs on this shard. A stranger chooses what a batch unpacks to
+// and what its codec looks back at: a kilobyte may need megabytes. So every unpacking or packing of
+// a batch asks here first, and waits in line. One shard; owned by the Server.
 //
-// Those that need little run beside those that need much, and do not stand in line behind them.
+// Small needs run beside large ones, and do not wait in line behind them.
 #pragma once
 
 #include <algorithm>
@@ -18,11 +18,11 @@ namespace weir::kafka {
 
 class Unpacking {
   public:
-    // Needs more than this: it is one of the few.
+    // A need above this is large.
     static constexpr uint64_t kLittle = 512_KiB;
     static constexpr uint64_t kLittleAtOnce = 8;
     static constexpr uint64_t kMuchAtOnce = 2;
-    // A client that waited so long has given up, or is about to.
+    // A client that waited this long has given up, or is about to.
     static constexpr Duration kWaitMax = 30s;
 
     // `memory` is the node's share; it outlives this.
@@ -34,9 +34,9 @@ class Unpacking {
         runtime::Reservation reservation;
     };
 
-    // Waits until `bytes` of codec memory may be used, in the order of the calls. More than half of
-    // the share counts as half of it, so that everything gets its turn: then the codec holds more
-    // than the share for a while (docs/operating.md). kTimedOut or kCancelled by kWaitMax,
+    // Waits, in the order of the calls, until `bytes` of codec memory may be used. More than half
+    // of the share counts as half of it, so that everything gets its turn: then the codec holds
+    // more than the share for a while (docs/operating.md). kTimedOut or kCancelled by kWaitMax,
     // kCancelled by `stop`.
     runtime::Task<Result<Permit>> begin(uint64_t bytes, runtime::StopToken stop) {
         const Instant deadline = runtime::Shard::current().now() + kWaitMax;
@@ -50,7 +50,7 @@ class Unpacking {
         co_return permit;
     }
 
-    // Of bytes that were packed anew: a permit counted them, and is given back after this.
+    // Charges recompressed bytes: a permit counted them so far, and is released after this.
     runtime::Reservation charge(uint64_t bytes) { return memory_.charge(bytes); }
 
   private:

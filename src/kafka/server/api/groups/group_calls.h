@@ -1,6 +1,6 @@
-// The way from a handler to the coordinator of a group, wherever it is, and back: finds the
-// partition of __consumer_offsets, its shard, puts the request there, and waits for the reply as
-// long as the coordinator takes, or until the connection is gone.
+// Calls from a handler to the coordinator of a group, wherever it is: finds the partition of
+// __consumer_offsets and its shard, passes the request there, and waits for the reply as long as
+// the coordinator needs, or until the connection is gone.
 #pragma once
 
 #include <optional>
@@ -20,12 +20,12 @@ struct GroupPlace {
 // Nothing while __consumer_offsets does not exist.
 std::optional<GroupPlace> place_of_group(Server& server, std::string_view group);
 
-// Error replies of a node that does not coordinate the group; kCancelled when the connection is
-// gone.
+// Returns an error reply if this node does not coordinate the group; kCancelled when the connection
+// is gone.
 runtime::Task<Result<GroupReply>> call_group(Request& request, std::string group,
                                              GroupPartition::Call call);
 
-// The reply's kind, or this error in it where the call never reached a coordinator.
+// The reply, or this error in a reply of the same kind if the call never reached a coordinator.
 template <class Reply>
 runtime::Task<Result<Reply>> call_group_for(Request& request, std::string group,
                                             GroupPartition::Call call) {

@@ -1,7 +1,7 @@
 // FetchSessions: incremental fetches (KIP-227). A client that fetches many partitions names them
-// once; from then on its requests say what changed, and answers hold only partitions that have
-// something new. Pure, bounded; one a shard, for the connections of that shard: a client that comes
-// back over a connection of another shard is told that its session is gone, and begins a new one.
+// once. From then on its requests contain only changes, and answers contain only partitions with
+// news. Pure, bounded; each shard has one for its connections. A client that comes back over a
+// connection of another shard is told that its session is gone, and begins a new one.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct FetchKey {
     auto operator<=>(const FetchKey&) const = default;
 };
 
-// What a client wants of a partition.
+// What a client wants from a partition.
 struct FetchTarget {
     FetchKey key;
     int64_t offset = 0;
@@ -44,7 +44,7 @@ class FetchSessions {
         bool incremental = false;              // the answer leaves out what has nothing new
         std::vector<FetchTarget> targets;      // in the order in which they are to be served
     };
-    // Takes what the request says into its session. `entropy` makes ids of new ones.
+    // Applies the request to its session. `entropy` makes ids of new sessions.
     Plan begin(const FetchRequest& request, int16_t version, Instant now, uint64_t entropy);
 
     struct Seen {
@@ -53,16 +53,16 @@ class FetchSessions {
         int64_t log_start_offset = -1;
         bool has_data = false;
     };
-    // Whether an incremental answer has to hold this partition; remembers what the client knows
-    // then. True also when the session is gone meanwhile.
+    // Whether an incremental answer has to include this partition; remembers what the client knows
+    // then. Also true if the session is gone meanwhile.
     bool note(int32_t session_id, const FetchKey& key, const Seen& seen);
 
     size_t size() const { return sessions_.size(); }
     size_t partitions() const { return partitions_; }
 
-    // A session that was not used for this long may be thrown out for a new one.
+    // A session that was unused for this long may be replaced by a new one.
     static constexpr Duration kKept = 2min;
-    // Of all sessions together.
+    // Bounds all sessions together.
     static constexpr size_t kPartitionsMax = 1'000'000;
 
   private:
@@ -76,8 +76,8 @@ class FetchSessions {
         int32_t next_epoch = 1;
         bool by_id = false;
         Instant used;
-        // Served in this order; one that gave data goes to the end, so that the first does not
-        // starve the others.
+        // Partitions are served in this order. One that gave data goes to the end, so that the
+        // first does not starve the others.
         std::map<uint64_t, Entry> order;
         std::map<FetchKey, uint64_t> places;
         uint64_t next_place = 0;

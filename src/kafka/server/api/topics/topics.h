@@ -1,5 +1,5 @@
-// What several handlers share: topics in requests by name or by id, errors of the administration as
-// Kafka's, making topics that were asked for.
+// What several handlers share: topics in requests by name or by id, administrative errors as
+// Kafka's, and the creation of topics.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ namespace weir::kafka {
 
 inline constexpr std::string_view kOffsetsTopic = "__consumer_offsets";
 
-// Bits of the operations that a client may do, as answers list them; without access control that is
-// all there are. The numbers are Kafka's AclOperation.
+// Bits of the operations that a client may do, as answers list them; without access control, all
+// that exist. The numbers are Kafka's AclOperation.
 constexpr int32_t operations(std::initializer_list<int> bits) {
     int32_t set = 0;
     for (const int bit : bits) set |= 1 << bit;
@@ -39,15 +39,16 @@ struct FoundPartition {
 FoundPartition find_partition(Server& server, const cluster::TopicImage* topic, int32_t index,
                               bool by_id = false);
 
-// Deadline of an administrative request: what the client said, within reason.
+// The deadline of an administrative request: the client's, within reason.
 Instant admin_deadline(int32_t timeout_ms);
 
-// Of a request that came from a client.
+// As admin_deadline(), for a request that came from a client.
 Instant admin_end(const Request& request, int32_t timeout_ms);
 
-// Until this node knows a leader of each partition of these topics, made a moment ago, so that a
-// client that goes on at once finds it; at most until `end`, or five seconds. What has no leader by
-// then, since its replicas' nodes are down for example, is made all the same, and shown without.
+// Waits until this node knows a leader of each partition of these new topics, so that the client
+// can use them at once; at most until `end`, or five seconds. A partition without a leader by then,
+// since its replicas' nodes are down for example, was created nevertheless and is shown without
+// one.
 runtime::Task<void> await_leaders(Server& server, std::vector<std::string> topics, Instant end,
                                   runtime::StopToken stop, runtime::StopToken hurry);
 inline runtime::Task<void> await_leaders(Request& request, std::vector<std::string> topics,
@@ -55,14 +56,14 @@ inline runtime::Task<void> await_leaders(Request& request, std::vector<std::stri
     return await_leaders(request.server, std::move(topics), end, request.stop, request.hurry);
 }
 
-// With the controller's defaults, wherever it is; of the topic as it is then the outcome has the
-// name and the id. Runs on any shard.
+// Creates topics with the controller's defaults, on whatever node the controller is. The outcome
+// has only the name and the id of a topic. Runs on any shard.
 runtime::Task<std::vector<cluster::TopicOutcome>> create_topics_at_controller(
     Server& server, std::vector<cluster::NewTopic> topics, bool validate_only, Instant deadline);
-// The same on the node that is the controller; the outcome has the whole topic.
+// The same on the controller's node; the outcome has the whole topic.
 runtime::Task<std::vector<cluster::TopicOutcome>> create_topics_here(
     Server& server, std::vector<cluster::NewTopic> topics, bool validate_only, Instant deadline);
-// __consumer_offsets, if it is not there. kNone when it is there afterwards.
+// Creates __consumer_offsets if it does not exist. kNone if it exists afterwards.
 runtime::Task<KafkaError> ensure_offsets_topic(Server& server);
 
 }  // namespace weir::kafka
