@@ -1,5 +1,6 @@
-// Back-pressure of a store: appends are admitted while the memory for entries not yet in segments,
-// and the journal files that are ready, hold them. Owned by the ShardStore, used on its shard.
+// Back-pressure of a store: appends are admitted while there is room for them in the memory for
+// entries that are not in segments yet, and in the ready journal files. Owned by the ShardStore,
+// used on its shard.
 #pragma once
 
 #include <algorithm>
@@ -18,43 +19,43 @@ namespace weir::storage {
 
 class ShardStore;
 
-// What found the disk full, or had no descriptor, when it was tried last.
+// The parts whose last attempt found the disk full or no descriptor.
 enum class FullPart : uint8_t { kJournal, kSegments, kCheckpoint, kCount };
 
 class Admission {
   public:
     explicit Admission(ShardStore& store) : store_(store) {}
 
-    // Waits until so many entries of `bytes` together fit, in the order of the calls. kDiskFull
-    // instead of waiting while the disk is full; where descriptors are short it waits.
-    // kCancelled by `stop`.
+    // Waits, in the order of the calls, until that many entries of `bytes` together fit. While the
+    // disk is full it returns kDiskFull instead; if descriptors are short it waits. kCancelled by
+    // `stop`.
     runtime::Task<Result<void>> admit(uint64_t bytes, uint64_t entries, runtime::StopToken stop);
     // A record of the log's own (a vote, a truncation): kDiskFull when the disk is full and the
     // journal has no place for it. Does not wait.
     Result<void> admit_record() const;
-    // An entry that was admitted, or could not wait for it, came, and waits for its commit.
+    // An entry was appended, admitted or unable to wait for that, and waits for its commit.
     void appended(uint64_t bytes, bool was_admitted) {
         if (was_admitted) end_admitted(charge(bytes, 1));
         pending_ += charge(bytes, 1);
     }
-    // What was admitted will not be appended.
+    // Admitted entries will not be appended.
     void withdrawn(uint64_t bytes, uint64_t entries) {
         end_admitted(charge(bytes, entries));
         changed();
     }
-    // It is in a durable block.
+    // The entries are in a durable block.
     void committed(uint64_t bytes, uint64_t entries) {
         pending_ -= charge(bytes, entries);
         changed();
     }
     void dropped(uint64_t bytes, uint64_t entries) { pending_ -= charge(bytes, entries); }
-    // Memory or journal space may have come free: those that wait longest are let in.
+    // There may be new room in memory or journal: admits the longest waiting ones.
     void changed();
-    // The disk filled or emptied, the store failed or stops: all that wait look again.
+    // The disk filled or emptied, or the store failed or stops: all waiters look again.
     void all_changed();
 
     void set_shortage(FullPart part, Shortage shortage);
-    // Something that the store needs to go on is short: space, or descriptors.
+    // Whether space or descriptors that the store needs are short.
     bool is_short() const {
         return std::ranges::any_of(short_, [](Shortage s) { return s != Shortage::kNone; });
     }
@@ -65,7 +66,8 @@ class Admission {
     bool has_waiters() const { return !waiters_.empty(); }
 
   private:
-    // In the queue, so that whoever waits longest is let in first, also a large one.
+    // A waiter in the queue, so that the one that waits longest is admitted first, even if it is
+    // large.
     class Turn final : public runtime::ParkedWaiter, public ListHook {
       public:
         Turn(Admission& admission, uint64_t bytes, uint64_t entries, runtime::StopToken stop)
@@ -87,11 +89,11 @@ class Admission {
 
     bool fits(uint64_t bytes, uint64_t entries) const;
     void end_admitted(uint64_t charged) {
-        // Who appends without asking (tests do) ends what is others'.
+        // An append without admit() (in tests) uses up what was admitted for others.
         admitted_ -= std::min(admitted_, charged);
     }
-    // What an append may take of the journal: at worst it is a block by itself, and a block ends in
-    // a page that is partly empty.
+    // The most that an append may use of the journal: a block of its own, whose last page is partly
+    // empty.
     static uint64_t charge(uint64_t bytes, uint64_t entries) {
         return bytes + entries * (kPage + 128);
     }

@@ -1,6 +1,6 @@
-// Stored files as text for a person (`weir debug journal|segment|checkpoint FILE`). They take
-// whatever a file holds, damaged or not: what does not hold is named where it lies, and the rest is
-// printed. Pure code over bytes.
+// Stored files as text for a person (`weir debug journal|segment|checkpoint FILE`). Accepts any
+// content, damaged or not: names each wrong part where it lies, and prints the rest. Pure code over
+// bytes.
 #pragma once
 
 #include <string>

@@ -12,8 +12,8 @@
 
 namespace weir::storage {
 
-// Names one partition log on this node for ever; given out by the node's metadata log, never
-// reused. kMetadataLog is the metadata log itself.
+// Names one partition log on this node for ever; assigned by the metadata log, never reused.
+// kMetadataLog is the metadata log itself.
 struct LogId {
     uint64_t v = 0;
     auto operator<=>(const LogId&) const = default;
@@ -46,8 +46,8 @@ struct EntryInfo {
 struct Entry {
     EntryInfo info;
     runtime::SharedBytes payload;
-    // The first bytes of the payload, kept in the journal even where the payload bypasses it, and
-    // given back by recovery: for a Kafka batch its header (61 bytes), which is all that producer
+    // The first bytes of the payload, which the journal has even if the payload bypasses it, and
+    // which recovery returns. For a Kafka batch this is its header (61 bytes), all that producer
     // state needs. At most kSummaryBytesMax.
     uint32_t summary_bytes = 0;
     bool shares_block = true;  // entries of other logs may lie in the payload's block
@@ -63,7 +63,7 @@ struct TermStart {
     bool operator==(const TermStart&) const = default;
 };
 
-// Of what Log::save_group_config() keeps.
+// Bounds what Log::save_group_config() keeps.
 inline constexpr size_t kGroupConfigBytesMax = 512;
 
 // Raft's durable vote. Saved before it is acted on.

@@ -1,6 +1,6 @@
-// History: the file of a data directory that says whether the node's last stop was an orderly one,
-// and since when all of them were. Read and written by the StoreSet; a replica that acknowledges
-// from memory keeps the number beside its log (replication/). Bytes: docs/formats/history.md.
+// History: the file of a data directory that says whether the node's last stop was orderly, and
+// since when all stops were. The StoreSet reads and writes it; a replica that acknowledges from
+// memory keeps the number beside its log (replication/). Bytes: docs/formats/history.md.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
-// IdleSweep: what a log keeps for its next append or read goes back when there is none for a while:
-// entries in memory move to the segment, indexes that are loaded again easily are dropped, queues
-// shrink. Every retention_check_ms it looks at each log, and acts on those where nothing happened
-// since the look before. One hand-over at a time, so that it disturbs nobody: thousands of
-// partitions that fall idle together take a minute. Owned by the ShardStore, used on its shard.
+// IdleSweep: frees what a log keeps for its next append or read if there is none for a while:
+// entries in memory move to the segment, indexes that are cheap to load again are dropped, queues
+// shrink. Every retention_check_ms it visits each log, and acts on those where nothing happened
+// since the last visit. It hands over one log at a time, so that it disturbs nobody: thousands of
+// partitions that become idle together take a minute. Owned by the ShardStore, used on its shard.
 #pragma once
 
 #include "base/units.h"
@@ -13,12 +13,12 @@ namespace weir::storage {
 class PartitionLog;
 class ShardStore;
 
-// An idle log keeps entries in memory that cost less: each hand-over is a run of whole pages in the
-// segment and a flush, which a partition with a little record now and then must not pay for each.
+// An idle log keeps entries below this size in memory. Each hand-over costs a run of whole pages in
+// the segment and a flush, too much for a partition that gets a small record now and then.
 inline constexpr uint64_t kIdleMemoryBytes = 3_KiB;
-// When a look at all logs let go of so much it goes back to the kernel too.
+// If a round frees this much, it also returns the memory to the kernel.
 inline constexpr uint64_t kIdleGiveBackMin = 8_MiB;
-// The index of a segment without a footer is found again by one small read for each run.
+// Without a footer, a segment's index is rebuilt by one small read for each run.
 inline constexpr size_t kIdleIndexRuns = 64;
 
 class IdleSweep {
@@ -29,7 +29,7 @@ class IdleSweep {
 
   private:
     runtime::Task<void> pass();
-    // Gives how many bytes of entries left the memory.
+    // Returns how many bytes of entries left the memory.
     runtime::Task<uint64_t> look_at(PartitionLog* log);
 
     ShardStore& store_;

@@ -1,8 +1,8 @@
 // A Log is one partition's sequence of entries, durable through its shard's journal and its own
-// segment files. Owned by the shard's Store; used on that shard alone. Entries become readable at
-// once (the caller bounds reads by its high watermark) and durable by group commit. After a crash a
-// log holds all entries below the last durable_end() that it told, whole, and perhaps some after
-// it; never a gap.
+// segment files. Owned by the shard's Store; used on that shard alone. Entries are readable at once
+// (the caller bounds reads by its high watermark) and become durable by group commit. After a crash
+// a log holds all entries below the last durable_end() that it reported, whole, and perhaps some
+// after it, without a gap.
 #pragma once
 
 #include <functional>
@@ -30,7 +30,7 @@ struct LogConfig {
     bool delete_by_retention = true;  // cleanup.policy has "delete"
 };
 
-// Entries [first, next_offset) as they are stored, in order. A part holds one or more whole
+// Entries [first_offset, next_offset) as they are stored, in order. A part holds one or more whole
 // payloads back to back.
 struct ReadResult {
     std::vector<runtime::SharedBytes> parts;
@@ -44,8 +44,9 @@ struct ReadLimits {
     int64_t end_offset =
         INT64_MAX;  // give entries that lie wholly below this offset (the high watermark)
     uint64_t bytes_max = 1 << 20;  // give no more than this ...
-    // ... but the first entry in any case, and for that the read waits for memory. Without it, and
-    // for all that comes after the first, it gives less where memory is short.
+    // ... except for the first entry, which is always given: the read waits for memory for it.
+    // Without this flag, and for everything after the first entry, the read gives less if memory is
+    // short.
     bool at_least_one = true;
 };
 
@@ -60,25 +61,24 @@ struct ReadEntriesLimits {
     size_t entries_max = 4096;
 };
 
-// What a state machine gives for a checkpoint: bytes that cover every entry appended so far.
+// A state machine's bytes for a checkpoint; they cover every entry appended so far.
 struct CapturedState {
     CapturedState() = default;
     CapturedState(std::vector<uint8_t> state) : bytes(std::move(state)) {}
     CapturedState(std::vector<uint8_t> state, int64_t floor)
         : bytes(std::move(state)), floor_offset(floor) {}
     std::vector<uint8_t> bytes;
-    // The owner can take back from the bytes what any entry at or after this offset did to them (it
-    // lists those in them), so that they are kept when such entries are cut off. -1: it can't; the
-    // bytes are dropped then, and recovery tells of all entries instead.
+    // The owner can revert the effects of any entry at or after this offset on the bytes (it lists
+    // those in them), so the bytes are kept when such entries are cut off. -1: it can't; then the
+    // bytes are dropped, and recovery passes it all entries instead.
     int64_t floor_offset = -1;
 };
 
-// What recovery found, for the state machines above: their last saved state, and what came after
-// it.
+// What recovery found, for the state machines: their last saved state, and what came after it.
 struct RecoveredState {
     std::vector<uint8_t> state;  // as its provider gave it at some checkpoint; empty if never
-    // The state covers the entries below. It may cover some beyond, which were cut off since: those
-    // the owner takes back (CapturedState::floor_offset).
+    // The state covers the entries below. It may also cover some beyond that were cut off since;
+    // the owner reverts those (CapturedState::floor_offset).
     Position state_end;
     int64_t state_offset = 0;  // its offset, or the log's start if that is beyond
     struct Replayed {
@@ -91,8 +91,8 @@ struct RecoveredState {
 // What is wrong with a log's files on this node.
 struct LogDamage {
     std::string reason;  // for the operator: which file, at which place, what is wrong
-    // The log takes no more appends: the place where it would write is damaged. Otherwise what is
-    // whole is read and written, and reads of the rest fail with kCorrupt, kNotFound or kIo.
+    // The log accepts no more appends: the place where it would write is damaged. Otherwise the
+    // whole part is read and written, and reads of the rest fail with kCorrupt, kNotFound or kIo.
     bool offline = false;
 };
 
@@ -114,44 +114,45 @@ class Log {
     // The terms of the log's entries, ascending, and perhaps that of the last entry below its
     // start.
     virtual std::vector<TermStart> terms() const = 0;
-    // Raft and OffsetForLeaderEpoch: the end offset of the largest term <= `term`: {that term,
-    // where the next one begins or end()}; nothing if unknown.
+    // For Raft and OffsetForLeaderEpoch: the largest term <= `term` and where it ends, i.e. where
+    // the next term begins, or end(). Nothing if unknown.
     struct TermEnd {
         int32_t term;
         int64_t end_offset;
     };
     virtual std::optional<TermEnd> end_of_term(int32_t term) const = 0;
     virtual uint64_t size_bytes() const = 0;  // of what is held: segments and memory
-    // Whether `offset` lies in a segment that takes no more entries: what can be read from there in
-    // one go does not grow by appends.
+    // Whether `offset` lies in a segment that gets no more entries: then appends do not add to what
+    // one read from there can give.
     virtual bool is_in_older_segment(int64_t offset) const = 0;
 
-    // Waits until the store has room for so many entries of `bytes` together (memory not yet handed
-    // over, journal space), in the order of the calls; back-pressure, not failure. Each of them is
-    // then appended, or withdrawn. kDiskFull while the disk is full, kUnavailable when the store is
-    // stopping or failed, kCancelled. kIo if the log is offline (damage()); append() too.
+    // Waits, in the order of the calls, until the store has room for that many entries of `bytes`
+    // together (memory not yet handed over, journal space): this is back-pressure, not failure.
+    // Each of them is then appended, or withdrawn. kDiskFull while the disk is full, kUnavailable
+    // when the store is stopping or failed, kCancelled. kIo if the log is offline (damage());
+    // append() too.
     virtual runtime::Task<Result<void>> admit(uint64_t bytes, runtime::StopToken stop,
                                               uint64_t entries = 1) = 0;
-    // What was admitted will not be appended after all: others need not wait for it.
+    // Admitted entries will not be appended: others need not wait for them.
     virtual void withdraw(uint64_t bytes, uint64_t entries = 1) = 0;
     // Appends the entry, at once and in the order of calls; entry.info.first == end(). It joins the
     // next group commit. After an error what was admitted for it is withdrawn.
     virtual Result<void> append(Entry entry) = 0;
-    // Until durable_end() >= position. Fails with the error of the write or flush that failed: then
-    // nothing more is promised of entries beyond durable_end(), and the store takes no more.
+    // Waits until durable_end() >= position. Fails with the error of a failed write or flush: then
+    // nothing beyond durable_end() is guaranteed, and the store accepts no more entries.
     virtual runtime::Task<Result<void>> wait_durable(Position position) = 0;
-    // Called after each advance of durable_end(), on this shard, outside of any coroutine step that
-    // appends. One listener; replaces the last.
+    // The listener is called on this shard after each advance of durable_end(), outside any
+    // coroutine step that appends. One listener; a new one replaces it.
     virtual void on_durable(std::function<void()> listener) = 0;
 
-    // Data entries from the one that holds `offset` on. start_offset() <= offset <= end().offset,
-    // else kOutOfRange; nothing there yet gives an empty result. kCorrupt when a checksum on disk
-    // fails: reported, never skipped.
+    // Reads data entries from the one that holds `offset` on. Needs start_offset() <= offset <=
+    // end().offset, else kOutOfRange; at the end the result is empty. kCorrupt if a checksum on
+    // disk fails: reported, never skipped.
     virtual runtime::Task<Result<ReadResult>> read(int64_t offset, ReadLimits limits,
                                                    runtime::StopToken stop) = 0;
-    // Raft's replication: entries of both kinds with what is known of them, from the one that
-    // begins at `from` on (or holds it), in order, each whole. kOutOfRange when `from` is not in
-    // [start, end()]; nothing there yet gives an empty result; kCorrupt as for read().
+    // For Raft's replication: whole entries of both kinds with their EntryInfo, in order, from the
+    // one that begins at `from` or holds it. kOutOfRange if `from` is not in [start, end()]; at the
+    // end the result is empty; kCorrupt as for read().
     virtual runtime::Task<Result<std::vector<FoundEntry>>> read_entries(
         Position from, ReadEntriesLimits limits, runtime::StopToken stop) = 0;
     // The first data entry at or after start_offset() whose max_timestamp_ms >= timestamp_ms, below
@@ -162,7 +163,7 @@ class Log {
     virtual runtime::Task<Result<std::optional<FoundEntry>>> find_max_timestamp(
         int64_t end_offset) = 0;
 
-    // Forgets entries at and after `end`, durably, before it returns. Raft alone asks for it.
+    // Forgets entries at and after `end`, durably, before it returns. Only Raft calls it.
     virtual runtime::Task<Result<void>> truncate_suffix(Position end) = 0;
     // Moves start_offset() up; durable before it returns. Whole segments below go back to the pool
     // in the background.
@@ -170,43 +171,44 @@ class Log {
     // While the hold lives, retention by time and size does not move the start beyond this offset.
     // Several may have one each (a replica up to its high watermark, an upload); the lowest counts.
     [[nodiscard]] virtual RetentionHold hold_from(int64_t offset) = 0;
-    // The segments that have entries, in order of offsets; what is in memory alone is in none. At
-    // most one is not closed, the last.
+    // The segments that have entries, in order of offsets; entries that are only in memory are in
+    // none. All are closed but perhaps the last.
     virtual std::vector<SegmentInfo> segments() const = 0;
     // Opens a closed segment's file. kNotFound: there is none with that id (any more);
     // kInvalidArgument: it is not closed; or the disk's error.
     virtual runtime::Task<Result<SegmentPin>> pin(uint32_t segment) = 0;
     virtual runtime::Task<Result<void>> save_hard_state(HardState state) = 0;
-    // Forgets all entries: the log is empty and starts at `start_offset` >= start_offset(), after
-    // an entry of the term `term_below` (0: unknown, or none) that it does not hold. Durable, as a
-    // whole, before it returns. A follower that is given a snapshot asks for it.
+    // Forgets all entries: the log becomes empty and starts at `start_offset` >= start_offset(),
+    // after an entry of the term `term_below` (0: unknown, or none) that it does not hold. Durable
+    // as a whole before it returns. For a follower that receives a snapshot.
     virtual runtime::Task<Result<void>> start_anew(int64_t start_offset, int32_t term_below) = 0;
-    // A few bytes of the owner's that outlive every entry (the configuration of a Raft group):
-    // kept whole, at most kGroupConfigBytesMax; durable before it returns. Empty if never saved.
+    // A few bytes of the owner (the configuration of a Raft group) that outlive every entry: at
+    // most kGroupConfigBytesMax; durable before it returns. Empty if never saved.
     virtual runtime::Task<Result<void>> save_group_config(std::vector<uint8_t> config) = 0;
     virtual const std::vector<uint8_t>& group_config() const = 0;
 
-    // A state machine's bytes that go into checkpoints, so that replay starts there. Called on this
-    // shard at a checkpoint; must reflect all entries appended so far. Without a provider
-    // everything since the log's start is replayed. When it is taken away again (an empty one), it
-    // is asked a last time: what it says is in the checkpoints from then on.
+    // Provides a state machine's bytes for checkpoints, so that replay starts there. Called on this
+    // shard at a checkpoint; the bytes must reflect all entries appended so far. Without a provider
+    // everything since the log's start is replayed. When the provider is removed (an empty one is
+    // set), it is called a last time: checkpoints have those bytes from then on.
     virtual void set_state_provider(std::function<CapturedState()> provider) = 0;
-    // What recovery found; once, then it is forgotten.
+    // What recovery found; only the first call returns it.
     virtual RecoveredState take_recovered() = 0;
 
-    // The damage that was found first (an offline one replaces one that is not); nothing as long as
-    // none is known. Found when the log is opened, read or written, and by a look at the names of
-    // its files soon after the start. Not kept over a restart. start_anew() ends it: nothing is
-    // left of the damaged files then.
+    // The damage that was found first (an offline one replaces one that is not); nothing while none
+    // is known. It is found when the log is opened, read or written, and by a check of its files'
+    // names soon after the start. Not kept over a restart. start_anew() ends it, because nothing is
+    // left of the damaged files.
     virtual const std::optional<LogDamage>& damage() const = 0;
-    // Called on this shard when damage() becomes another, from a task of its own. One listener;
-    // replaces the last. It is not called for damage that was known before it was set.
+    // The listener is called on this shard when damage() changes, from a task of its own. One
+    // listener; a new one replaces it. It is not called for damage that was known before it was
+    // set.
     virtual void on_damage(std::function<void()> listener) = 0;
-    // The shard's journal was damaged: this log may lack entries at its end that were acknowledged,
-    // and hard_state() and group_config() may be older ones than those that were saved last. Kept
-    // over restarts until confirm_whole().
+    // The shard's journal was damaged: this log may lack acknowledged entries at its end, and
+    // hard_state() and group_config() may be older than those that were saved last. Kept over
+    // restarts until confirm_whole().
     virtual bool may_have_lost() const = 0;
-    // An operator said that the log is to go on without what it may lack where no other replica has
+    // An operator accepted that the log goes on without what it may lack, if no other replica has
     // it (`weir debug repair --apply`).
     virtual bool loss_accepted() const { return false; }
     // The owner has recovered from others what the log may have lost. Durable before it returns.

@@ -10,11 +10,11 @@ namespace weir::storage {
 
 class ShardStore;
 
-// Small runs are read from a segment together, up to so many bytes.
+// Small runs are read from a segment together, up to this size.
 inline constexpr uint64_t kReadBytes = 1_MiB;
 
-// From `first` on, those that one read of at most `bytes_max` brings: at least the first, and what
-// lies behind it without a gap.
+// The runs from `first` on that one read of at most `bytes_max` covers: at least the first, and
+// those that follow without a gap.
 std::vector<RunPlace> runs_in_one_read(const std::vector<RunPlace>& index,
                                        std::vector<RunPlace>::const_iterator first,
                                        uint64_t bytes_max);
@@ -31,7 +31,7 @@ class LogReader {
     runtime::Task<Result<std::optional<FoundEntry>>> find_timestamp(int64_t timestamp_ms,
                                                                     int64_t end_offset);
     runtime::Task<Result<std::optional<FoundEntry>>> find_max_timestamp(int64_t end_offset);
-    // Appends what recovery tells of all entries from `from` on.
+    // Appends what recovery passes on about all entries from `from` on.
     runtime::Task<Result<void>> replay_from(Position from,
                                             std::vector<RecoveredState::Replayed>* into);
 
@@ -40,18 +40,19 @@ class LogReader {
         RunPlace place;
         runtime::SharedBytes bytes;
     };
-    // Whether damage is counted and logged, or left to whoever reads the run because he needs it.
+    // Whether damage is counted and logged, or left to the reader that needs the run.
     enum class Errors : uint8_t { kTold, kLeft };
-    // Reads runs that lie one behind the other into the cache, in one go; gives the first. No bytes
-    // if it went away meanwhile. `reservation` is for their bytes.
+    // Reads runs that lie back to back into the cache, at once; returns the first. No bytes if it
+    // vanished meanwhile. `reservation` is for their bytes.
     runtime::Task<Result<Run>> load(uint32_t segment, std::vector<RunPlace> runs,
                                     runtime::Reservation reservation, Errors errors);
 
   private:
     runtime::Task<Result<std::optional<FoundEntry>>> search_max_timestamp(int64_t end_offset);
-    // The first run that ends beyond `past`, if it begins there or before; past < flushed_end. No
-    // bytes if it went away (truncation, retention) meanwhile. Those behind it are read with it up
-    // to `bytes_wanted`. kResourceExhausted: there is no memory for it, and it must not wait.
+    // Reads the first run that ends beyond `past`, if it begins there or before; past <
+    // flushed_end. No bytes if it vanished (truncation, retention) meanwhile. The runs behind it
+    // are read with it, up to `bytes_wanted`. kResourceExhausted: there is no memory, and the read
+    // must not wait.
     enum class Memory : uint8_t { kWait, kNow };
     runtime::Task<Result<Run>> run_beyond(Position past, uint64_t bytes_wanted, Memory memory,
                                           runtime::StopToken stop);

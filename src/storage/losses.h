@@ -33,7 +33,7 @@ class Losses {
         logs_ = std::move(logs);
     }
     const LossMap& logs() const { return logs_; }
-    // Durable before it returns; calls at one time share a write.
+    // Durable before it returns; concurrent calls share a write.
     runtime::Task<Result<void>> remove(LogId log);
 
   private:

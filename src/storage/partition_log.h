@@ -1,7 +1,7 @@
-// PartitionLog: a Log of a ShardStore. Holds the log's state and what waits for it; the store's
-// parts (commit, hand-over, checkpoint, retention) move it on. Owned by its ShardStore, used on
-// that shard alone. What survives a crash: entries below durable_end(), and the records that were
-// waited for.
+// PartitionLog: a Log of a ShardStore. Holds the log's state and its waiters; the store's parts
+// (commit, hand-over, checkpoint, retention) change them. Owned by its ShardStore, used on that
+// shard alone. What survives a crash: entries below durable_end(), and the records that were waited
+// for.
 #pragma once
 
 #include <functional>
@@ -87,8 +87,8 @@ class PartitionLog final : public Log {
     const LogState& state() const { return state_; }
     bool configured() const { return configured_; }
 
-    // Records without payload that go into the next block, before the entries that wait;
-    // wait_records(n) ends when they are durable.
+    // Queues a record without payload for the next block, before the waiting entries;
+    // wait_records(n) returns when n records are durable.
     template <class Append>
     uint64_t queue_record(Append append_to) {
         append_to(pending_records_);
@@ -100,14 +100,14 @@ class PartitionLog final : public Log {
     uint64_t records_queued() const { return records_queued_; }
     uint64_t records_durable() const { return records_durable_; }
 
-    // What the next block should take.
+    // What the next block should hold.
     size_t pending_entries() const { return pending_entries_; }
     uint64_t pending_bytes() const { return pending_bytes_; }
     size_t first_pending() const { return state_.memory.size() - pending_entries_; }
     Bytes pending_records() const { return pending_records_; }
     uint32_t pending_record_count() const { return pending_record_count_; }
     bool has_pending() const { return pending_entries_ > 0 || pending_record_count_ > 0; }
-    // Durable, and in memory alone.
+    // Bytes of entries that are durable and only in memory.
     uint64_t unflushed_durable_bytes() const {
         return state_.memory_bytes - pending_bytes_ - in_commit_bytes_;
     }
@@ -115,7 +115,7 @@ class PartitionLog final : public Log {
         return !state_.memory.empty() && state_.flushed_end < durable_end_;
     }
 
-    // The commit took `entries` of the waiting entries into `block`, and all waiting records.
+    // The commit moved `entries` of the waiting entries, and all waiting records, into `block`.
     void taken(size_t entries, uint64_t bytes, uint64_t block, bool bypassing);
     // ... and that block is durable.
     void committed(Position durable_end, uint64_t records);
@@ -123,24 +123,24 @@ class PartitionLog final : public Log {
 
     bool in_commit() const { return in_commit_; }
     bool bypassing() const { return bypassing_; }
-    // Until it is in no commit and nobody writes to its segment.
+    // Waits until no commit has the log and nobody writes to its segment.
     runtime::Task<void> wait_quiet();
-    // Reads what recovery has to tell from the segments, where the journal does not reach back to
-    // the saved state.
+    // Reads from the segments what recovery passes on, where the journal does not reach back to the
+    // saved state.
     runtime::Task<Result<void>> rebuild_replay();
-    // Not all of that could be read, so the owner's state lacks some of it: until the log is whole
-    // again checkpoints keep the state that the last one had.
+    // Some of that could not be read, so the owner's state lacks it: until the log is whole again,
+    // checkpoints keep the last one's state.
     void keep_saved_state() { owner_lacks_entries_ = true; }
-    // A hand-over or a bypass writes to the active segment; or somebody waits for quiet to cut the
-    // log.
+    // A hand-over or a bypass writes to the active segment, or a cut of the log waits until none
+    // does.
     bool moving() const { return moving_; }
     void set_moving(bool moving);
     bool held() const { return hold_ > 0; }
     // Entries that went into a segment leave the memory.
     void run_added(const RunNote& note, runtime::SharedBytes bytes);
 
-    // The state machine's bytes for a checkpoint: asked now, or what recovery brought.
-    // `wait`: the checkpoint will wait until what is captured is durable.
+    // The state machine's bytes for a checkpoint: from the provider, or what recovery found.
+    // `wait`: the checkpoint waits until what is captured is durable.
     void capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block, bool wait);
     void remove_segments(std::vector<Segment> segments, uint64_t after_records);
     void mark_removing() { removing_ = true; }
@@ -154,7 +154,7 @@ class PartitionLog final : public Log {
     void found_damage(const Error& error, bool offline);
     bool offline() const { return damage_ && damage_->offline; }
     void mark_may_have_lost();
-    // It leaves the store: it counts no more among those that are damaged.
+    // The log leaves the store: it no longer counts among the damaged ones.
     void leave() {
         end_damage();
         if (std::exchange(may_have_lost_, false)) leave_losses();
@@ -176,8 +176,8 @@ class PartitionLog final : public Log {
         quiet_.notify_all();
     }
     runtime::Task<void> wait_segment_task();
-    // Its last commit was as large as a bypass: the next one will be too, and takes what is in
-    // memory along. A hand-over would only stand in its way.
+    // The last commit was as large as a bypass: the next one will be too, and includes what is in
+    // memory. A hand-over would only delay it.
     bool streaming = false;
     StagedRuns staged;  // by the commit loop
 
@@ -219,8 +219,8 @@ class PartitionLog final : public Log {
     runtime::Milestones<uint64_t> record_waiters_;
     std::function<void()> listener_;
     std::function<CapturedState()> provider_;
-    // What a checkpoint holds when the provider can't be asked: the state, and the end that it
-    // covers; {} and nothing if there is none.
+    // What a checkpoint gets if the provider can't be called: the state and the end that it covers;
+    // {} and nothing if there is none.
     Position state_end_;
     int64_t state_floor_ = -1;
     std::vector<uint8_t> saved_state_;

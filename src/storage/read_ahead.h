@@ -1,12 +1,12 @@
-// ReadAhead: who reads a log from one run to the next finds the next ones in the cache. A client
-// has one fetch in flight to a broker, so the disk would rest while an answer is on its way, and
-// the client while the disk works. Owned by the ShardStore, used on its shard.
+// ReadAhead: reads the next runs of a sequential reader into the cache. A client has one fetch in
+// flight to a broker, so the disk would rest while an answer is on its way, and the client while
+// the disk works. Owned by the ShardStore, used on its shard.
 //
-// A read that goes on where an earlier one ended is a stream. Up to options.read_ahead_bytes of
-// runs are read ahead of each, two at a time, four in all, so that a produce never waits behind
-// more than a few megabytes at the device; ahead of all streams together at most half of what the
-// cache holds. Memory that is not there at once is not waited for, and the cache gives way to the
-// budget as always. An error in a run read ahead is told to who asks for that run.
+// A read that continues where an earlier one ended is a stream. Up to options.read_ahead_bytes of
+// runs are read ahead of each stream, two runs at a time and four in all, so that a produce never
+// waits behind more than a few megabytes at the device. Ahead of all streams together, at most half
+// of the cache is used. Reading ahead does not wait for memory, and the cache gives way to the
+// budget as always. An error in a run that was read ahead is reported to the reader of that run.
 #pragma once
 
 #include <deque>
@@ -27,7 +27,7 @@ namespace weir::storage {
 class PartitionLog;
 class ShardStore;
 
-// Runs that are being read. Who wants one of them waits instead of reading it a second time.
+// Runs that are being read. A reader that needs one waits for it instead of reading it again.
 class RunsOnTheWay {
     struct Arrival {
         runtime::WaitQueue over;
@@ -50,9 +50,10 @@ class RunsOnTheWay {
     };
 
     bool contains(RunKey key) const { return arrivals_.contains(key); }
-    // Of all that are not claimed yet.
+    // Claims those runs that are not claimed yet.
     std::vector<Claim> claim(LogId log, uint32_t segment, const std::vector<RunPlace>& runs);
-    // Until it came, or did not. kCancelled by the token.
+    // Waits until the read of the run has ended, whether it succeeded or not. kCancelled by the
+    // token.
     runtime::Task<Result<void>> wait(RunKey key, runtime::StopToken stop);
 
   private:
@@ -69,18 +70,18 @@ class ReadAhead {
     ~ReadAhead();
 
     RunsOnTheWay& on_the_way() { return on_the_way_; }
-    // A read of segments gave [from, next).
+    // A read of segments returned [from, next).
     void note_read(PartitionLog& log, int64_t from, int64_t next);
-    // Whether somebody's last read ended here.
+    // Whether some reader's last read ended here.
     bool is_sequential(LogId log, int64_t offset) const;
-    // Its suffix was cut, or it is gone.
+    // The log's suffix was cut, or the log is gone.
     void forget(LogId log);
     uint32_t reads() const { return reads_; }
     uint64_t bytes_ahead() const { return bytes_ahead_; }
 
   private:
     struct Stream;
-    // One read on its way; counted from when it was decided on until it is over or dropped.
+    // One read in progress; counted from its decision until it ends or is dropped.
     class Flight;
 
     Stream* find(LogId log, int64_t position) const;
@@ -91,7 +92,7 @@ class ReadAhead {
     // Decides on the next read of a stream; false when there is none to make now.
     bool advance_by_one(PartitionLog& log, Stream& stream);
     void cover(Stream& stream, const RunPlace& run);
-    // Whether `bytes` more fit ahead of all streams; lets go of those that nobody reads any more.
+    // Whether `bytes` more fit ahead of all streams; drops streams that nobody reads any more.
     bool has_room(uint64_t bytes);
     runtime::Task<void> load(PartitionLog* log, runtime::Gate::Holder inside, Flight flight,
                              uint32_t segment, std::vector<RunPlace> runs,

@@ -1,6 +1,6 @@
-// Runs of segments in memory: what was just written, what was read ahead. Bounded by the options
-// and by the node's budget, least recently used first out. Checksums are verified before a run
-// comes in. Owned by the ShardStore, used on its shard.
+// Runs of segments in memory: recently written or read ahead. Bounded by the options and by the
+// node's budget; the least recently used run goes first. Checksums are verified before a run is
+// inserted. Owned by the ShardStore, used on its shard.
 #pragma once
 
 #include <map>

@@ -38,7 +38,7 @@ class Replay {
         RunNote note;
         int64_t segment_base = 0;
     };
-    // Those of the block that apply() would be given next. Runs of logs that are gone are left out.
+    // The bypassed runs of the block that apply() would get next, except those of removed logs.
     Result<std::vector<BypassedRun>> bypassed_runs(Bytes block) const;
 
   private:

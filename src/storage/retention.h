@@ -1,10 +1,9 @@
-// Retention: at intervals, removes from each log the segments that are too old or too many, and
-// rolls segments that are old enough. Owned by the ShardStore, used on its shard.
+// Retention: at intervals, removes each log's segments that are too old or too many, and rolls
+// segments that are old enough. Owned by the ShardStore, used on its shard.
 //
-// The active segment and what waits in memory and journal for its hand-over go too, as in Kafka
-// (UnifiedLog.deletableSegments): when all that is before them went, all of them is committed and
-// durable, and their newest record is older than retention.ms, or retention.bytes is 0. The segment
-// is rolled before.
+// As in Kafka (UnifiedLog.deletableSegments), the active segment and the entries in memory and
+// journal go too if everything before them went, all of them are committed and durable, and their
+// newest record is older than retention.ms or retention.bytes is 0. The segment is rolled first.
 #pragma once
 
 #include "runtime/task.h"

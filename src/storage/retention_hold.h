@@ -1,9 +1,9 @@
-// RetentionHold: who holds one needs a log's entries from an offset on, and retention by time and
-// size leaves them: what is not committed, not uploaded, not folded yet. A log may have several,
-// and the lowest counts; one without any has no such bound. Held in memory alone: after a restart
-// each owner asks again before retention runs (storage::Store::start()). What is cut on purpose
-// (Log::truncate_prefix, start_anew) is cut nevertheless.
-// Used on the log's shard. A hold that outlives its log holds nothing.
+// RetentionHold: its owner needs a log's entries from an offset on (they are not committed, not
+// uploaded, or not folded yet), and retention by time and size keeps them. A log may have several
+// holds, and the lowest counts; without a hold there is no such bound. Holds are in memory only:
+// after a restart each owner asks again before retention runs (storage::Store::start()). Deliberate
+// cuts (Log::truncate_prefix, start_anew) ignore holds. Used on the log's shard. A hold that
+// outlives its log holds nothing.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,8 @@ class RetentionHold {
     RetentionHold(RetentionHold&&) noexcept = default;
     RetentionHold& operator=(RetentionHold&&) noexcept = default;
 
-    // From now on entries at and after `offset` are held, and no others. On a hold of a log only.
+    // From now on the hold keeps exactly the entries at and after `offset`. Only for a hold of a
+    // log.
     void move_to(int64_t offset) {
         CHECK(node_ != nullptr);
         node_->offset = offset;
@@ -40,7 +41,7 @@ class RetentionHold {
     std::unique_ptr<Node> node_;
 };
 
-// Those of one log.
+// The holds of one log.
 class RetentionHolds {
   public:
     [[nodiscard]] RetentionHold add(int64_t offset) {

@@ -1,5 +1,5 @@
 // The index of a segment: where its runs are. Kept in memory for segments in use; loaded from the
-// footer, or by hopping over the headers of the runs.
+// footer, or by reading the runs' headers one after the other.
 #pragma once
 
 #include "base/result.h"
@@ -10,7 +10,7 @@ namespace weir::storage {
 
 class ShardStore;
 
-// After it the segment, if it still exists, has its index.
+// Afterwards the segment, if it still exists, has its index.
 runtime::Task<Result<void>> load_index(ShardStore* store, PartitionLog* log, uint32_t segment);
 
 }  // namespace weir::storage

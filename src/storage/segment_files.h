@@ -1,5 +1,6 @@
-// The segment files that a shard has open: a bounded number, the least recently used ones closed
-// first, so that an idle partition costs no descriptor. Whoever uses a file holds a pin. One shard.
+// The segment files that a shard has open: a bounded number, and the least recently used are closed
+// first, so that an idle partition needs no descriptor. A pin keeps a file open while it is used.
+// One shard.
 #pragma once
 
 #include <map>
@@ -58,7 +59,7 @@ class SegmentFiles {
     runtime::Task<void> forget(SegmentKey key);
     runtime::Task<void> close_all();
     size_t open_count() const { return slots_.size(); }
-    // How many open files were looked at to find one to close.
+    // How many open files the searches for one to close have visited.
     uint64_t looks() const { return looks_; }
 
   private:

@@ -1,6 +1,5 @@
-// A log's segments as others see them: what lies in which file, and a closed file that stays
-// readable while somebody copies it (an upload, a compaction), also when retention removes it
-// meanwhile.
+// A log's segments as other folders see them: what lies in which file, and a closed file that stays
+// readable while it is copied (an upload, a compaction), even if retention removes it meanwhile.
 #pragma once
 
 #include <cstdint>
@@ -21,14 +20,14 @@ struct SegmentInfo {
     Position end;
     int64_t max_timestamp_ms = -1;  // -1: no entry has one
     uint64_t bytes = 0;             // of the file, so far
-    // It takes no more entries. Its file changes no more below `bytes`, but if the log's suffix is
-    // cut: who wants what stays looks at segments that end at or below the committed position.
+    // The segment gets no more entries. Its file no longer changes below `bytes` unless the log's
+    // suffix is cut: use segments that end at or below the committed position.
     bool closed = false;
 };
 
-// A descriptor of the file, apart from those of the store: it delays no removal, and the disk gives
-// the bytes back when it is closed. Who pins bounds how many pins there are. Used on the log's
-// shard; may outlive the log.
+// A descriptor of the file, separate from the store's: it delays no removal, and the disk frees the
+// bytes when it is closed. The caller bounds its pins. Used on the log's shard; may outlive the
+// log.
 class SegmentPin {
   public:
     SegmentPin(SegmentInfo info, runtime::File file) : info_(info), file_(std::move(file)) {}

@@ -21,9 +21,9 @@ namespace weir::storage {
 struct StoreOptions {
     std::string directory;                    // of the node's data
     runtime::MemoryBudget* memory = nullptr;  // of the node; outlives the store
-    // Where messages of other nodes are charged, if there are others: what is left of a message of
-    // which the store keeps entries. Whoever waits for some of it makes the store hand over.
-    // Outlives the store.
+    // The budget for messages of other nodes, if there are any: it is charged for the rest of a
+    // message of which the store keeps entries. If somebody waits for this memory, the store hands
+    // entries over. Outlives the store.
     runtime::MemoryBudget* received_memory = nullptr;
     uint64_t journal_file_bytes = 16u << 20;  // each journal file, pre-written
     uint64_t journal_first_file_bytes =
@@ -39,16 +39,16 @@ struct StoreOptions {
     uint64_t read_ahead_bytes =
         4u << 20;  // kept in the cache ahead of a sequential reader; 0: nothing is read ahead
     uint32_t open_segments_max = 256;  // of one shard, beside those in use
-    // So long after a commit the journal's mark says that it was durable.
+    // The delay after a commit until the journal's mark says that it was durable.
     int64_t journal_mark_ms = 250;
     int64_t retention_check_ms = 30'000;
     int64_t sweep_delay_ms = 2'000;  // after the start: what a crash left behind is no hurry
-    // A failed flush or journal write: the node must stop (its data may be gone already). Called
+    // A flush or a journal write failed: the node must stop, since its data may be gone. Called
     // once, on the shard.
     std::function<void(const Error&)> on_fatal;
-    // A shard whose journal is damaged goes on with what comes before the damage, and all its logs
-    // say that they may lack entries (Log::may_have_lost()). Else open() fails with kCorrupt. For a
-    // node whose logs have other replicas. mend.h
+    // A shard with a damaged journal goes on with what comes before the damage, and all its logs
+    // report that they may lack entries (Log::may_have_lost()). Otherwise open() fails with
+    // kCorrupt. For a node whose logs have other replicas. mend.h
     bool go_on = false;
     StorageBugs bugs;  // for the simulator's negative tests
 };
@@ -77,8 +77,8 @@ struct StoreMetrics {
     uint64_t unflushed_bytes = 0;
     uint64_t cache_bytes = 0;
     uint64_t logs = 0;
-    // What searches cost, for tests: logs that the hand-over and the checkpoint looked at to find
-    // the next or the oldest one, and entries in memory that reads of replication looked at.
+    // The cost of searches, for tests: logs visited by the hand-over and the checkpoint to find the
+    // next or the oldest one, and entries in memory visited by reads of replication.
     uint64_t logs_looked_at = 0;
     uint64_t entries_looked_at = 0;
 };
@@ -93,34 +93,34 @@ class Store {
         LogId id, LogConfig config) = 0;  // durable before it returns; kAlreadyExists
     virtual runtime::Task<Result<void>> remove_log(
         LogId id) = 0;  // durable; files go in the background; the Log* dies
-    // Until a checkpoint holds what each log's state provider gives from now on. Calls at one time
-    // share one. kDiskFull, kIo, kUnavailable.
+    // Returns when a checkpoint holds what each log's state provider gives from now on. Concurrent
+    // calls share one. kDiskFull, kIo, kUnavailable.
     virtual runtime::Task<Result<void>> checkpoint() = 0;
     virtual Log* find(LogId id) = 0;  // nullptr if it is not here
     virtual std::vector<LogId> logs() const = 0;
     virtual const StoreMetrics& metrics() const = 0;
     virtual bool failed() const = 0;
-    // Of the data directory: the same number as long as each stop of the node was an orderly one,
-    // with everything flushed. Whoever finds another one than before may lack what was appended
+    // The data directory's history: the same number as long as every stop of the node was orderly,
+    // with everything flushed. A caller that finds a different number may lack what was appended
     // and not durable. docs/formats/history.md.
     virtual uint64_t history() const { return 0; }
-    // Where the last block of this shard's journal was found torn when the store opened; empty:
-    // nowhere. A crash in the middle of a commit leaves such a block, which was never acknowledged.
-    // Damage of a last block of which nothing else tells yet looks the same: what was acknowledged
-    // in the last journal_mark_ms before the stop may be gone then. docs/formats/journal.md.
+    // Where the last block of this shard's journal was torn when the store opened; empty: nowhere.
+    // A crash during a commit leaves such a block, which was never acknowledged. If the last block
+    // was damaged later and nothing else shows it, that looks the same: then what was acknowledged
+    // in the last journal_mark_ms before the stop may be gone. docs/formats/journal.md.
     virtual std::string torn_end() const { return {}; }
 };
 
 class StoreSet {
   public:
     virtual ~StoreSet() = default;
-    // Run on shard 0, with all shards running. Creates the directory if it is not there. Errors:
-    // kUnavailable (locked), kCorrupt, kIo, kDiskFull, ...
+    // Call it on shard 0, with all shards running. Creates the directory if it does not exist.
+    // Errors: kUnavailable (locked), kCorrupt, kIo, kDiskFull, ...
     static runtime::Task<Result<std::unique_ptr<StoreSet>>> open(StoreOptions options);
-    // The store of the shard that calls.
+    // The store of the calling shard.
     virtual Store& local() = 0;
-    // Run on shard 0, before destruction: commits, checkpoints, closes, and notes that the stop was
-    // orderly if all that was appended is durable. No task of the stores is left running
+    // Call it on shard 0, before destruction: commits, checkpoints, closes, and records that the
+    // stop was orderly if everything appended is durable. No task of the stores is running
     // afterwards.
     virtual runtime::Task<void> close() = 0;
 };

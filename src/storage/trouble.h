@@ -1,5 +1,5 @@
-// What an error of the disk means for the part of the store that met it: to wait, to take one log
-// offline, or to stop the node. Pure.
+// What an error of the disk means for the part of the store that got it: wait, take one log
+// offline, or stop the node. Pure.
 #pragma once
 
 #include <cerrno>
@@ -8,7 +8,7 @@
 
 namespace weir::storage {
 
-// Of something that others use too and may give back: the operation is tried again after a while.
+// A shortage of something that others use too and may free: the operation is retried after a while.
 enum class Shortage : uint8_t {
     kNone,
     kSpace,        // a full disk, a quota
@@ -23,8 +23,8 @@ inline Shortage shortage_of(const Error& error) {
 }
 
 // A segment's file is missing, unreadable, unwritable, too short, or not what it should be. Only
-// for errors of operations on that file or its directory: the same error of a journal is the
-// node's.
+// for errors of operations on that file or its directory: the same error of a journal stops the
+// node.
 inline bool is_damage(const Error& error) {
     if (shortage_of(error) != Shortage::kNone) return false;
     switch (error.code) {
