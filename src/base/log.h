@@ -1,5 +1,6 @@
-// Structured logs: one line an event, `logfmt` keys. A Logger is handed down by whoever composes the node (no global); it writes
-// to a sink that the composition root chooses, and takes its time from the caller's clock, so that a simulated run logs the same twice.
+// Structured logs: one line for each event, with `logfmt` keys. The code that composes the node
+// passes a Logger down (there is no global one) and chooses its sink. A Logger gets its time from
+// the caller's clock, so that a simulated run logs the same twice.
 //   log.info("storage", "segment rolled", "log={} first_offset={}", id, first);
 #pragma once
 
@@ -23,7 +24,8 @@ class Logger {
         std::string_view message;
         std::string_view fields;  // logfmt, already formatted
     };
-    using Sink = std::function<void(const Event&)>;  // called on the thread that logs; must not block for long
+    using Sink = std::function<void(const Event&)>;  // called on the thread that logs; must not
+                                                     // block for long
 
     Logger() = default;  // drops everything
     Logger(LogLevel level_min, Sink sink);
@@ -39,30 +41,31 @@ class Logger {
         if (enabled(level)) emit(level, component, message, fields, fmt::make_format_args(args...));
     }
     template <class... Args>
-    void info(std::string_view component, std::string_view message, fmt::format_string<Args...> fields,
-              Args&&... args) const {
+    void info(std::string_view component, std::string_view message,
+              fmt::format_string<Args...> fields, Args&&... args) const {
         event(LogLevel::kInfo, component, message, fields, std::forward<Args>(args)...);
     }
     void info(std::string_view component, std::string_view message) const {
         event(LogLevel::kInfo, component, message);
     }
     template <class... Args>
-    void debug(std::string_view component, std::string_view message, fmt::format_string<Args...> fields,
-               Args&&... args) const {
+    void debug(std::string_view component, std::string_view message,
+               fmt::format_string<Args...> fields, Args&&... args) const {
         event(LogLevel::kDebug, component, message, fields, std::forward<Args>(args)...);
     }
     template <class... Args>
-    void warn(std::string_view component, std::string_view message, fmt::format_string<Args...> fields,
-              Args&&... args) const {
+    void warn(std::string_view component, std::string_view message,
+              fmt::format_string<Args...> fields, Args&&... args) const {
         event(LogLevel::kWarn, component, message, fields, std::forward<Args>(args)...);
     }
     template <class... Args>
-    void error(std::string_view component, std::string_view message, fmt::format_string<Args...> fields,
-               Args&&... args) const {
+    void error(std::string_view component, std::string_view message,
+               fmt::format_string<Args...> fields, Args&&... args) const {
         event(LogLevel::kError, component, message, fields, std::forward<Args>(args)...);
     }
 
-    // A sink that writes `ts=… level=… component=… msg="…" fields` to stderr, one write(2) a line. `wall_ms` reads the clock.
+    // A sink that writes `ts=… level=… component=… msg="…" fields` to stderr, one write(2) a line.
+    // `wall_ms` reads the clock.
     static Sink stderr_sink(std::function<int64_t()> wall_ms);
 
   private:

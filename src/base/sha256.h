@@ -16,7 +16,7 @@ class Sha256 {
   public:
     Sha256();
     Sha256& update(Bytes bytes);
-    // Once, last.
+    // Call it once, last.
     Digest finish();
 
   private:

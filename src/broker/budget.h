@@ -39,7 +39,7 @@ struct Budget {
     uint64_t answers = 0;  // to all other requests, the admin port's among them
     uint64_t producers = 0;
 
-    // Of one shard.
+    // Shares of one shard.
     uint64_t unflushed_per_shard = 0;
     uint64_t fetch_answers_per_shard = 0;
     uint64_t producers_per_shard = 0;

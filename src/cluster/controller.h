@@ -90,7 +90,7 @@ class Controller final : private replication::StateMachine {
     replication::Group* group() { return group_; }
     // The end of the entries that were applied here on all shards.
     int64_t applied() const { return published_; }
-    // Until applied() >= offset.
+    // Waits until applied() >= offset.
     runtime::Task<Result<void>> wait_applied(int64_t offset, runtime::WaitOptions options);
     // Where the committed entries end; this includes all that anybody was told before the call.
     // kUnavailable: this node does not lead.

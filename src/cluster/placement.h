@@ -76,7 +76,7 @@ class Placement {
     std::vector<Move> plan_rebalance(const RebalanceOptions& options);
 
     size_t accepting() const;
-    // Of a node; 0 if it is unknown.
+    // The replicas of a node; 0 if it is unknown.
     size_t replica_count(int32_t node) const;
     size_t leader_count(int32_t node) const;
 

@@ -63,7 +63,7 @@ struct LogIdsReserved {
     bool operator==(const LogIdsReserved&) const = default;
 };
 
-// Likewise of producer ids (KIP-98: unique in the cluster's life).
+// The same for producer ids (KIP-98: unique in the cluster's life).
 struct ProducerIdsReserved {
     int64_t end = 0;
     bool operator==(const ProducerIdsReserved&) const = default;

@@ -45,7 +45,7 @@ enum class RequestStatus : uint8_t {
     kStarted,    // the outcome comes as an effect
     kNotLeader,  // ask the leader
     kNotReady,   // the leader has not committed in its term yet; try again
-    kBusy,       // one of the kind is under way, or too many wait
+    kBusy,       // one of the kind is in progress, or too many wait
     kInvalid,    // can't be served: not a voter, not a configuration
 };
 

@@ -81,7 +81,7 @@ class Group {
     // Whether this replica leads and knows all that was committed before its term: it may serve.
     bool leads() const { return core_->leader_ready(); }
     raft::Term term() const { return core_->term(); }
-    // Of the entries that it appends as leader: Kafka's leader epoch.
+    // The term of the entries that this replica appends as leader: Kafka's leader epoch.
     raft::NodeId leader() const { return core_->leader(); }
     storage::Position commit() const { return core_->commit(); }
     int64_t high_watermark() const { return core_->commit().offset; }

@@ -26,7 +26,7 @@ inline constexpr size_t kSmallBytes = size_t{4} << 10;
 struct Identity {
     Uuid cluster;  // zero: in none yet
     NodeId node;   // invalid: it has none yet
-    Uuid uuid;     // of the node's data directory; tells nodes apart that have no id yet
+    Uuid uuid;     // of the node's data directory; distinguishes nodes without an id
 };
 
 struct Hello {

@@ -41,7 +41,7 @@ class ParkedWaiter {
         }
     }
 
-    // From whoever holds this waiter; once. The coroutine resumes on a later step.
+    // Called by the holder of this waiter; once. The coroutine resumes on a later step.
     void wake() { end(Outcome::kWoken); }
 
   protected:

@@ -24,7 +24,7 @@ inline constexpr size_t kIdleIndexRuns = 64;
 class IdleSweep {
   public:
     explicit IdleSweep(ShardStore& store) : store_(store) {}
-    // Until the store stops.
+    // Runs until the store stops.
     runtime::Task<void> run();
 
   private:

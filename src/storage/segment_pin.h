@@ -38,7 +38,7 @@ class SegmentPin {
     runtime::Task<Result<size_t>> read(uint64_t offset, MutableBytes into) {
         return file_.read(offset, into);
     }
-    // Once, before it is destroyed.
+    // Call it once, before destruction.
     runtime::Task<Result<void>> close() { return file_.close(); }
 
   private:

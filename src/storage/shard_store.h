@@ -1,9 +1,10 @@
-// ShardStore: one shard's logs, journal, checkpoint and cache. Owned by the StoreSet, made, used
-// and closed on its shard. Its parts are small classes that see each other through it:
-//   Committer     collects what waits into blocks of the journal, one in flight         commit.h
-//   Handover      moves entries from memory to segments, in the background              handover.h
-//   Checkpointer  writes checkpoints and frees journal files checkpoint.h Admission back-pressure
-//   admission.h ReadCache     runs of segments in memory read_cache.h
+// ShardStore: one shard's logs, journal, checkpoint and cache. Owned by the StoreSet; made, used
+// and closed on its shard. Its parts are small classes that reach each other through it:
+//   Committer     collects what waits into blocks of the journal, one in flight    commit.h
+//   Handover      moves entries from memory to segments, in the background         handover.h
+//   Checkpointer  writes checkpoints and frees journal files                       checkpoint.h
+//   Admission     back-pressure                                                    admission.h
+//   ReadCache     runs of segments in memory                                       read_cache.h
 #pragma once
 
 #include <bitset>

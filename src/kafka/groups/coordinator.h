@@ -21,20 +21,18 @@
 // that members do not leave over a short load). Requests may come at any time, in any state, also
 // while appends are outstanding.
 //
-// GroupEffects. Each call that returns GroupEffects wants them carried out, in any order among the
-// three lists, but:
-// - `appends`: each is one record batch (all or nothing), written to the partition in the order in
-// which they were returned, also
-//   across calls. For each, on_append_done(token, ok) is called once: ok when the batch is durable
-//   (and committed), not ok when it is certain that the driver will not wait for it any longer
-//   (error, or too long). Results may come in any order; they take effect in the order of the
-//   appends. A failed append may still turn up in the log later: its clients were told to try
-//   again. A driver whose log can no longer be written (leadership lost) calls close() instead;
-//   results that come after it are ignored.
-// - `replies`: each answers one RequestId, and each RequestId that came in gets one reply: at once,
-// when an append is durable, when
-//   a rebalance ends, or at close(). A reply whose connection is gone is dropped by the driver.
-// - `notes`: lines for the log, about members and generations. They do not matter to correctness.
+// GroupEffects. The driver carries out what each call returns, in any order among the three lists:
+//   - `appends`: each is one record batch (all or nothing). Batches are written to the partition in
+//     the order in which they were returned, also across calls. For each, on_append_done(token, ok)
+//     is called once: ok when the batch is durable (and committed), not ok when it is certain that
+//     the driver no longer waits for it (error, or too long). Results may come in any order; they
+//     take effect in the order of the appends. A failed append may still turn up in the log later:
+//     its clients were told to try again. A driver whose log can no longer be written (leadership
+//     lost) calls close() instead; later results are ignored.
+//   - `replies`: each answers one RequestId, and each RequestId gets one reply: at once, when an
+//     append is durable, when a rebalance ends, or at close(). The driver drops a reply whose
+//     connection is gone.
+//   - `notes`: lines for the log, about members and generations. Correctness does not need them.
 //
 // Time. tick() is called when next_deadline() has come; later is harmless (timeouts fire late),
 // sooner too. next_deadline() may change with every call. Every call takes the present Moment;

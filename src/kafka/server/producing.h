@@ -1,11 +1,12 @@
-// Producing: batches are appended to partitions wherever on this node they are led, in order, and
-// waited for as `acks` says. A Produce request does that, and so does whoever produces inside of
-// the node (procedures, markers, the registry, the web API): with the same checks, order and waits,
-// and without the wire. Runs on any shard.
+// Producing: appends batches to partitions wherever on this node they are led, in order, and waits
+// for them as `acks` says. Produce requests use it, and so do producers inside the node
+// (procedures, markers, the registry, the web API), with the same checks, order and waits, and
+// without the wire. Runs on any shard.
 //
-//   Producer producer(server);                    // for as long as the order of its batches
-//   matters auto results = co_await producer.produce({{.topic = "t", .partition = 0, .records =
-//   batch}}, {}); co_await producer.close();
+//   Producer producer(server);  // lives as long as the order of its batches matters
+//   auto results = co_await producer.produce(
+//       {{.topic = "t", .partition = 0, .records = batch}}, {});
+//   co_await producer.close();
 #pragma once
 
 #include <cstdint>

@@ -48,7 +48,7 @@ class RealNode {
     virtual Shard& shard() = 0;  // shard 0
     virtual std::string_view driver_name() const = 0;
     virtual uint32_t shard_count() const = 0;
-    // Of shard 0: stops on SIGTERM, SIGINT or request_stop().
+    // Shard 0's token: stops on SIGTERM, SIGINT or request_stop().
     virtual StopToken stop_token() = 0;
     virtual void request_stop() = 0;
     // The stall detector's counts for that shard.

@@ -1,4 +1,4 @@
-// Other nodes as clients are told of them: where they listen, and who leads what.
+// Other nodes as clients see them: where they listen, and who leads what.
 #pragma once
 
 #include <algorithm>
@@ -48,8 +48,8 @@ inline bool names_leader(KafkaError error) {
     return error == KafkaError::kNotLeaderOrFollower || error == KafkaError::kFencedLeaderEpoch;
 }
 
-// The hint of an answer that names_leader(): what the replica knows, or what the metadata does where
-// the replica knows none, or there is none on this node.
+// The hint of an answer that names_leader(): what the replica knows, or what the metadata does
+// where the replica knows none, or there is none on this node.
 LeaderHint leader_hint(Server& server, storage::LogId log, LeaderHint known);
 
 // Of a response's node endpoints: the leader's, once.

@@ -21,7 +21,7 @@ void drop_repeated(std::vector<T>& items, Key key) {
                   [&](const T& item) { return !seen.insert(std::invoke(key, item)).second; });
 }
 
-// Of topics with lists of partitions: a topic may be there again with other partitions.
+// For topics with lists of partitions: a topic may occur again with other partitions.
 template <class Topic>
 void drop_repeated_partitions(std::vector<Topic>& topics, std::string Topic::* name,
                               std::vector<int32_t> Topic::* partitions) {
