@@ -19,6 +19,7 @@ inline constexpr std::array kBugs{
     NamedBug{"recycle_too_early", &storage::StorageBugs::recycle_too_early},
     NamedBug{"forget_journal_tail", &storage::StorageBugs::forget_journal_tail},
     NamedBug{"lose_run_record", &storage::StorageBugs::lose_run_record},
+    NamedBug{"lose_replacement", &storage::StorageBugs::lose_replacement},
     NamedBug{"skip_directory_sync", &storage::StorageBugs::skip_directory_sync},
     NamedBug{"acknowledge_bypass_before_segment_flush",
              &storage::StorageBugs::acknowledge_bypass_before_segment_flush},

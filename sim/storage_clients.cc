@@ -67,7 +67,8 @@ Task<void> StorageRun::client(StorageRun* run, StorageLife* life, uint64_t numbe
             co_await create(run, life, id, &prng);
             continue;
         }
-        const uint64_t drawn = prng.below(appends + reads + 6 * rare);
+        const uint64_t kinds = run->knobs_.rewrites ? 7 : 6;  // of rare operations
+        const uint64_t drawn = prng.below(appends + reads + kinds * rare);
         if (drawn < appends) {
             const Doing doing(*life, number, "appending to", model->id);
             co_await append_some(run, life, number, model, &prng, waits);
@@ -85,7 +86,8 @@ Task<void> StorageRun::rare_operation(StorageRun* run, StorageLife* life, uint64
                                       LogModel* model, Prng* prng, uint64_t which) {
     constexpr std::string_view kNames[] = {
         "searching", "cutting the suffix of", "cutting the prefix of",
-        "voting in", "configuring",           "removing"};
+        "voting in", "configuring",           "removing",
+        "rewriting"};
     const Doing doing(*life, client, kNames[which], model->id);
     switch (which) {
         case 0:
@@ -108,8 +110,11 @@ Task<void> StorageRun::rare_operation(StorageRun* run, StorageLife* life, uint64
             if (!run->knobs_.retention) model->config = run->draw_config(*prng);
             life->uses[model->id].log->configure(model->config);
             break;
-        default:
+        case 5:
             if (prng->chance(0.2)) co_await remove(run, life, model);
+            break;
+        default:
+            co_await rewrite(run, life, model, prng);
     }
 }
 
@@ -393,6 +398,60 @@ Task<void> StorageRun::cut_prefix(StorageRun* run, StorageLife* life, LogModel* 
     ++run->result_.seen.prefix_truncations;
     model->start_acknowledged = std::max(model->start_acknowledged, to);
     run->observe(*life, *model);
+}
+
+// Each entry stays as it is, but the runs in which they lie are others: a small one grows, or a
+// file loses what is below the log's start or was cut off.
+Task<void> StorageRun::rewrite(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng) {
+    StorageLife::Use& use = life->uses[model->id];
+    Log* log = use.log;
+    std::vector<SegmentInfo> closed = log->segments();
+    std::erase_if(closed, [](const SegmentInfo& segment) { return !segment.closed; });
+    if (closed.empty()) co_return;
+    const SegmentInfo segment = closed[prng->below(closed.size())];
+    const uint32_t id = segment.id;
+    const Position end = segment.end;
+    const bool slow = prng->chance(0.3);
+    const bool gives_up = prng->chance(0.1);
+    // Lives as long as the call: the rewriter refers to what is here.
+    const SegmentRewriter rewriter =
+        [slow, gives_up](const FoundEntry* entry) -> Task<Result<std::optional<RewrittenEntry>>> {
+        if (slow) (void)co_await sleep_for(Duration(entry->info.first.offset % 7 * 100'000));
+        if (gives_up && entry->info.first.offset % 5 == 4)
+            co_return weir::fail(ErrorCode::kUnsupported, "enough");
+        co_return RewrittenEntry{.payload = entry->payload,
+                                 .max_timestamp_ms = entry->info.max_timestamp_ms,
+                                 .summary_bytes = entry->summary_bytes};
+    };
+    const int64_t start = log->start_offset();
+    const uint32_t truncations = model->truncations;
+    run->rewritten_.insert(model->id);
+    Result<void> rewritten = co_await log->rewrite(id, rewriter, {});
+    if (use.log == nullptr) co_return;  // it was removed meanwhile
+    const std::vector<SegmentInfo> after = log->segments();
+    const bool there =
+        std::ranges::any_of(after, [&](const SegmentInfo& each) { return each.id == id; });
+    if (!rewritten) {
+        if (gives_up && rewritten.error().code == ErrorCode::kUnsupported) co_return;
+        // Retention, a cut or another client was faster. One that was closed below the log's start
+        // stays until the next time the start moves.
+        const ErrorCode code = rewritten.error().code;
+        if (code == ErrorCode::kInvalidArgument && end.offset <= log->start_offset()) co_return;
+        const bool changed = code == ErrorCode::kUnavailable ||
+                             code == ErrorCode::kInvalidArgument || code == ErrorCode::kNotFound;
+        if (changed && (!there || log->start_offset() > start || model->truncations > truncations ||
+                        use.cutting))
+            co_return;
+        run->judge(rewritten.error(),
+                   fmt::format("rewriting segment {} of log {}", id, model->id.v), *life,
+                   model->id);
+        co_return;
+    }
+    ++run->result_.seen.rewrites;
+    if (there)
+        run->fail(
+            fmt::format("log {}: segment {} is there after it was replaced", model->id.v, id));
+    run->replaced_.insert({model->id, id});
 }
 
 Task<void> StorageRun::vote(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng) {

@@ -218,6 +218,12 @@ Task<void> StorageRun::check_log(StorageRun* run, StorageLife* life, LogModel* m
         if (!told) run->complain(complaint);
         if (!complaint.empty()) co_return;
     }
+    for (const SegmentInfo& segment : log->segments()) {
+        if (complaint.empty() && run->replaced_.contains({model->id, segment.id}) &&
+            !run->exempt_.contains(model->id))
+            complaint = fmt::format("log {}: segment {}, which was replaced, is back", model->id.v,
+                                    segment.id);
+    }
     run->suspect(complaint);
     if (!complaint.empty()) co_return;
     run->adopt(*life, *model, *log);
@@ -233,8 +239,9 @@ Complaint StorageRun::recovered(LogModel& model, const Log& log, const Recovered
     const bool was_removed = model.presence != LogModel::Presence::kPresent;
     if (!recovering_ || !log.may_have_lost())
         return model.recovered(seen, state, wall_bound(Shard::current().wall_now()));
-    // Its removal may be lost, or how far its start came: files are gone that it has again.
-    if (was_removed || log.damage()) exempt_.insert(model.id);
+    // Its removal may be lost, how far its start came, or what took a segment's place: files are
+    // gone that it has again.
+    if (was_removed || log.damage() || rewritten_.contains(model.id)) exempt_.insert(model.id);
     model.presence = LogModel::Presence::kMaybe;
     return model.went_back(seen, state);
 }
@@ -299,6 +306,9 @@ std::string StorageRun::stray_file(ShardStore& store) const {
             std::set<std::string> known;
             for (const Segment& segment : log->state().segments)
                 known.insert(segment_path(kDirectory, id, segment.base.offset, segment.id));
+            if (log->draft)
+                known.insert(
+                    segment_path(kDirectory, id, log->draft->base_offset, log->draft->segment));
             std::vector<std::string> files;
             (void)node_.disk().list(log_directory(kDirectory, id), &files);
             for (const std::string& file : files) {

@@ -53,6 +53,7 @@ struct StorageKnobs {
     bool retention;
     bool brief;             // ... that strikes often
     uint64_t memory_bytes;  // the node's budget
+    bool rewrites;          // closed segments are rewritten
     double graceful_share;  // of the lives that end by themselves: in good order
     uint64_t capacity_bytes;
     Duration pause_max;  // between a client's operations
@@ -64,15 +65,15 @@ struct StorageKnobs {
     std::string to_string() const {
         return fmt::format(
             "knobs: lives={} shards<={} clients={} operations={} payload<={} large={:.3f}<={} "
-            "segment<={} retention={} memory={} capacity={} pause<={}us\n"
+            "segment<={} retention={} rewrites={} memory={} capacity={} pause<={}us\n"
             "  store: journal_file={}/{} journal={} unflushed={} commit={} bypass={} cache={} "
             "read_ahead={} open_segments={} retention_check={}ms sweep_delay={}ms\n",
             lives, shards_max, clients, operations, payload_max, large_chance, large_max,
-            segment_bytes_max, retention, memory_bytes, capacity_bytes, pause_max.count() / 1000,
-            store.journal_first_file_bytes, store.journal_file_bytes, store.journal_bytes_max,
-            store.unflushed_bytes_max, store.commit_bytes_max, store.bypass_bytes_min,
-            store.cache_bytes_max, store.read_ahead_bytes, store.open_segments_max,
-            store.retention_check_ms, store.sweep_delay_ms);
+            segment_bytes_max, retention, rewrites, memory_bytes, capacity_bytes,
+            pause_max.count() / 1000, store.journal_first_file_bytes, store.journal_file_bytes,
+            store.journal_bytes_max, store.unflushed_bytes_max, store.commit_bytes_max,
+            store.bypass_bytes_min, store.cache_bytes_max, store.read_ahead_bytes,
+            store.open_segments_max, store.retention_check_ms, store.sweep_delay_ms);
     }
 };
 
@@ -208,6 +209,7 @@ class StorageRun {
     static Task<void> search(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng);
     static Task<void> cut_suffix(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng);
     static Task<void> cut_prefix(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng);
+    static Task<void> rewrite(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng);
     static Task<void> vote(StorageRun* run, StorageLife* life, LogModel* model, Prng* prng);
     static Task<void> create(StorageRun* run, StorageLife* life, LogId id, Prng* prng);
     static Task<void> remove(StorageRun* run, StorageLife* life, LogModel* model);
@@ -242,6 +244,8 @@ class StorageRun {
     bool looked_ = false;  // the last offline life came to its end
     // Logs whose own files are damaged or missing: they are right, or say that they are not.
     std::set<LogId> exempt_;
+    std::set<LogId> rewritten_;                      // a segment of it was, or may have been
+    std::set<std::pair<LogId, uint32_t>> replaced_;  // segments that are gone for good
 };
 
 }  // namespace weir::sim

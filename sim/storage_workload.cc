@@ -51,6 +51,7 @@ StorageKnobs draw_storage_knobs(uint64_t seed) {
         knobs.operations += 60;
         knobs.pause_max = std::max<Duration>(knobs.pause_max, 2ms);
     }
+    knobs.rewrites = Prng(seed, "rewrites").chance(0.5);
     Prng damage(seed, "damage");
     knobs.damage_after = damage.chance(0.3) ? static_cast<int>(damage.below(8)) % knobs.lives : -1;
     knobs.repair = static_cast<Repair>(damage.below(3));
@@ -340,6 +341,7 @@ void StorageRunResult::Seen::add(const Seen& other) {
     suffix_truncations += other.suffix_truncations;
     prefix_truncations += other.prefix_truncations;
     retentions += other.retentions;
+    rewrites += other.rewrites;
     bypass_bytes += other.bypass_bytes;
     handed_over_bytes += other.handed_over_bytes;
     checkpoints += other.checkpoints;
@@ -354,11 +356,12 @@ std::string StorageRunResult::Seen::to_string() const {
         "lives={} power_cuts={} kills_in_recovery={} failed_opens={} fatal={} disk_full={} "
         "waits_for_room={} "
         "memory_short={} appended={} reads={} of_removed={} suffix_cuts={} "
-        "prefix_cuts={} retentions={} bypassed={} handed_over={} checkpoints={} corruptions={} "
+        "prefix_cuts={} retentions={} rewrites={} bypassed={} handed_over={} checkpoints={} "
+        "corruptions={} "
         "told={} files_damaged={} mended={} swept={}",
         lives, power_cuts, kills_in_recovery, failed_opens, fatal_errors, disk_full, waits_for_room,
         memory_short, appended, reads, reads_of_removed, suffix_truncations, prefix_truncations,
-        retentions, bypass_bytes, handed_over_bytes, checkpoints, corruptions_made,
+        retentions, rewrites, bypass_bytes, handed_over_bytes, checkpoints, corruptions_made,
         corruptions_told, files_damaged, mended, swept);
 }
 

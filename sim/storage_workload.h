@@ -53,6 +53,7 @@ struct StorageRunResult {
         uint64_t suffix_truncations = 0;
         uint64_t prefix_truncations = 0;
         uint64_t retentions = 0;
+        uint64_t rewrites = 0;
         uint64_t bypass_bytes = 0;
         uint64_t handed_over_bytes = 0;
         uint64_t checkpoints = 0;

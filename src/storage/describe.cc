@@ -44,6 +44,11 @@ std::string text_of(const Record& record) {
         case RecordType::kSegmentClosed:
             return text + fmt::format(" segment={} footer={}", record.closed.segment,
                                       record.closed.footer_position);
+        case RecordType::kSegmentReplaced:
+            return text + fmt::format(" segment={} by={} offsets=[{}, {}) footer={}",
+                                      record.replaced.segment, record.replaced.replacement,
+                                      text_of(record.replaced.base), text_of(record.replaced.end),
+                                      record.replaced.data_end);
         case RecordType::kTruncateSuffix:
         case RecordType::kTruncatePrefix:
             return text + fmt::format(" to={}", text_of(record.position));

@@ -75,10 +75,18 @@ TEST(JournalFormat, every_kind_of_record_comes_back) {
     append_truncate_suffix(records, {77, 1});
     append_truncate_prefix(records, 12, 7);
     append_hard_state(records, {.term = 9, .voted_for = -1});
+    append_segment_replaced(records, {.segment = 3,
+                                      .replacement = 5,
+                                      .base = {8, 1},
+                                      .end = {100, 2},
+                                      .data_end = 8192,
+                                      .footer_length = 4096,
+                                      .payload_bytes = 77,
+                                      .max_timestamp_ms = 6});
     builder.begin_group({1});
     builder.end_group();  // nothing in it: left out
     builder.begin_group({2});
-    builder.add_records(records, 6);
+    builder.add_records(records, 7);
     builder.end_group();
     builder.begin_group({3});
     builder.add_bypassed(kHello, 1000, as_bytes("sum"));
@@ -109,7 +117,7 @@ TEST(JournalFormat, every_kind_of_record_comes_back) {
         if (!*more) break;
         read.push_back(record);
     }
-    ASSERT_EQ(read.size(), 8u);
+    ASSERT_EQ(read.size(), 9u);
     EXPECT_EQ(read[0].type, RecordType::kCreateLog);
     EXPECT_EQ(read[1].opened.base, (Position{100, 2}));
     EXPECT_EQ(read[1].opened.created_ms, 5);
@@ -118,13 +126,21 @@ TEST(JournalFormat, every_kind_of_record_comes_back) {
     EXPECT_EQ(read[4].position.offset, 12);
     EXPECT_EQ(read[5].hard_state, (HardState{9, -1}));
     EXPECT_EQ(read[5].log, LogId{2});
-    EXPECT_EQ(read[6].log, LogId{3});
-    EXPECT_EQ(read[6].payload_size, 1000u);
-    EXPECT_EQ(as_text(read[6].payload), "sum");
-    EXPECT_EQ(read[7].run.position, 4096u);
-    EXPECT_EQ(read[7].run.crc, 0xabcdu);
-    EXPECT_EQ(read[7].run.end, (Position{12, 0}));
-    EXPECT_TRUE(read[7].run.bypass);
+    EXPECT_EQ(read[6].replaced.segment, 3u);
+    EXPECT_EQ(read[6].replaced.replacement, 5u);
+    EXPECT_EQ(read[6].replaced.base, (Position{8, 1}));
+    EXPECT_EQ(read[6].replaced.end, (Position{100, 2}));
+    EXPECT_EQ(read[6].replaced.data_end, 8192u);
+    EXPECT_EQ(read[6].replaced.footer_length, 4096u);
+    EXPECT_EQ(read[6].replaced.payload_bytes, 77u);
+    EXPECT_EQ(read[6].replaced.max_timestamp_ms, 6);
+    EXPECT_EQ(read[7].log, LogId{3});
+    EXPECT_EQ(read[7].payload_size, 1000u);
+    EXPECT_EQ(as_text(read[7].payload), "sum");
+    EXPECT_EQ(read[8].run.position, 4096u);
+    EXPECT_EQ(read[8].run.crc, 0xabcdu);
+    EXPECT_EQ(read[8].run.end, (Position{12, 0}));
+    EXPECT_TRUE(read[8].run.bypass);
 }
 
 TEST(JournalFormat, any_flipped_bit_of_a_block_is_noticed) {

@@ -460,9 +460,6 @@ Task<Result<void>> Handover::write_footer(PartitionLog* log, uint32_t id) {
     const SegmentClosed closed{.segment = id,
                                .footer_position = segment->data_end,
                                .footer_length = static_cast<uint32_t>(footer.size())};
-    runtime::IoBuffer buffer = runtime::IoBuffer::allocate(footer.size());
-    std::memcpy(buffer.data(), footer.data(), footer.size());
-    buffer.set_size(footer.size());
     auto pin = co_await store_.files().pin(
         {log->id(), id},
         segment_path(store_.options().directory, log->id(), segment->base.offset, id),
@@ -474,9 +471,7 @@ Task<Result<void>> Handover::write_footer(PartitionLog* log, uint32_t id) {
     }
     // A task that grew the file for a bypass must not grow it behind the footer.
     co_await log->wait_segment_task();
-    co_await try_(pin->file().write(closed.footer_position, buffer.filled()));
-    co_await try_(pin->file().truncate(closed.footer_position + closed.footer_length));
-    co_await try_(pin->file().sync());
+    co_await try_(append_footer(&pin->file(), closed.footer_position, &footer));
     segment = log->state().find_segment(id);
     if (segment == nullptr) co_return Result<void>{};
     log->state().close_segment(closed);

@@ -14,6 +14,7 @@ constexpr size_t kHardStateBytes = 16;
 constexpr size_t kGroupConfigHeaderBytes = 8;
 constexpr size_t kSegmentOpenedBytes = 32;
 constexpr size_t kSegmentClosedBytes = 24;
+constexpr size_t kSegmentReplacedBytes = 64;
 constexpr size_t kCheckedFrom = 8;  // of a block or a mark: what follows its magic and checksum
 constexpr size_t kFileMarkBytes = 48;
 
@@ -58,6 +59,8 @@ std::string_view to_string(RecordType type) {
             return "hard-state";
         case RecordType::kGroupConfig:
             return "group-config";
+        case RecordType::kSegmentReplaced:
+            return "segment-replaced";
     }
     return "unknown";
 }
@@ -129,6 +132,20 @@ void append_segment_closed(std::vector<uint8_t>& to, const SegmentClosed& closed
     store_le<uint32_t>(at + 4, closed.segment);
     store_le<uint64_t>(at + 8, closed.footer_position);
     store_le<uint32_t>(at + 16, closed.footer_length);
+}
+
+void append_segment_replaced(std::vector<uint8_t>& to, const SegmentReplaced& replaced) {
+    uint8_t* at = grow(to, kSegmentReplacedBytes, RecordType::kSegmentReplaced);
+    store_le<uint32_t>(at + 4, replaced.segment);
+    store_le<uint32_t>(at + 8, replaced.replacement);
+    store_le<uint32_t>(at + 12, replaced.base.ordinal);
+    store_le<int64_t>(at + 16, replaced.base.offset);
+    store_le<int64_t>(at + 24, replaced.end.offset);
+    store_le<uint32_t>(at + 32, replaced.end.ordinal);
+    store_le<uint32_t>(at + 36, replaced.footer_length);
+    store_le<uint64_t>(at + 40, replaced.data_end);
+    store_le<uint64_t>(at + 48, replaced.payload_bytes);
+    store_le<int64_t>(at + 56, replaced.max_timestamp_ms);
 }
 
 void append_mark(std::vector<uint8_t>& to, RecordType type) {
@@ -371,6 +388,26 @@ Result<bool> BlockReader::next(Record* record) {
             record->closed = {load_le<uint32_t>(at + 4), load_le<uint64_t>(at + 8),
                               load_le<uint32_t>(at + 16)};
             break;
+        case RecordType::kSegmentReplaced: {
+            if (!has(kSegmentReplacedBytes)) return malformed("replaced segment cut short");
+            SegmentReplaced& replaced = record->replaced;
+            replaced.segment = load_le<uint32_t>(at + 4);
+            replaced.replacement = load_le<uint32_t>(at + 8);
+            replaced.base = load_position(at + 16, at + 12);
+            replaced.end = load_position(at + 24, at + 32);
+            replaced.footer_length = load_le<uint32_t>(at + 36);
+            replaced.data_end = load_le<uint64_t>(at + 40);
+            replaced.payload_bytes = load_le<uint64_t>(at + 48);
+            replaced.max_timestamp_ms = load_le<int64_t>(at + 56);
+            if (replaced.replacement == UINT32_MAX || replaced.replacement == replaced.segment)
+                return malformed("replaced segment's number");
+            if (replaced.base >= replaced.end || replaced.base.offset < 0)
+                return malformed("replaced segment without entries");
+            if (replaced.data_end == 0 || replaced.data_end % kPage != 0 ||
+                replaced.data_end >> 62 != 0 || replaced.payload_bytes > replaced.data_end)
+                return malformed("replaced segment's size");
+            break;
+        }
         case RecordType::kCreateLog:
         case RecordType::kRemoveLog:
             if (!has(kMarkBytes)) return malformed("mark cut short");

@@ -72,6 +72,7 @@ enum class RecordType : uint8_t {
     kTruncatePrefix = 9,
     kHardState = 10,
     kGroupConfig = 11,
+    kSegmentReplaced = 12,
 };
 std::string_view to_string(RecordType type);
 
@@ -101,6 +102,18 @@ struct SegmentClosed {
     uint32_t footer_length = 0;
 };
 
+// The closed `segment` gave way to the closed `replacement`, whose file is whole and flushed.
+struct SegmentReplaced {
+    uint32_t segment = 0;
+    uint32_t replacement = 0;
+    Position base;          // of the replacement: at or after the base of `segment`
+    Position end;           // of both
+    uint64_t data_end = 0;  // where the replacement's footer begins
+    uint32_t footer_length = 0;
+    uint64_t payload_bytes = 0;
+    int64_t max_timestamp_ms = -1;
+};
+
 // One record as it was read; only the part of its type is set.
 struct Record {
     RecordType type{};
@@ -112,6 +125,7 @@ struct Record {
     RunNote run;
     SegmentOpened opened;
     SegmentClosed closed;
+    SegmentReplaced replaced;
     Position position;       // kTruncateSuffix; kTruncatePrefix: its offset
     int32_t term_below = 0;  // kTruncatePrefix
     Bytes group_config;
@@ -128,6 +142,7 @@ Result<void> decode_entry_header(Bytes from, Record* into);
 void append_run(std::vector<uint8_t>& to, const RunNote& note);
 void append_segment_opened(std::vector<uint8_t>& to, const SegmentOpened& opened);
 void append_segment_closed(std::vector<uint8_t>& to, const SegmentClosed& closed);
+void append_segment_replaced(std::vector<uint8_t>& to, const SegmentReplaced& replaced);
 void append_mark(std::vector<uint8_t>& to, RecordType type);  // kCreateLog, kRemoveLog
 void append_truncate_suffix(std::vector<uint8_t>& to, Position end);
 void append_truncate_prefix(std::vector<uint8_t>& to, int64_t start_offset, int32_t term_below);

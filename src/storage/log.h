@@ -53,7 +53,20 @@ struct ReadLimits {
 struct FoundEntry {
     EntryInfo info;
     runtime::SharedBytes payload;
+    uint32_t summary_bytes = 0;  // as it was appended
 };
+
+// What an entry of a segment becomes when the segment is rewritten. Its place, its kind and its
+// term stay.
+struct RewrittenEntry {
+    runtime::SharedBytes payload;  // empty only if it was
+    int64_t max_timestamp_ms = -1;
+    uint32_t summary_bytes = 0;
+};
+// Nothing: the entry stays as it is. An error ends the rewriting, and nothing has changed. The
+// entry lives until the task has ended.
+using SegmentRewriter =
+    std::function<runtime::Task<Result<std::optional<RewrittenEntry>>>(const FoundEntry*)>;
 
 struct ReadEntriesLimits {
     Position end{INT64_MAX, UINT32_MAX};  // give entries that end here or before
@@ -177,6 +190,16 @@ class Log {
     // Opens a closed segment's file. kNotFound: there is none with that id (any more);
     // kInvalidArgument: it is not closed; or the disk's error.
     virtual runtime::Task<Result<SegmentPin>> pin(uint32_t segment) = 0;
+    // Replaces a closed segment by a new file, in which `rewriter` chose the payload of each entry;
+    // what lies below start_offset() is left out. Calls of a shard go one after the other. Reads go
+    // on meanwhile and see the old payloads or the new ones; appends do not wait. Durable before it
+    // returns: a crash leaves either the old segment or the new one, whole. The payloads must lead
+    // every replica and every state machine to the same state as the old ones; do not rewrite what
+    // may still be cut off (Raft's committed position). kNotFound and kInvalidArgument as for
+    // pin(), or kInvalidArgument for a payload that an entry can't have; kUnavailable: the segment
+    // changed meanwhile; kCorrupt as for read(); or the rewriter's, or the disk's, error.
+    virtual runtime::Task<Result<void>> rewrite(uint32_t segment, SegmentRewriter rewriter,
+                                                runtime::StopToken stop) = 0;
     virtual runtime::Task<Result<void>> save_hard_state(HardState state) = 0;
     // Forgets all entries: the log becomes empty and starts at `start_offset` >= start_offset(),
     // after an entry of the term `term_below` (0: unknown, or none) that it does not hold. Durable

@@ -286,13 +286,13 @@ Task<Result<std::vector<FoundEntry>>> LogReader::read_entries(Position from,
     const LogState& state = log_.state();
     std::vector<FoundEntry> entries;
     uint64_t size = 0;
-    const auto take = [&](const EntryInfo& info, const SharedBytes& payload) {
+    const auto take = [&](const EntryInfo& info, const SharedBytes& payload, uint32_t summary) {
         if (info.end() > limits.end) return false;
         if (!entries.empty() &&
             (size + payload.size() > limits.bytes_max || entries.size() == limits.entries_max))
             return false;
         size += payload.size();
-        entries.push_back({info, payload});
+        entries.push_back({info, payload, summary});
         return true;
     };
     Position at = from;
@@ -309,7 +309,7 @@ Task<Result<std::vector<FoundEntry>>> LogReader::read_entries(Position from,
             const EntryQueue& memory = state.memory;
             for (size_t i = memory.find(at); i < memory.size(); ++i) {
                 ++store_.counters().entries_looked_at;
-                if (!take(memory[i].info, memory[i].payload)) break;
+                if (!take(memory[i].info, memory[i].payload, memory[i].summary_bytes)) break;
             }
             break;
         }
@@ -332,7 +332,8 @@ Task<Result<std::vector<FoundEntry>>> LogReader::read_entries(Position from,
             const RunView::Item item = view->item(i);
             if (item.info.end() > run.place.end) break;
             if (item.info.end() <= at) continue;
-            more = take(item.info, run.bytes.slice(item.payload_at, item.payload_size));
+            more = take(item.info, run.bytes.slice(item.payload_at, item.payload_size),
+                        item.summary_bytes);
             if (more) at = item.info.end();
         }
         if (!more || size >= limits.bytes_max) break;
@@ -388,7 +389,8 @@ std::optional<FoundEntry> LogReader::search_run(const Run& run, int64_t end_offs
         if (item.info.kind == EntryKind::kControl || item.info.next_offset <= log_.start_offset())
             continue;
         if (!accept(item.info)) continue;
-        found = FoundEntry{item.info, run.bytes.slice(item.payload_at, item.payload_size)};
+        found = FoundEntry{item.info, run.bytes.slice(item.payload_at, item.payload_size),
+                           item.summary_bytes};
     }
     return found;
 }
@@ -445,7 +447,7 @@ Task<Result<std::optional<FoundEntry>>> LogReader::find_timestamp(int64_t timest
         if (info.kind == EntryKind::kControl || info.next_offset <= state.start_offset ||
             !accept(info))
             continue;
-        co_return FoundEntry{info, memory[i].payload};
+        co_return FoundEntry{info, memory[i].payload, memory[i].summary_bytes};
     }
     co_return std::nullopt;
 }
@@ -473,7 +475,7 @@ Task<Result<std::optional<FoundEntry>>> LogReader::search_max_timestamp(int64_t 
             continue;
         if (info.max_timestamp_ms < largest) continue;
         largest = info.max_timestamp_ms;
-        best = FoundEntry{info, memory[i - 1].payload};
+        best = FoundEntry{info, memory[i - 1].payload, memory[i - 1].summary_bytes};
     }
     int64_t below = std::min(end_offset, state.flushed_end.offset);
     while (below > state.start_offset) {
@@ -510,7 +512,8 @@ Task<Result<std::optional<FoundEntry>>> LogReader::search_max_timestamp(int64_t 
                 if (found && found->info.max_timestamp_ms >= largest) {
                     largest = found->info.max_timestamp_ms;
                     // A copy: the run's memory must not be held while the next one is waited for.
-                    best = FoundEntry{found->info, co_await copy_of(std::move(found->payload))};
+                    best = FoundEntry{found->info, co_await copy_of(std::move(found->payload)),
+                                      found->summary_bytes};
                 }
             }
         }

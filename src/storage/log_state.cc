@@ -161,6 +161,24 @@ void LogState::close_segment(const SegmentClosed& closed) {
     segment->footer_length = closed.footer_length;
 }
 
+bool LogState::replace_segment(const SegmentReplaced& replaced, std::vector<Segment>* removed) {
+    next_segment = std::max(next_segment, replaced.replacement + 1);
+    Segment* segment = find_segment(replaced.segment);
+    if (segment == nullptr) return false;
+    Segment by;
+    by.id = replaced.replacement;
+    by.base = replaced.base;
+    by.end = replaced.end;
+    by.data_end = by.footer_position = replaced.data_end;
+    by.footer_length = replaced.footer_length;
+    by.payload_bytes = replaced.payload_bytes;
+    by.max_timestamp_ms = replaced.max_timestamp_ms;
+    by.created_ms = segment->created_ms;
+    by.full = true;
+    removed->push_back(std::exchange(*segment, std::move(by)));
+    return true;
+}
+
 bool LogState::add_run(const RunNote& note) {
     Segment* segment = find_segment(note.segment);
     if (segment == nullptr || note.position < segment->data_end) return false;

@@ -107,6 +107,9 @@ struct LogState {
     void truncate_prefix(int64_t to, int32_t term_below, std::vector<Segment>* removed);
     void open_segment(const SegmentOpened& opened);
     void close_segment(const SegmentClosed& closed);
+    // The replaced segment goes to *removed. False (and nothing removed) when it is not there: that
+    // was known already, or the segment has gone since.
+    bool replace_segment(const SegmentReplaced& replaced, std::vector<Segment>* removed);
     // The run is in its segment; its entries leave the memory. False (and nothing changes) when
     // that was known already.
     bool add_run(const RunNote& note);

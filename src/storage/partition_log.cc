@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "storage/log_reader.h"
+#include "storage/segment_rewrite.h"
 #include "storage/shard_store.h"
 
 namespace weir::storage {
@@ -229,6 +230,10 @@ Task<void> PartitionLog::wait_quiet() {
     while (in_commit_ || moving_) (void)co_await quiet_.wait();
 }
 
+Task<void> PartitionLog::wait_not_moving() {
+    while (moving_) (void)co_await quiet_.wait();
+}
+
 Task<Result<void>> PartitionLog::truncate_suffix(Position end) {
     auto inside = gate_.try_enter();
     if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
@@ -358,6 +363,15 @@ Task<Result<SegmentPin>> PartitionLog::pin(uint32_t id) {
     if (file) (void)co_await file->close();
     if (segment == nullptr) co_return fail(ErrorCode::kNotFound, "the log has no such segment");
     co_return fail(std::move(file).error());
+}
+
+Task<Result<void>> PartitionLog::rewrite(uint32_t segment, SegmentRewriter rewriter,
+                                         StopToken stop) {
+    auto inside = gate_.try_enter();
+    if (!inside) co_return fail(ErrorCode::kUnavailable, "the log is being removed");
+    const auto units = co_await try_(co_await store_.rewrites().acquire(1, {.stop = stop}));
+    SegmentRewrite rewrite(store_, *this, segment, std::move(rewriter), stop);
+    co_return co_await rewrite.run();
 }
 
 void PartitionLog::remove_segments(std::vector<Segment> segments, uint64_t after_records) {

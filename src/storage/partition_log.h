@@ -67,6 +67,8 @@ class PartitionLog final : public Log {
     int64_t held_from() const { return holds_.lowest(); }
     std::vector<SegmentInfo> segments() const override;
     runtime::Task<Result<SegmentPin>> pin(uint32_t segment) override;
+    runtime::Task<Result<void>> rewrite(uint32_t segment, SegmentRewriter rewriter,
+                                        runtime::StopToken stop) override;
     runtime::Task<Result<void>> save_hard_state(HardState state) override;
     runtime::Task<Result<void>> start_anew(int64_t start_offset, int32_t term_below) override;
     runtime::Task<Result<void>> save_group_config(std::vector<uint8_t> config) override;
@@ -125,6 +127,8 @@ class PartitionLog final : public Log {
     bool bypassing() const { return bypassing_; }
     // Waits until no commit has the log and nobody writes to its segment.
     runtime::Task<void> wait_quiet();
+    // ... nobody writes to its segment.
+    runtime::Task<void> wait_not_moving();
     // Reads from the segments what recovery passes on, where the journal does not reach back to the
     // saved state.
     runtime::Task<Result<void>> rebuild_replay();
@@ -143,6 +147,12 @@ class PartitionLog final : public Log {
     // `wait`: the checkpoint waits until what is captured is durable.
     void capture(std::vector<uint8_t>& checkpoint, uint64_t durable_block, bool wait);
     void remove_segments(std::vector<Segment> segments, uint64_t after_records);
+    // The file that takes the place of a segment while it is written: nobody else knows it.
+    struct Draft {
+        uint32_t segment = 0;
+        int64_t base_offset = 0;
+    };
+    std::optional<Draft> draft;
     void mark_removing() { removing_ = true; }
     bool removing() const { return removing_; }
     runtime::Gate& gate() { return gate_; }

@@ -144,6 +144,14 @@ Result<void> Replay::apply_after_checkpoint(ReplayedLog& log, uint64_t block,
         case RecordType::kSegmentClosed:
             state.close_segment(record.closed);
             return {};
+        case RecordType::kSegmentReplaced: {
+            const Segment* segment = state.find_segment(record.replaced.segment);
+            if (segment != nullptr && (!segment->full || segment->end != record.replaced.end ||
+                                       segment->base > record.replaced.base))
+                return contradiction(state.id, block, "a segment's replacement is not like it");
+            state.replace_segment(record.replaced, &removed);
+            return {};
+        }
         case RecordType::kTruncateSuffix:
             state.truncate_suffix(record.position, &removed);
             while (!log.entries.empty() && log.entries.back().info.first >= record.position)

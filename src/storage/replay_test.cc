@@ -56,6 +56,21 @@ class Block {
                             .bypass = bypass});
         });
     }
+    Block& closed(uint32_t segment) {
+        return record([&](auto& to) {
+            append_segment_closed(to, {.segment = segment, .footer_position = 4096});
+        });
+    }
+    Block& replaced(uint32_t segment, uint32_t by, Position base, Position end) {
+        return record([&](auto& to) {
+            append_segment_replaced(to, {.segment = segment,
+                                         .replacement = by,
+                                         .base = base,
+                                         .end = end,
+                                         .data_end = 8192,
+                                         .footer_length = 4096});
+        });
+    }
     Result<void> apply_to(Replay& replay) { return replay.apply(header(), finish()); }
     Bytes finish() {
         builder_.end_group();
@@ -188,6 +203,40 @@ TEST(Replay, the_runs_of_a_block_are_found_in_the_segment_that_it_opens) {
     ASSERT_TRUE(runs);
     ASSERT_EQ(runs->size(), 1u);
     EXPECT_EQ(runs->at(0).segment_base, 4);
+}
+
+// 1. Segment 1 is replaced by 3, while 2 takes runs.  2. Noted again, it changes nothing.  3. The
+// next segment has a number that none had.
+TEST(Replay, a_segment_that_was_replaced_does_not_come_back) {
+    Replay replay({});
+    ASSERT_TRUE(Block(1).create().opened(1, {0, 0}).entry(data(0, 4)).apply_to(replay));
+    ASSERT_TRUE(Block(2).run(1, 0, {0, 0}, {4, 0}).closed(1).opened(2, {4, 0}).apply_to(replay));
+    for (const uint64_t block : {3, 4})
+        ASSERT_TRUE(Block(block).replaced(1, 3, {0, 0}, {4, 0}).apply_to(replay));
+    ASSERT_TRUE(replay.finish());
+    const LogState& log = replay.logs().at(kLog).snapshot.log;
+    ASSERT_EQ(log.segments.size(), 2u);
+    EXPECT_EQ(log.segments[0].id, 3u);
+    EXPECT_EQ(log.segments[0].data_end, 8192u);
+    EXPECT_TRUE(log.segments[0].full);
+    EXPECT_EQ(log.segments[1].id, 2u);
+    EXPECT_EQ(log.next_segment, 4u);
+}
+
+TEST(Replay, a_replacement_that_is_not_like_its_segment_is_damage) {
+    const auto applied = [](Position base, Position end) {
+        Replay replay({});
+        EXPECT_TRUE(Block(1).create().opened(1, {2, 0}).apply_to(replay));
+        EXPECT_TRUE(Block(2).closed(1).apply_to(replay));
+        return Block(3).replaced(1, 3, base, end).apply_to(replay);
+    };
+    EXPECT_EQ(applied({2, 0}, {5, 0}).error().code, ErrorCode::kCorrupt) << "another end";
+    Replay open({});
+    ASSERT_TRUE(Block(1).create().opened(1, {0, 0}).entry(data(0, 4)).apply_to(open));
+    ASSERT_TRUE(Block(2).run(1, 0, {0, 0}, {4, 0}).apply_to(open));
+    EXPECT_EQ(Block(3).replaced(1, 3, {0, 0}, {4, 0}).apply_to(open).error().code,
+              ErrorCode::kCorrupt)
+        << "it takes runs";
 }
 
 TEST(Replay, state_that_covers_what_a_truncation_took_is_dropped) {

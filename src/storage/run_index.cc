@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include "storage/shard_store.h"
 #include "storage/trouble.h"
 
@@ -94,6 +96,16 @@ Task<Result<void>> load_index(ShardStore* store, PartitionLog* log, uint32_t id)
     if (!loaded && is_damage(loaded.error()) && log->state().find_segment(id) != nullptr)
         log->found_damage(loaded.error(), false);
     co_return loaded;
+}
+
+Task<Result<void>> append_footer(File* file, uint64_t position,
+                                 const std::vector<uint8_t>* footer) {
+    runtime::IoBuffer buffer = runtime::IoBuffer::allocate(footer->size());
+    std::memcpy(buffer.data(), footer->data(), footer->size());
+    buffer.set_size(footer->size());
+    co_await try_(file->write(position, buffer.filled()));
+    co_await try_(file->truncate(position + footer->size()));
+    co_return co_await file->sync();
 }
 
 }  // namespace weir::storage

@@ -102,7 +102,7 @@ Task<Result<void>> ShardStore::open() {
     losses_.start(directory_, co_await try_(Losses::load(directory_)));
     const uint64_t durable_block = recovered.journal.next_block - 1;
     const uint64_t blocks = recovered.blocks;
-    torn_end_ = recovered.torn;
+    if (!recovered.torn.empty()) torn_end_ = recovered.torn;
     metrics_.torn_ends = torn_end_.empty() ? 0 : 1;
     const bool is_fresh = recovered.journal.old.empty() && !recovered.header.marked;
     co_await try_(journal_.open({.directory = directory_,
@@ -167,11 +167,9 @@ Task<Result<void>> ShardStore::open() {
             co_await try_(std::move(rebuilt));
         }
     }
-    // Before anything is acknowledged: from now on it is known if the first file is gone.
-    if (is_fresh) {
-        Result<void> done = co_await checkpointer_.run(false);
-        if (!done && shortage_of(done.error()) == Shortage::kNone) co_return done;
-    }
+    // Before anything is acknowledged, also where the disk is full: from now on it is known if the
+    // first file is gone.
+    if (is_fresh) co_await try_(checkpointer_.run(false));
     commit_scope_.spawn(committer_.run(commit_scope_.stop_token()), WorkClass::kProduce);
     journal_scope_.spawn(prepare_journal(), WorkClass::kBackground);
     spawn_background(maintain());

@@ -77,6 +77,9 @@ class ShardStore final : public Store {
     std::string torn_end() const override { return torn_end_; }
     uint64_t journal_id() const { return checkpointer_.journal_id(); }
     void set_history(uint64_t history) { history_ = history; }
+    // Before open(): the place of another shard of the same data, where this one's journal is
+    // whole.
+    void set_torn_end(std::string place) { torn_end_ = std::move(place); }
     // After close(): all that was ever taken is on stable storage.
     bool closed_whole() const { return closed_whole_; }
 
@@ -102,6 +105,8 @@ class ShardStore final : public Store {
     const Sweeper& sweeper() const { return sweeper_; }
     // Few at a time: deleting frees blocks in the file system's journal, which the commits share.
     runtime::Semaphore& deletes() { return deletes_; }
+    // One at a time: it may have to hold a run that no budget counts.
+    runtime::Semaphore& rewrites() { return rewrites_; }
     PartitionLog* find_log(LogId id);
     std::map<LogId, std::unique_ptr<PartitionLog>>& all_logs() { return logs_; }
 
@@ -167,6 +172,7 @@ class ShardStore final : public Store {
     runtime::WaitQueue maintenance_wake_;
     bool maintenance_due_ = false;
     runtime::Semaphore deletes_{2};
+    runtime::Semaphore rewrites_{1};
     std::bitset<256> durable_fans_;  // logs/xx
     // Last, so that what still runs at a simulated crash goes before what it uses.
     runtime::Scope journal_scope_;  // makes journal files ready: stops last

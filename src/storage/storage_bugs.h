@@ -12,6 +12,7 @@ struct StorageBugs {
                                     // checkpoint
     WEIR_BUG(forget_journal_tail);  // recovery drops the last whole commit
     WEIR_BUG(lose_run_record);      // a hand-over or bypass is not noted in the journal
+    WEIR_BUG(lose_replacement);     // that a segment was replaced is not noted in the journal
     WEIR_BUG(skip_directory_sync);  // new segment and checkpoint names are not synced
     WEIR_BUG(acknowledge_bypass_before_segment_flush);
     WEIR_BUG(truncate_suffix_in_memory_only);

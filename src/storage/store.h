@@ -105,9 +105,10 @@ class Store {
     // and not durable. docs/formats/history.md.
     virtual uint64_t history() const { return 0; }
     // Where the last block of this shard's journal was torn when the store opened; empty: nowhere.
-    // A crash during a commit leaves such a block, which was never acknowledged. If the last block
-    // was damaged later and nothing else shows it, that looks the same: then what was acknowledged
-    // in the last journal_mark_ms before the stop may be gone. docs/formats/journal.md.
+    // On shard 0 also: of a shard of the same directory, if their number has changed. A crash
+    // during a commit leaves such a block, which was never acknowledged. If the last block was
+    // damaged later and nothing else shows it, that looks the same: then what was acknowledged in
+    // the last journal_mark_ms before the stop may be gone. docs/formats/journal.md.
     virtual std::string torn_end() const { return {}; }
 };
 

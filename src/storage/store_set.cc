@@ -59,6 +59,7 @@ class StoreSetImpl final : public StoreSet {
     bool opened_ = false;
     File lock_;
     File directory_lock_;
+    std::string torn_end_;  // of the shards that wrote the directory, if there were more or fewer
     std::vector<std::unique_ptr<ShardStore>>
         stores_;  // [shard], each made, used and destroyed there
 };
@@ -187,6 +188,7 @@ Task<Result<Layout>> StoreSetImpl::convert(Layout from, Layout to) {
         ShardStore old(options_, from, i);
         Result<void> done = co_await old.open();
         if (done) done = co_await old.flush();
+        if (torn_end_.empty()) torn_end_ = old.torn_end();
         const bool failed = old.failed();
         co_await old.close();
         co_await try_(std::move(done));
@@ -278,6 +280,7 @@ Task<Result<void>> StoreSetImpl::open() {
         opening.push_back(runtime::on(i, [this, i, layout]() -> Task<Result<void>> {
             stores_[i] = std::make_unique<ShardStore>(options_, layout, i);
             stores_[i]->set_history(history_);
+            if (i == 0) stores_[i]->set_torn_end(torn_end_);
             co_return co_await stores_[i]->open();
         }));
     }

@@ -25,18 +25,19 @@ struct SegmentName {
     uint32_t segment = 0;
 };
 
-bool knows(const LogState& state, const SegmentName& file) {
-    return std::ranges::any_of(state.segments, [&](const Segment& segment) {
+bool knows(const PartitionLog& log, const SegmentName& file) {
+    if (log.draft && log.draft->segment == file.segment) return true;
+    return std::ranges::any_of(log.state().segments, [&](const Segment& segment) {
         return segment.id == file.segment && segment.base.offset == file.base_offset;
     });
 }
 
 std::vector<SegmentName> strays_among(const std::vector<std::string>& names,
-                                      const LogState& state) {
+                                      const PartitionLog& log) {
     std::vector<SegmentName> strays;
     for (const std::string& name : names) {
         SegmentName file{.name = name};
-        if (parse_segment_name(name, &file.base_offset, &file.segment) && !knows(state, file))
+        if (parse_segment_name(name, &file.base_offset, &file.segment) && !knows(log, file))
             strays.push_back(std::move(file));
     }
     return strays;
@@ -61,7 +62,7 @@ void report_missing(PartitionLog& log, const std::vector<SegmentName>& written,
         if (parse_segment_name(name, &file.base_offset, &file.segment)) here.insert(file.segment);
     }
     for (const SegmentName& file : written) {
-        if (here.contains(file.segment) || !knows(log.state(), file)) continue;
+        if (here.contains(file.segment) || !knows(log, file)) continue;
         const Segment* active = log.state().active();
         log.found_damage({ErrorCode::kNotFound,
                           fmt::format("segment {:020}-{:08x} of log {} is missing",
@@ -140,14 +141,14 @@ Task<bool> Sweeper::sweep_log(LogId id) {
     report_missing(*log, written, names ? *names : std::vector<std::string>());
     if (!names) co_return true;  // there is none yet
     const LogState& state = log->state();
-    const std::vector<SegmentName> strays = strays_among(*names, state);
+    const std::vector<SegmentName> strays = strays_among(*names, *log);
     if (strays.empty()) co_return true;
     // A file that was let go of a moment ago is needed until the record of that is durable.
     if (!co_await log->wait_records(log->records_queued())) co_return true;
     bool all = true;
     for (const SegmentName& stray : strays) {
         auto units = co_await store_.deletes().acquire(1);
-        if (knows(state, stray)) continue;
+        if (knows(*log, stray)) continue;
         // Numbers are used once, so a file of an old number is nobody's. One of a number to come
         // may be in the making, or may be made while it is deleted.
         const bool to_come = stray.segment >= state.next_segment;

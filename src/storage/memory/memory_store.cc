@@ -110,7 +110,7 @@ class MemoryLog final : public Log {
                                    found.size() == limits.entries_max))
                 break;
             size += entry.payload.size();
-            found.push_back({entry.info, entry.payload});
+            found.push_back({entry.info, entry.payload, entry.summary_bytes});
         }
         co_return found;
     }
@@ -119,7 +119,7 @@ class MemoryLog final : public Log {
         for (const Entry& entry : entries_) {
             if (entry.info.next_offset > end_offset) break;
             if (entry.info.next_offset > start_ && entry.info.max_timestamp_ms >= timestamp_ms) {
-                co_return FoundEntry{entry.info, entry.payload};
+                co_return FoundEntry{entry.info, entry.payload, entry.summary_bytes};
             }
         }
         co_return std::optional<FoundEntry>();
@@ -130,7 +130,7 @@ class MemoryLog final : public Log {
             if (entry.info.next_offset > end_offset) break;
             if (entry.info.next_offset > start_ &&
                 (!found || entry.info.max_timestamp_ms > found->info.max_timestamp_ms)) {
-                found = FoundEntry{entry.info, entry.payload};
+                found = FoundEntry{entry.info, entry.payload, entry.summary_bytes};
             }
         }
         co_return found;
@@ -154,6 +154,9 @@ class MemoryLog final : public Log {
     RetentionHold hold_from(int64_t offset) override { return holds_.add(offset); }
     std::vector<SegmentInfo> segments() const override { return {}; }
     Task<Result<SegmentPin>> pin(uint32_t) override {
+        co_return fail(ErrorCode::kNotFound, "a log in memory has no segments");
+    }
+    Task<Result<void>> rewrite(uint32_t, SegmentRewriter, runtime::StopToken) override {
         co_return fail(ErrorCode::kNotFound, "a log in memory has no segments");
     }
     Task<Result<void>> save_hard_state(HardState state) override {
