@@ -478,6 +478,7 @@ Task<Result<std::optional<FoundEntry>>> LogReader::search_max_timestamp(int64_t 
         best = FoundEntry{info, memory[i - 1].payload, memory[i - 1].summary_bytes};
     }
     int64_t below = std::min(end_offset, state.flushed_end.offset);
+    int looks = 0;
     while (below > state.start_offset) {
         const auto after =
             std::partition_point(state.segments.begin(), state.segments.end(),
@@ -502,6 +503,8 @@ Task<Result<std::optional<FoundEntry>>> LogReader::search_max_timestamp(int64_t 
         if (next >= state.start_offset || base < state.start_offset) {
             Run run =
                 co_await try_(run_at(std::max(next, state.start_offset), 0, Memory::kWait, {}));
+            // It was removed, or its segment gave way to another with the same entries.
+            if (run.bytes.empty() && ++looks < kLooksMax) continue;
             if (!run.bytes.empty()) {
                 int64_t in_run = -1;
                 auto found = search_run(run, end_offset, [&](const EntryInfo& info) {

@@ -221,6 +221,50 @@ TEST_F(SegmentRewriteTest, reads_and_appends_go_on_meanwhile) {
     });
 }
 
+// Storage seed 90001806: 1. A search by time is about to read a run.  2. Its segment gives way to
+// another.  3. The search passed the segment over, as if it had been removed.
+TEST_F(SegmentRewriteTest, a_search_by_time_does_not_miss_what_moves_to_another_file) {
+    options.cache_bytes_max = 0;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log =
+            must(co_await store.create_log({7}, {.segment_bytes = 64_KiB, .retention_ms = -1}));
+        constexpr int64_t kLatest = 1'000'000;
+        while (log->segments().size() < 3) {
+            for (int i = 0; i < 100; ++i) {
+                const bool latest = log->end().offset == 10;
+                must(co_await append_durably(
+                    log, make_entry(*log, 300, 1, 1, latest ? kLatest : log->end().offset)));
+            }
+            (void)co_await runtime::sleep_for(200ms);
+        }
+        bool over = false;
+        int searches = 0;
+        const auto search = [&]() -> Task<void> {
+            while (!over) {
+                ++searches;
+                const auto found = must(co_await log->find_max_timestamp(log->end().offset));
+                CHECK(found.has_value());
+                EXPECT_EQ(found->info.max_timestamp_ms, kLatest);
+                const auto after = must(co_await log->find_timestamp(kLatest, log->end().offset));
+                CHECK(after.has_value());
+                EXPECT_EQ(after->info.first.offset, 10);
+            }
+        };
+        const SegmentRewriter keeps = [](const FoundEntry*) -> Task<Rewritten> {
+            co_return std::nullopt;
+        };
+        runtime::Scope scope;
+        for (int i = 0; i < 4; ++i) scope.spawn(search());
+        for (int i = 0; i < 50; ++i) {
+            must(co_await log->rewrite(log->segments()[0].id, keeps, {}));
+            (void)co_await runtime::sleep_for(Duration(i * 7'000));
+        }
+        over = true;
+        co_await scope.join();
+        EXPECT_GT(searches, 100);
+    });
+}
+
 // 1. The process is killed while the new file is written.  2. The old one is there, and the sweep
 // deletes what was begun.
 TEST_F(SegmentRewriteTest, what_a_crash_leaves_behind_is_swept) {
