@@ -32,8 +32,10 @@ namespace weir::raft {
 
 // What became of a message. Stale messages (an older term, a duplicate) are normal. Invalid ones
 // and those of strangers (nodes that are not members of the group) come from a broken or hostile
-// peer and deserve a log line. None of them changes anything.
-enum class Verdict : uint8_t { kTaken, kStale, kInvalid, kStranger };
+// peer and deserve a log line. So does a leader's order that contradicts what this replica knows to
+// be committed: in a relaxed group it may be right, because what was committed is lost
+// (docs/decisions/0006-relaxed-durability.md). None of them changes anything.
+enum class Verdict : uint8_t { kTaken, kStale, kInvalid, kStranger, kContradiction };
 
 // Whether something other than this log says that the sender may belong to the group: the group's
 // configuration may have changed in entries that this log does not have yet.

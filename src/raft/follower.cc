@@ -103,7 +103,8 @@ Verdict Core::take_entries(const AppendRequest& request) {
         matched = known;
         if (next < entries.size() && entries[next].info.first != known) return Verdict::kInvalid;
     } else if (!fits(request)) {
-        if (request.prev <= commit_) return Verdict::kInvalid;  // no leader lacks what is committed
+        // No leader lacks what is committed.
+        if (request.prev <= commit_) return Verdict::kContradiction;
         reject(request);
         return Verdict::kTaken;
     }
@@ -119,7 +120,7 @@ Verdict Core::take_entries(const AppendRequest& request) {
         if (entries[next].info.first < commit_) {
             verified_ = false;
             received_ = {};
-            return Verdict::kInvalid;
+            return Verdict::kContradiction;
         }
         received_ = matched;
         truncate(entries[next].info.first);

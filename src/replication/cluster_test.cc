@@ -853,6 +853,38 @@ TEST_F(RelaxedReplication, a_power_cut_of_all_leaves_a_prefix_and_says_so) {
     cluster.check_all();
 }
 
+// Cluster seeds 30000392 and 34001370: 1. A learner has what a relaxed group committed. 2. All
+// voters lose power, and one is elected by all: what was committed last is lost. 3. The learner
+// refused what the new leader sent, for as long as its node ran.
+TEST(Replication, a_learner_that_outlives_a_loss_of_all_voters_gets_what_is_left) {
+    TestCluster cluster(calm(41), 4);
+    cluster.set_founders({0, 1, 2});
+    cluster.relaxed = true;
+    for (size_t i = 0; i < 3; ++i) cluster.node(i).node->disk_faults().sync_mean = 400ms;
+    cluster.start_all();
+    cluster.append(1);
+    raft::Configuration target = raft::voters({0, 1, 2});
+    target.members.push_back({.node = {3}, .learner = true});
+    cluster.run_on(static_cast<size_t>(cluster.wait_leader()), [&](Group& group) -> Task<void> {
+        EXPECT_TRUE(co_await group.change_configuration(target));
+    });
+    cluster.run_for(5s);
+    cluster.append(200);
+    const Group& learner = *cluster.node(3).group;
+    ASSERT_TRUE(cluster.run_until([&] { return learner.high_watermark() == 201; }, 30s));
+    for (size_t i = 0; i < 3; ++i) cluster.kill(i, sim::Kill::kPower);
+    for (size_t i = 0; i < 3; ++i) cluster.start(i);
+    const auto leader = static_cast<size_t>(cluster.wait_leader());
+    const auto left = cluster.node(leader).group->high_watermark();
+    ASSERT_LT(left, 201) << "the power cut took nothing, and proves nothing";
+    cluster.keep_acknowledged(static_cast<size_t>(left));
+    cluster.append(50);
+    EXPECT_TRUE(cluster.run_until([&] { return learner.high_watermark() == left + 50; }, 30s))
+        << cluster.summary() << cluster.log();
+    EXPECT_EQ(cluster.node(3).replicator->metrics().logs_discarded, 1u);
+    cluster.check_all();
+}
+
 TEST_F(RelaxedReplication, an_orderly_stop_loses_nothing_and_one_while_recovering_goes_on_so) {
     cluster.append(50);
     const auto follower = (static_cast<size_t>(cluster.wait_leader()) + 1) % 3;

@@ -353,7 +353,9 @@ raft::Vouched Group::vouched(raft::NodeId from) const {
 
 void Group::count(raft::Verdict verdict, raft::NodeId from) {
     const bool is_stranger = verdict == raft::Verdict::kStranger;
-    if (!is_stranger && verdict != raft::Verdict::kInvalid) return;
+    const bool contradicts = verdict == raft::Verdict::kContradiction;
+    if (contradicts && contradicted(from)) return;
+    if (!is_stranger && !contradicts && verdict != raft::Verdict::kInvalid) return;
     ReplicatorMetrics& metrics = replicator_.metrics_;
     ++(is_stranger ? metrics.messages_of_strangers : metrics.messages_malformed);
     const Instant now = Shard::current().now();

@@ -171,8 +171,13 @@ class Group {
     runtime::Task<void> repair();
     runtime::Task<Result<void>> repair_step();
     runtime::Task<Result<void>> hand_over();
-    runtime::Task<Result<void>> discard();
-    runtime::Task<Result<void>> begin_anew();
+    runtime::Task<Result<void>> discard(std::string reason);
+    runtime::Task<Result<void>> begin_anew(std::string reason);
+    // None if the replica was to be added and knows none yet.
+    std::optional<raft::Configuration> committed_members() const;
+    // The leader's order contradicts what this replica knows to be committed. False: that can't be.
+    bool contradicted(raft::NodeId leader);
+    runtime::Task<void> discard_contradicted();
     bool is_busy() const;
     void restart_core();
     runtime::Task<bool> wait_idle();

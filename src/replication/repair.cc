@@ -122,7 +122,7 @@ Task<Result<void>> Group::repair_step() {
         {.stop = scope_.stop_token()}));
     if (closing_ || failed_ || core_->role() != raft::Role::kFollower || core_->leader() != leader)
         co_return not_yet("the leader changed");
-    co_return co_await discard();
+    co_return co_await discard(log_.damage() ? log_.damage()->reason : "");
 }
 
 // To a voter that has all, and says that its log is whole.
@@ -173,11 +173,12 @@ Task<void> Group::reopen() {
     on_damage();
 }
 
-Task<Result<void>> Group::discard() {
+Task<Result<void>> Group::discard(std::string reason) {
     if (rebuilding_) co_return not_yet("the replica begins anew");
     rebuilding_ = true;
     const bool is_idle = co_await wait_idle();
-    auto done = is_idle ? co_await begin_anew() : Result<void>(not_yet("the replica is busy"));
+    auto done = is_idle ? co_await begin_anew(std::move(reason))
+                        : Result<void>(not_yet("the replica is busy"));
     rebuilding_ = false;
     if (closing_ || failed_) co_return not_yet("the replica is closing");
     if (done) {
@@ -189,12 +190,36 @@ Task<Result<void>> Group::discard() {
     co_return done;
 }
 
-Task<Result<void>> Group::begin_anew() {
-    const std::string reason = log_.damage() ? log_.damage()->reason : "";
-    CHECK(core_->configuration_settled() && !configurations_.empty());
+// The last configuration known to be committed.
+std::optional<raft::Configuration> Group::committed_members() const {
+    if (!first_stays_) return std::nullopt;
+    return configurations_.front().configuration;
+}
+
+// Where all voters together had lost what was committed, one of them was elected by all
+// (docs/decisions/0006-relaxed-durability.md, 4). No voter that lives knows more to be committed
+// than the new leader has: its log was one of those that the longest was chosen from. A learner's
+// was not. Nobody counts on its log, so it discards it, and gets the leader's.
+bool Group::contradicted(raft::NodeId leader) {
+    const bool may_lose = relaxed_ || memory_history_ != 0;
+    const auto members = committed_members();
+    if (!may_lose || core_->leader() != leader || (members && members->is_voter(core_->self())))
+        return false;
+    if (!std::exchange(repairing_, true))
+        scope_.spawn(discard_contradicted(), runtime::WorkClass::kReplication);
+    return true;
+}
+
+Task<void> Group::discard_contradicted() {
+    (void)co_await discard("what it holds as committed was lost by all voters");
+    repairing_ = false;
+}
+
+// The members are committed, and no entry of this log tells of them any more.
+Task<Result<void>> Group::begin_anew(std::string reason) {
     const Position start{log_.start_offset(), 0};
-    // The members are committed, and no entry of this log tells of them any more.
-    const raft::ConfigurationAt kept{start, configurations_.back().configuration};
+    std::optional<raft::ConfigurationAt> kept;
+    if (auto members = committed_members()) kept = {start, std::move(*members)};
     const uint64_t before = memory_history_;
     memory_history_ = kHistoryLost;
     // 1. It says that it may lack what it acknowledged.  2. The log begins anew.  A crash in
@@ -215,16 +240,17 @@ Task<Result<void>> Group::begin_anew() {
         give_up("a damaged log can't be replaced", done.error());
         co_return done;
     }
-    configurations_ = {kept};
-    first_stays_ = true;
-    saved_configuration_at_ = start;
+    configurations_.clear();
+    if (kept) configurations_.push_back(*kept);
+    first_stays_ = kept.has_value();
+    saved_configuration_at_ = kept ? start : Position{-1, 0};
     covered_ = {};
     start_wanted_ = start.offset;
     backlog_end_ = {};
     ++replicator_.metrics_.logs_discarded;
     Shard::current().log().warn(
-        "replication", "a damaged log is discarded, and fetched again from the other replicas",
-        "log={} leader={} damage=\"{}\"", id().v, core_->leader().v, reason);
+        "replication", "a log is discarded, and fetched again from the other replicas",
+        "log={} leader={} reason=\"{}\"", id().v, core_->leader().v, reason);
     co_return done;
 }
 

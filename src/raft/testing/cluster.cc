@@ -790,7 +790,7 @@ class Cluster {
         } else {
             verdict = node.core->step(packet.from, packet.message, clock(node), out);
         }
-        if (verdict == Verdict::kInvalid) {
+        if (verdict == Verdict::kInvalid || verdict == Verdict::kContradiction) {
             ++stats_.invalid;
             note("{} calls that invalid: {}", node.id.v, text(packet.message));
             if (no_bugs())

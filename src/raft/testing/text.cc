@@ -117,6 +117,8 @@ std::string_view text(Verdict verdict) {
             return "invalid";
         case Verdict::kStranger:
             return "a stranger's";
+        case Verdict::kContradiction:
+            return "a contradiction";
     }
     CHECK(false);
 }

@@ -519,7 +519,8 @@ class Run {
             if (auto* request = std::get_if<AppendRequest>(&message)) request->entries = views;
             verdict = one.step({letter.from}, message, now_, out);
         }
-        if (verdict == Verdict::kInvalid) say("{} finds that invalid", letter.to);
+        if (verdict == Verdict::kInvalid || verdict == Verdict::kContradiction)
+            say("{} finds that invalid", letter.to);
         carry_out(letter.to, out, &letter);
     }
 
