@@ -378,9 +378,9 @@ Task<Result<void>> Broker::start_servers() {
                 .replicator = parts_[i].replicator.get(),
                 .controller = i == 0 ? controller_.get() : nullptr,
                 .endpoint = parts_[i].endpoint.get(),
-                .take_producer_ids =
+                .allocate_producer_ids =
                     [this](int64_t count) {
-                        return link_->controller_calls().take_producer_ids(count);
+                        return link_->controller_calls().allocate_producer_ids(count);
                     },
                 .transfer_leader =
                     [this](storage::LogId log, int32_t leader, int32_t target, Instant deadline) {

@@ -167,12 +167,12 @@ Task<Result<void>> Membership::find_cluster(rpc::Endpoint& endpoint, cluster::No
             identified(transport_identity());
             continue;
         }
-        co_await try_(take_step(endpoint, self, stop));
+        co_await try_(join_step(endpoint, self, stop));
     }
     co_return Result<void>{};
 }
 
-Task<Result<void>> Membership::take_step(rpc::Endpoint& endpoint, cluster::NodeRegistered& self,
+Task<Result<void>> Membership::join_step(rpc::Endpoint& endpoint, cluster::NodeRegistered& self,
                                          StopToken stop) {
     std::vector<Task<bool>> questions;
     for (const size_t seed : bootstrap_->to_ask()) questions.push_back(ask(endpoint, seed, stop));
@@ -186,7 +186,7 @@ Task<Result<void>> Membership::take_step(rpc::Endpoint& endpoint, cluster::NodeR
                 co_return Result<void>{};
         }
     }
-    tell_waiting();
+    notify_waiting();
     const auto pause = kRoundPause + Duration(static_cast<int64_t>(Shard::current().prng().below(
                                          static_cast<uint64_t>(kRoundPause.count()))));
     (void)co_await heard_.wait({.deadline = Shard::current().now() + pause, .stop = stop});
@@ -207,7 +207,7 @@ Task<bool> Membership::ask(rpc::Endpoint& endpoint, size_t seed, StopToken stop)
         refusals_.erase(seed);
     }
     if (heard) {
-        bootstrap_->heard(seed, *heard);
+        bootstrap_->note_answer(seed, *heard);
     } else {
         bootstrap_->lost(seed);
     }
@@ -236,7 +236,7 @@ Task<bool> Membership::join_through(rpc::Endpoint& endpoint, std::string address
     co_return true;
 }
 
-void Membership::tell_waiting() {
+void Membership::notify_waiting() {
     std::string waiting = bootstrap_->phase() == Bootstrap::Phase::kJoining
                               ? fmt::format("the controller to take this node in; {}", join_error_)
                               : bootstrap_->waiting_for();

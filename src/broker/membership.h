@@ -56,12 +56,12 @@ class Membership {
     cluster::Hello hello() const;
     std::unexpected<Error> is_another(int32_t node) const;
     runtime::Task<Result<void>> save(cluster::NodeIdentity identity);
-    runtime::Task<Result<void>> take_step(rpc::Endpoint& endpoint, cluster::NodeRegistered& self,
+    runtime::Task<Result<void>> join_step(rpc::Endpoint& endpoint, cluster::NodeRegistered& self,
                                           runtime::StopToken stop);
     runtime::Task<bool> ask(rpc::Endpoint& endpoint, size_t seed, runtime::StopToken stop);
     runtime::Task<bool> join_through(rpc::Endpoint& endpoint, std::string address,
                                      cluster::NodeRegistered self, runtime::StopToken stop);
-    void tell_waiting();
+    void notify_waiting();
 
     Options options_;
     cluster::NodeIdentity identity_;

@@ -136,7 +136,7 @@ std::vector<size_t> Bootstrap::to_ask() const {
     return ask;
 }
 
-void Bootstrap::heard(size_t seed, const Hello& hello) {
+void Bootstrap::note_answer(size_t seed, const Hello& hello) {
     CHECK(seed < seeds_.size());
     if (is_self(seed)) return;
     answers_[seed] = hello;

@@ -75,7 +75,7 @@ class Bootstrap {
     std::vector<size_t> to_ask() const;
 
     // What the node at a seed's address answered.
-    void heard(size_t seed, const Hello& hello);
+    void note_answer(size_t seed, const Hello& hello);
     // The seed does not answer: what it said before no longer counts.
     void lost(size_t seed);
     // What a node that asked this one said.

@@ -44,7 +44,7 @@ struct Node {
         const auto& list = process->seeds();
         const auto seed = std::ranges::find(list, other.rpc);
         if (seed != list.end()) {
-            process->heard(static_cast<size_t>(seed - list.begin()), *hello);
+            process->note_answer(static_cast<size_t>(seed - list.begin()), *hello);
         } else {
             process->heard_from_asker(*hello);
         }
@@ -272,11 +272,11 @@ TEST_F(ThreeNodes, a_node_that_is_no_seed_waits_and_then_joins) {
 TEST_F(ThreeNodes, a_seed_under_another_name_than_its_own_is_named) {
     b.rpc = "0.0.0.0:9700";
     b.start();
-    a.process->heard(1, b.process->hello());
+    a.process->note_answer(1, b.process->hello());
     EXPECT_EQ(a.waits(),
               "no answer from h3:9700; h2:9700 calls itself 0.0.0.0:9700: --rpc must be the "
               "address that --seeds has for it");
-    b.process->heard(1, b.process->hello());
+    b.process->note_answer(1, b.process->hello());
     EXPECT_NE(b.waits().find("h2:9700 is this node"), std::string::npos) << b.waits();
 }
 
@@ -289,7 +289,7 @@ TEST_F(ThreeNodes, a_promise_that_cannot_come_about_is_refused) {
     b.start();
     b.write();
     ASSERT_EQ(b.phase(), Phase::kMember);
-    a.process->heard(1, b.process->hello());
+    a.process->note_answer(1, b.process->hello());
     EXPECT_EQ(a.phase(), Phase::kRefused);
     EXPECT_NE(a.process->refusal().message.find("h2:9700 took part in another founding"),
               std::string::npos);
@@ -463,7 +463,7 @@ class World {
             const auto& seeds = to.process->seeds();
             const auto seed = std::ranges::find(seeds, nodes_[message.from].rpc);
             if (seed != seeds.end())
-                to.process->heard(static_cast<size_t>(seed - seeds.begin()), message.hello);
+                to.process->note_answer(static_cast<size_t>(seed - seeds.begin()), message.hello);
         } else {
             to.process->heard_from_asker(message.hello);
             messages_.push_back({message.to, message.from, true, to.process->hello()});

@@ -228,7 +228,7 @@ Result<void> Controller::apply(Bytes payload, int64_t end, MetadataChange& chang
     if (own_) {
         for (const MetadataRecord& record : change.records) TRY(own_->apply(record));
     } else {
-        TRY(options_.shards[0]->take(change));
+        TRY(options_.shards[0]->apply(change));
     }
     applied_ = end;
     return {};
@@ -265,7 +265,7 @@ Task<void> Controller::adopt() {
         co_await runtime::on(
             to, [to, shard, image, change = std::move(change)]() mutable -> Task<void> {
                 if (to != 0) shard->adopt(*image, change.end);
-                co_await shard->tell(std::move(change));
+                co_await shard->publish(std::move(change));
             });
         co_return true;
     };
@@ -282,8 +282,8 @@ Task<void> Controller::publish(MetadataChange change) {
                         MetadataChange change) -> Task<bool> {
         co_await runtime::on(to, [to, shard, change = std::move(change)]() mutable -> Task<void> {
             // The controller took it before; it follows from an equal image.
-            if (to != 0) CHECK(shard->take(change).has_value());
-            co_await shard->tell(std::move(change));
+            if (to != 0) CHECK(shard->apply(change).has_value());
+            co_await shard->publish(std::move(change));
         });
         co_return true;
     };
@@ -372,7 +372,7 @@ Task<Result<void>> Controller::commit(std::vector<MetadataRecord> records) {
     co_return co_await wait_applied(appended->next_offset, {.stop = end_changes_.token()});
 }
 
-Task<Result<std::vector<storage::LogId>>> Controller::take_log_ids(size_t count) {
+Task<Result<std::vector<storage::LogId>>> Controller::allocate_log_ids(size_t count) {
     // Of a block that another leader reserved, or this one in an earlier term, some are in use.
     if (std::exchange(ids_term_, locked_term_) != locked_term_)
         next_log_id_ = image().log_ids_end();
@@ -436,7 +436,8 @@ std::vector<PlacementNode> Controller::placement_nodes() const {
     return nodes;
 }
 
-Task<Result<int64_t>> Controller::take_producer_ids(int64_t count, runtime::WaitOptions options) {
+Task<Result<int64_t>> Controller::allocate_producer_ids(int64_t count,
+                                                        runtime::WaitOptions options) {
     const runtime::Units units = co_await try_(lock(std::move(options)));
     const int64_t first = image().producer_ids_end();
     std::vector<MetadataRecord> reserve;

@@ -121,13 +121,14 @@ class Controller final : private replication::StateMachine {
     // Commits these records, under lock(). kUnavailable: this node leads no more, and it is unknown
     // whether the change was made.
     runtime::Task<Result<void>> commit(std::vector<MetadataRecord> records);
-    runtime::Task<Result<std::vector<storage::LogId>>> take_log_ids(size_t count);
+    runtime::Task<Result<std::vector<storage::LogId>>> allocate_log_ids(size_t count);
     // Creates the logs on the shards that own them. After an error none is left.
     runtime::Task<Result<void>> create_logs(std::vector<NewLog> logs);
 
     // Acquires the lock itself. Returns the first of `count` producer ids that are reserved for the
     // caller.
-    runtime::Task<Result<int64_t>> take_producer_ids(int64_t count, runtime::WaitOptions options);
+    runtime::Task<Result<int64_t>> allocate_producer_ids(int64_t count,
+                                                         runtime::WaitOptions options);
 
   private:
     // replication::StateMachine

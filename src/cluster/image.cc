@@ -77,7 +77,7 @@ Result<void> MetadataImage::apply(const MetadataRecord& record) {
         return does_not_follow("a record of a level of " + std::string(kWeirVersion) +
                                " that was not finalized");
     }
-    return std::visit([this](const auto& v) { return take(v); }, record);
+    return std::visit([this](const auto& v) { return apply_one(v); }, record);
 }
 
 int32_t MetadataImage::feature_level(std::string_view feature) const {
@@ -166,25 +166,25 @@ std::vector<std::string> MetadataImage::configured(ConfigResource resource) cons
     return names;
 }
 
-Result<void> MetadataImage::take(const ClusterCreated& record) {
+Result<void> MetadataImage::apply_one(const ClusterCreated& record) {
     if (!cluster_id_.is_zero()) return does_not_follow("the cluster was created twice");
     cluster_id_ = record.cluster_id;
     return {};
 }
 
-Result<void> MetadataImage::take(const LogIdsReserved& record) {
+Result<void> MetadataImage::apply_one(const LogIdsReserved& record) {
     if (record.end < log_ids_end_) return does_not_follow("log ids go back");
     log_ids_end_ = record.end;
     return {};
 }
 
-Result<void> MetadataImage::take(const ProducerIdsReserved& record) {
+Result<void> MetadataImage::apply_one(const ProducerIdsReserved& record) {
     if (record.end < producer_ids_end_) return does_not_follow("producer ids go back");
     producer_ids_end_ = record.end;
     return {};
 }
 
-Result<void> MetadataImage::take(const TopicCreated& record) {
+Result<void> MetadataImage::apply_one(const TopicCreated& record) {
     if (record.id.is_zero() || names_.contains(record.id) || topics_.contains(record.name)) {
         return does_not_follow("topic " + record.name + " was created twice");
     }
@@ -202,7 +202,7 @@ Result<void> MetadataImage::take(const TopicCreated& record) {
     return {};
 }
 
-Result<void> MetadataImage::take(const TopicDeleted& record) {
+Result<void> MetadataImage::apply_one(const TopicDeleted& record) {
     const auto name = names_.find(record.id);
     if (name == names_.end()) return does_not_follow("an unknown topic was deleted");
     const auto topic = topics_.find(name->second);
@@ -215,7 +215,7 @@ Result<void> MetadataImage::take(const TopicDeleted& record) {
     return {};
 }
 
-Result<void> MetadataImage::take(const PartitionsAdded& record) {
+Result<void> MetadataImage::apply_one(const PartitionsAdded& record) {
     TopicImage* topic = find_mutable(record.topic);
     if (topic == nullptr) return does_not_follow("an unknown topic got partitions");
     if (!are_partitions(record.partitions))
@@ -227,21 +227,21 @@ Result<void> MetadataImage::take(const PartitionsAdded& record) {
     return {};
 }
 
-Result<void> MetadataImage::take(const TopicConfigChanged& record) {
+Result<void> MetadataImage::apply_one(const TopicConfigChanged& record) {
     TopicImage* topic = find_mutable(record.topic);
     if (topic == nullptr) return does_not_follow("an unknown topic was configured");
     set_or_erase(topic->configs, record.key, record.value);
     return {};
 }
 
-Result<void> MetadataImage::take(const ResourceConfigChanged& record) {
+Result<void> MetadataImage::apply_one(const ResourceConfigChanged& record) {
     const auto key = std::make_pair(record.resource, record.name);
     set_or_erase(configs_[key], record.key, record.value);
     if (configs_[key].empty()) configs_.erase(key);
     return {};
 }
 
-Result<void> MetadataImage::take(const FeatureFinalized& record) {
+Result<void> MetadataImage::apply_one(const FeatureFinalized& record) {
     const auto known = supported_features().find(record.feature);
     if (known == supported_features().end() || record.level > known->second.max) {
         return fail(ErrorCode::kUnsupported,
@@ -260,13 +260,13 @@ Result<void> MetadataImage::take(const FeatureFinalized& record) {
     return {};
 }
 
-Result<void> MetadataImage::take(const NodeIdsReserved& record) {
+Result<void> MetadataImage::apply_one(const NodeIdsReserved& record) {
     if (record.end < node_ids_end_) return does_not_follow("node ids go back");
     node_ids_end_ = record.end;
     return {};
 }
 
-Result<void> MetadataImage::take(const NodeRegistered& record) {
+Result<void> MetadataImage::apply_one(const NodeRegistered& record) {
     const std::string name = "node " + std::to_string(record.id);
     if (!is_registration(record)) return does_not_follow(name + " is registered as none can be");
     for (const auto& [feature, level] : features_) {
@@ -287,14 +287,14 @@ Result<void> MetadataImage::take(const NodeRegistered& record) {
     return {};
 }
 
-Result<void> MetadataImage::take(const NodeRemoved& record) {
+Result<void> MetadataImage::apply_one(const NodeRemoved& record) {
     if (replica_count(record.id) != 0 && is_named(record.id))
         return does_not_follow("a node with replicas was removed");
     if (nodes_.erase(record.id) == 0) return does_not_follow("an unknown node was removed");
     return {};
 }
 
-Result<void> MetadataImage::take(const NodeStateChanged& record) {
+Result<void> MetadataImage::apply_one(const NodeStateChanged& record) {
     const auto node = nodes_.find(record.id);
     if (node == nodes_.end()) return does_not_follow("an unknown node changed its state");
     node->second.state = record.state;
@@ -309,7 +309,7 @@ PartitionAssignment* MetadataImage::find_older(const Uuid& topic, uint32_t parti
     return assignment.revision < revision ? &assignment : nullptr;
 }
 
-Result<void> MetadataImage::take(const PartitionReassigned& record) {
+Result<void> MetadataImage::apply_one(const PartitionReassigned& record) {
     PartitionAssignment* partition = find_older(record.topic, record.partition, record.revision);
     if (partition == nullptr)
         return does_not_follow("an unknown partition, or an older one, was reassigned");
@@ -329,7 +329,7 @@ Result<void> MetadataImage::take(const PartitionReassigned& record) {
     return {};
 }
 
-Result<void> MetadataImage::take(const PartitionReplicasChanged& record) {
+Result<void> MetadataImage::apply_one(const PartitionReplicasChanged& record) {
     PartitionAssignment* partition = find_older(record.topic, record.partition, record.revision);
     if (partition == nullptr)
         return does_not_follow("an unknown partition, or an older one, changed its replicas");

@@ -80,21 +80,21 @@ class MetadataImage {
     bool operator==(const MetadataImage&) const = default;
 
   private:
-    Result<void> take(const ClusterCreated& record);
-    Result<void> take(const LogIdsReserved& record);
-    Result<void> take(const ProducerIdsReserved& record);
-    Result<void> take(const TopicCreated& record);
-    Result<void> take(const TopicDeleted& record);
-    Result<void> take(const PartitionsAdded& record);
-    Result<void> take(const TopicConfigChanged& record);
-    Result<void> take(const ResourceConfigChanged& record);
-    Result<void> take(const FeatureFinalized& record);
-    Result<void> take(const NodeIdsReserved& record);
-    Result<void> take(const NodeRegistered& record);
-    Result<void> take(const NodeRemoved& record);
-    Result<void> take(const NodeStateChanged& record);
-    Result<void> take(const PartitionReassigned& record);
-    Result<void> take(const PartitionReplicasChanged& record);
+    Result<void> apply_one(const ClusterCreated& record);
+    Result<void> apply_one(const LogIdsReserved& record);
+    Result<void> apply_one(const ProducerIdsReserved& record);
+    Result<void> apply_one(const TopicCreated& record);
+    Result<void> apply_one(const TopicDeleted& record);
+    Result<void> apply_one(const PartitionsAdded& record);
+    Result<void> apply_one(const TopicConfigChanged& record);
+    Result<void> apply_one(const ResourceConfigChanged& record);
+    Result<void> apply_one(const FeatureFinalized& record);
+    Result<void> apply_one(const NodeIdsReserved& record);
+    Result<void> apply_one(const NodeRegistered& record);
+    Result<void> apply_one(const NodeRemoved& record);
+    Result<void> apply_one(const NodeStateChanged& record);
+    Result<void> apply_one(const PartitionReassigned& record);
+    Result<void> apply_one(const PartitionReplicasChanged& record);
     TopicImage* find_mutable(const Uuid& id);
     // nullptr if there is none, or if its revision is later.
     PartitionAssignment* find_older(const Uuid& topic, uint32_t partition, uint32_t revision);

@@ -144,7 +144,7 @@ bool LeaderPublisher::resign(storage::LogId log, int32_t epoch) {
     return true;
 }
 
-void LeaderPublisher::heard(const LeaderState& state) {
+void LeaderPublisher::note_statement(const LeaderState& state) {
     const auto found = states_.find(state.log);
     if (found != states_.end() && state.is_newer_than(found->second.state)) forget(state.log);
 }

@@ -91,7 +91,7 @@ class LeaderPublisher {
     // This node no longer leads at this epoch.
     bool resign(storage::LogId log, int32_t epoch);
     // Another node's statement: if it is newer, this node's own is no longer sent.
-    void heard(const LeaderState& state);
+    void note_statement(const LeaderState& state);
     // The partition is gone.
     void forget(storage::LogId log);
     size_t size() const { return states_.size(); }

@@ -160,9 +160,9 @@ TEST(LeaderPublisher, it_says_what_is_new_and_says_it_until_it_is_acknowledged) 
     EXPECT_EQ(publisher.next_for(2)->states[0].revision, 2u);
     EXPECT_TRUE(publisher.lead({7}, 5, {1}));
     EXPECT_FALSE(publisher.lead({7}, 4, {1}));
-    publisher.heard({.log = {7}, .leader = 2, .epoch = 4});  // late
+    publisher.note_statement({.log = {7}, .leader = 2, .epoch = 4});  // late
     EXPECT_TRUE(publisher.next_for(2));
-    publisher.heard({.log = {7}, .leader = 2, .epoch = 6});
+    publisher.note_statement({.log = {7}, .leader = 2, .epoch = 6});
     EXPECT_FALSE(publisher.next_for(2));
     publisher.lead({8}, 1, {1});
     publisher.forget({8});
@@ -254,7 +254,7 @@ TEST(LeaderPublisher, all_nodes_come_to_know_every_leader) {
             Node& node = nodes[wire[at].to];
             for (const LeaderState& state : update->states) {
                 node.table.learn(state);
-                node.publisher.heard(state);
+                node.publisher.note_statement(state);
             }
             replies.push_back({static_cast<size_t>(update->node), static_cast<int32_t>(wire[at].to),
                                node.incarnation, update->after, update->upto});

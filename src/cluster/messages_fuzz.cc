@@ -54,7 +54,7 @@ void fuzz_hellos(Bytes input) {
             if (what % 4 == 3) {
                 node->heard_from_asker(*hello);
             } else if (what % 4 != 0) {
-                node->heard(what % 4, *hello);
+                node->note_answer(what % 4, *hello);
             }
         } else if (what % 4 != 3) {
             node->lost(what % 4);

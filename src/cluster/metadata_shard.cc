@@ -43,7 +43,7 @@ void MetadataShard::expect_leaders(const std::vector<PartitionAssignment>& parti
     }
 }
 
-Result<void> MetadataShard::take(MetadataChange& change) {
+Result<void> MetadataShard::apply(MetadataChange& change) {
     for (const MetadataRecord& record : change.records) {
         if (const auto* deleted = std::get_if<TopicDeleted>(&record)) {
             const TopicImage* topic = image_.find(deleted->id);
@@ -70,7 +70,7 @@ Result<void> MetadataShard::take(MetadataChange& change) {
     return {};
 }
 
-runtime::Task<void> MetadataShard::tell(MetadataChange change) {
+runtime::Task<void> MetadataShard::publish(MetadataChange change) {
     const int64_t end = change.end;
     if (hooks_.changed) co_await hooks_.changed(std::move(change));
     end_ = end;

@@ -117,8 +117,8 @@ class MetadataShard {
     void adopt(MetadataImage image, int64_t end);
     // Applies the next change to the image at once, and fills in what the records do not contain;
     // then the followers get it. After an error the image may no longer be used.
-    Result<void> take(MetadataChange& change);
-    runtime::Task<void> tell(MetadataChange change);
+    Result<void> apply(MetadataChange& change);
+    runtime::Task<void> publish(MetadataChange change);
 
     // The end of the metadata log's entries that image() has and its followers know.
     int64_t end() const { return end_; }

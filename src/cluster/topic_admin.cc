@@ -66,7 +66,7 @@ AdminError place_replicas(const Controller& controller, size_t replication_facto
 Task<Result<void>> make_logs(Controller& controller, const ConfigMap& configs,
                              std::vector<PartitionAssignment>& partitions) {
     const std::vector<storage::LogId> ids =
-        co_await runtime::try_(controller.take_log_ids(partitions.size()));
+        co_await runtime::try_(controller.allocate_log_ids(partitions.size()));
     const storage::LogConfig config = topic_settings(controller.local().configs(), configs).log;
     std::vector<NewLog> logs;
     for (size_t i = 0; i < ids.size(); ++i) {

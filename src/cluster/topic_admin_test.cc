@@ -285,7 +285,7 @@ TEST_F(TopicAdmin, broker_configuration_changes_what_topics_get) {
 TEST_F(TopicAdmin, a_restart_finds_the_same_metadata_and_hands_out_new_numbers) {
     create({{.name = "a", .partitions = 3}, {.name = "b"}});
     alter({.name = "a", .items = {{"retention.ms", ConfigOp::kSet, "5"}}});
-    EXPECT_EQ(*loop.run(node->controller->take_producer_ids(10, {})), 0);
+    EXPECT_EQ(*loop.run(node->controller->allocate_producer_ids(10, {})), 0);
     for (int i = 0; i < 2; ++i) {
         const MetadataImage before = image();
         if (i == 1) ASSERT_TRUE(loop.run(stores.store(0).checkpoint()));
@@ -294,7 +294,7 @@ TEST_F(TopicAdmin, a_restart_finds_the_same_metadata_and_hands_out_new_numbers) 
         node = std::make_unique<TestController>(stores);
         ASSERT_TRUE(loop.run(node->start()));
         EXPECT_EQ(image(), before);
-        EXPECT_EQ(*loop.run(node->controller->take_producer_ids(10, {})), 10 * (i + 1));
+        EXPECT_EQ(*loop.run(node->controller->allocate_producer_ids(10, {})), 10 * (i + 1));
         const auto again = create({{.name = "c" + std::to_string(i)}})[0].topic;
         for (const auto& [name, topic] : before.topics()) {
             for (const auto& partition : topic.partitions)
@@ -437,7 +437,7 @@ TEST_F(TopicAdminStop, producer_ids_that_wait_for_the_lock_end_when_the_controll
         co_return * done = lock.has_value();
     };
     const auto ask = [](TestController* each, bool*) -> Task<bool> {
-        co_return (co_await each->controller->take_producer_ids(10, {})).has_value();
+        co_return (co_await each->controller->allocate_producer_ids(10, {})).has_value();
     };
     bool held = false;
     std::vector<Task<bool>> tasks;

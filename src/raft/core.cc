@@ -160,11 +160,11 @@ Verdict Core::recognize(NodeId from, Term term) {
         if (role_ == Role::kLeader) return Verdict::kInvalid;
         if (leader_ != kNoNode && leader_ != from) return Verdict::kInvalid;
     }
-    hear(from, term);
+    note_leader(from, term);
     return Verdict::kTaken;
 }
 
-void Core::hear(NodeId leader, Term term) {
+void Core::note_leader(NodeId leader, Term term) {
     if (term > hard_.term || role_ != Role::kFollower || leader_ != leader) follow(term, leader);
     // Who follows a leader has no vote left for another one of its term, also if it gave none to
     // it.

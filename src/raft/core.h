@@ -57,7 +57,7 @@ struct PeerStatus {
     PeerState state = PeerState::kProbe;
     Instant heard;           // last, by the driver's clock
     bool caught_up = false;  // within a heartbeat of the leader's end
-    bool is_near = false;    // all that it lacks is on its way
+    bool inflight_covers_lag = false;  // all that it lacks is on its way
     bool down = false;       // as the driver told
 };
 
@@ -159,7 +159,7 @@ class Core {
     bool asking_terms() const { return asking_terms_; }
     // This replica is to be added, and no leader has told it the group's members yet: see
     // CoreStart::joins.
-    bool gives_no_vote() const { return joins_ && configuration().members.empty(); }
+    bool votes_withheld() const { return joins_ && configuration().members.empty(); }
     // Whether this is a leader that has committed an entry of its term: then it knows everything
     // that is committed.
     bool leader_ready() const { return role_ == Role::kLeader && commit_ > term_start_; }
@@ -184,7 +184,7 @@ class Core {
 
     // core.cc: time, and what comes in
     void follow(Term term, NodeId leader);
-    void hear(NodeId leader, Term term);
+    void note_leader(NodeId leader, Term term);
     bool may_speak(NodeId from, Vouched vouched) const;
     bool believable(Term term) const;
     void spend_leap(Term before);
@@ -233,7 +233,7 @@ class Core {
     Verdict on(NodeId from, const Heartbeat& beat);
     Verdict install(NodeId from, InstallSnapshot snapshot);
     bool fits(const AppendRequest& request) const;
-    Verdict take_entries(const AppendRequest& request);
+    Verdict accept_entries(const AppendRequest& request);
     void append_from(const AppendRequest& request, size_t first);
     Position match() const;
     void acknowledge();
@@ -253,7 +253,7 @@ class Core {
     void send_to(Peer& peer);
     void send_to_all();
     void send_probe(Peer& peer);
-    void take_match(Peer& peer, Position match);
+    void note_match(Peer& peer, Position match);
     Position common_point(const AppendReply& reply) const;
     void append_control(ControlKind kind, Configuration configuration);
     void commit_by_count();

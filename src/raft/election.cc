@@ -135,7 +135,7 @@ Verdict Core::on(NodeId from, const VoteRequest& request) {
         refuse();
         return Verdict::kStale;
     }
-    if (gives_no_vote()) {
+    if (votes_withheld()) {
         refuse();
         return Verdict::kTaken;
     }

@@ -76,7 +76,7 @@ Verdict Core::on(NodeId from, const AppendRequest& request) {
     ask_recovery(false);
     // A log that is being cut or replaced takes nothing; the leader sends again.
     if (truncating_ || install_ != nullptr) return Verdict::kTaken;
-    const Verdict taken = take_entries(request);
+    const Verdict taken = accept_entries(request);
     if (taken == Verdict::kTaken && verified_) advance_commit(std::min(request.commit, received_));
     return taken;
 }
@@ -89,7 +89,7 @@ bool Core::fits(const AppendRequest& request) const {
            (options_->bugs.skip_prev_check && term < request.prev_term);
 }
 
-Verdict Core::take_entries(const AppendRequest& request) {
+Verdict Core::accept_entries(const AppendRequest& request) {
     const std::span<const EntryView> entries = request.entries;
     const auto ends_by = [&](size_t i, Position position) {
         return i < entries.size() && entries[i].info.end() <= position;

@@ -290,7 +290,7 @@ Verdict Core::on(NodeId from, const AppendReply& reply) {
         peer->received = reply.received;
         peer->progressed = now_;
     }
-    take_match(*peer, reply.match);
+    note_match(*peer, reply.match);
     if (peer->state == PeerState::kReplicate) {
         // 1. The peer takes what is sent to find where the logs part, and says so before it is
         // durable.  2. It believes the leader lost and asks for votes.  3. It hears the leader
@@ -315,7 +315,7 @@ Position Core::common_point(const AppendReply& reply) const {
     return std::min(mine.end, reply.hint_end);
 }
 
-void Core::take_match(Peer& peer, Position match) {
+void Core::note_match(Peer& peer, Position match) {
     if (match <= peer.match) return;
     peer.match = match;
     peer.next = std::max(peer.next, match);
@@ -360,7 +360,7 @@ Verdict Core::on(NodeId from, const HeartbeatReply& reply) {
     peer->context = std::max(peer->context, reply.context);
     // Began anew since, or is behind: it does not know that its log is this one's.
     if (peer->state == PeerState::kReplicate && reply.match < peer->match) send_probe(*peer);
-    take_match(*peer, reply.match);
+    note_match(*peer, reply.match);
     if (peer->state == PeerState::kReplicate) send_to(*peer);
     confirm_reads();
     if (reply.quiet && reply.context >= leading.quiet_context && !quiet_) {

@@ -190,14 +190,14 @@ std::vector<PeerStatus> Core::peers() const {
     std::vector<PeerStatus> status;
     if (role_ != Role::kLeader) return status;
     for (const Peer& peer : leading_->peers) {
-        status.push_back(
-            {.node = peer.node,
-             .match = peer.match,
-             .state = peer.state,
-             .heard = peer.heard,
-             .caught_up = caught_up(peer.node),
-             .is_near = peer.state == PeerState::kReplicate && peer.next >= leading_->recent_end,
-             .down = peer.down});
+        status.push_back({.node = peer.node,
+                          .match = peer.match,
+                          .state = peer.state,
+                          .heard = peer.heard,
+                          .caught_up = caught_up(peer.node),
+                          .inflight_covers_lag = peer.state == PeerState::kReplicate &&
+                                                 peer.next >= leading_->recent_end,
+                          .down = peer.down});
     }
     return status;
 }

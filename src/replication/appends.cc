@@ -26,7 +26,7 @@ constexpr size_t kEntryOverhead = 40;
 
 }  // namespace
 
-void Group::take_append(raft::NodeId from, SharedBytes body) {
+void Group::on_append_message(raft::NodeId from, SharedBytes body) {
     if (out_of_service() || held_) return;
     if (!inbox_.empty() && inbox_bytes_ + body.size() > replicator_.options().inbox_bytes_max) {
         ++replicator_.metrics_.appends_dropped;  // its leader sends it again
@@ -43,13 +43,13 @@ Task<void> Group::run_inbox() {
         InboxItem item = std::move(inbox_.front());
         inbox_.pop_front();
         inbox_bytes_ -= item.body.size();
-        co_await take_one(std::move(item));
+        co_await process(std::move(item));
         if (Shard::current().need_preempt()) co_await runtime::yield();
     }
     inbox_running_ = false;
 }
 
-Task<void> Group::take_one(InboxItem item) {
+Task<void> Group::process(InboxItem item) {
     auto append = decode_append(item.body);
     if (!append) {
         ++replicator_.metrics_.messages_malformed;

@@ -783,7 +783,7 @@ struct RelaxedReplication : testing::Test {
         cluster.append(1);
         // Each keeps beside its log that it will acknowledge from memory.
         EXPECT_TRUE(cluster.run_until(
-            [&] { return all([](Group& group) { return group.relies_on_memory(); }); }, 30s));
+            [&] { return all([](Group& group) { return group.acks_from_memory(); }); }, 30s));
     }
     bool all(const std::function<bool(Group&)>& holds) {
         for (size_t i = 0; i < cluster.size(); ++i) {
@@ -907,7 +907,7 @@ TEST_F(RelaxedReplication, flushed_again_it_counts_what_is_durable_alone) {
     cluster.append(50);
     cluster.relaxed = false;
     ASSERT_TRUE(cluster.run_until(
-        [&] { return all([](Group& group) { return !group.relies_on_memory(); }); }, 30s));
+        [&] { return all([](Group& group) { return !group.acks_from_memory(); }); }, 30s));
     cluster.run_for(5s);  // nothing is kept beside the logs any more
     cluster.append(20);
     for (size_t i = 0; i < 3; ++i) cluster.kill(i, sim::Kill::kPower);

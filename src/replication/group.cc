@@ -195,7 +195,7 @@ void Group::carry_out(raft::Effects& effects, std::vector<storage::Entry>* entri
         const EntryInfo info = entry.info;
         if (info.kind == EntryKind::kControl) {
             auto configuration = decode_control(entry.payload.bytes());
-            CHECK(configuration.has_value());  // take_one() looked
+            CHECK(configuration.has_value());  // process() looked
             if (*configuration) note_configuration(info.first, std::move(**configuration));
         }
         const SharedBytes payload = entry.payload;
@@ -263,7 +263,7 @@ Result<void> Group::append_to_log(storage::Entry entry) {
                               ? control_summary(entry.payload.size())
                               : static_cast<uint32_t>(std::min<size_t>(machine_.summary_bytes(),
                                                                        entry.payload.size()));
-    if (relies_on_memory() && !std::exchange(relying_, true)) scope_.spawn(rely_on_memory());
+    if (acks_from_memory() && !std::exchange(relying_, true)) scope_.spawn(rely_on_memory());
     return log_.append(std::move(entry));
 }
 
@@ -369,7 +369,7 @@ void Group::count(raft::Verdict verdict, raft::NodeId from) {
         metrics.messages_of_strangers + metrics.messages_malformed);
 }
 
-void Group::take(raft::NodeId from, const GroupMessage& message) {
+void Group::on_message(raft::NodeId from, const GroupMessage& message) {
     if (out_of_service() || held_) return;
     const raft::Verdict verdict = call_core([&](raft::Core& core, Instant now, raft::Effects& out) {
         return core.step(from, message.message, now, out, vouched(from));

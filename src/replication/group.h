@@ -93,7 +93,7 @@ class Group {
     // records are on stable storage themselves.
     void set_relaxed(bool relaxed);
     // Whether an appended entry counts at once.
-    bool relies_on_memory() const { return relaxed_ && memory_history_durable_ != 0; }
+    bool acks_from_memory() const { return relaxed_ && memory_history_durable_ != 0; }
 
     // What is wrong with this replica, for the operator; empty: nothing. Either its log is damaged,
     // with the reason why it is not repaired yet, or the other replicas are sending what the log
@@ -155,9 +155,9 @@ class Group {
     // Refuses new calls; the waiting ones end with kUnavailable.
     runtime::Task<void> close();
     void tick(Instant now);
-    void take(raft::NodeId from, const GroupMessage& message);
-    void take_append(raft::NodeId from, runtime::SharedBytes body);
-    runtime::Task<Result<void>> take_snapshot(raft::NodeId from, Snapshot snapshot);
+    void on_message(raft::NodeId from, const GroupMessage& message);
+    void on_append_message(raft::NodeId from, runtime::SharedBytes body);
+    runtime::Task<Result<void>> on_snapshot_message(raft::NodeId from, Snapshot snapshot);
     void peer_up(raft::NodeId node);
     void peer_down(raft::NodeId node);
     void connection_lost(raft::NodeId node);  // what was on its way to the node is lost
@@ -213,7 +213,7 @@ class Group {
     storage::CapturedState capture();
 
     runtime::Task<void> run_inbox();
-    runtime::Task<void> take_one(InboxItem item);
+    runtime::Task<void> process(InboxItem item);
     runtime::Task<void> note_down_peers();
     template <class Attempt>
     runtime::Task<Result<void>> when_there_is_room(Attempt attempt);

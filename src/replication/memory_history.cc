@@ -24,7 +24,7 @@ constexpr Duration kSaveRetry = std::chrono::seconds(1);
 // How far this replica's log counts.
 Position Group::relied_on() {
     const Position durable = log_.durable_end();
-    if (!relies_on_memory()) return durable;
+    if (!acks_from_memory()) return durable;
     const Instant now = Shard::current().now();
     if (durable >= backlog_end_) {
         backlog_end_ = log_.end();

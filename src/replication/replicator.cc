@@ -259,7 +259,7 @@ void Replicator::receive_messages(rpc::Received received) {
     for (const GroupMessage& message : *messages) {
         ++metrics_.messages_received;
         if (Group* group = find(message.log))
-            group->take({received.from.node.v}, message);
+            group->on_message({received.from.node.v}, message);
         else
             ++metrics_.messages_unknown;
     }
@@ -274,7 +274,7 @@ void Replicator::receive_append(rpc::Received received) {
     }
     ++metrics_.messages_received;
     if (Group* group = find(*log))
-        group->take_append({received.from.node.v}, std::move(received.body));
+        group->on_append_message({received.from.node.v}, std::move(received.body));
     else
         ++metrics_.messages_unknown;
 }
@@ -284,7 +284,7 @@ Task<Result<rpc::Message>> Replicator::receive_snapshot(rpc::Request request) {
     Snapshot snapshot = co_await try_(decode_snapshot(request.body.bytes()));
     Group* group = find(snapshot.log);
     if (group == nullptr) co_return fail(ErrorCode::kNotFound, "no such group here");
-    co_await try_(group->take_snapshot({request.from.node.v}, std::move(snapshot)));
+    co_await try_(group->on_snapshot_message({request.from.node.v}, std::move(snapshot)));
     co_return rpc::Message{};
 }
 

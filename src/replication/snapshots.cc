@@ -9,7 +9,7 @@ namespace weir::replication {
 using runtime::Task;
 using storage::Position;
 
-Task<Result<void>> Group::take_snapshot(raft::NodeId from, Snapshot snapshot) {
+Task<Result<void>> Group::on_snapshot_message(raft::NodeId from, Snapshot snapshot) {
     if (out_of_service()) co_return fail(ErrorCode::kUnavailable);
     const Visit visit(*this);
     if (snapshot.install.head.start.ordinal != 0)

@@ -115,7 +115,7 @@ bool Committer::collect_from(PartitionLog& log) {
         return true;  // it has to wait for its segment; others need not
     const bool bypassing = item.bypasses();
     item.entries = taken;
-    log.taken(taken, item.bytes, store_.journal().next_block(), bypassing);
+    log.moved_to_block(taken, item.bytes, store_.journal().next_block(), bypassing);
     items_.push_back(std::move(item));
     return bypassing || log.pending_entries() == 0 ||
            builder_.room() > store_.limits().inline_bytes_max;

@@ -45,7 +45,7 @@ Task<Result<void>> JournalWriter::open(Options options, Start start) {
     ++next_sequence_;
     if (!old_.empty() && marked_from(old_.back().sequence))
         co_await try_(promise_first(old_.back()));
-    take_next();
+    switch_to_next();
     co_return Result<void>{};
 }
 
@@ -199,7 +199,7 @@ Task<Result<void>> JournalWriter::prepare() {
     co_return Result<void>{};
 }
 
-void JournalWriter::take_next() {
+void JournalWriter::switch_to_next() {
     if (file_sequence_ != 0) {
         // A small first file may be left without a block: then the next file has the same first
         // block, and file_of() prefers it.
@@ -230,7 +230,7 @@ Task<Result<void>> JournalWriter::make_room(uint64_t bytes, runtime::StopToken s
         co_await try_(mark_current(true));
         co_await try_(file_.sync());
         File full = std::move(file_);
-        take_next();
+        switch_to_next();
         (void)co_await full.close();  // every block in it is durable
     }
     co_return Result<void>{};

@@ -136,7 +136,7 @@ class JournalWriter {
     // Without a flush. Between two marks of a file there is one.
     runtime::Task<Result<void>> put_mark(runtime::File* file, uint32_t slot, FileMark mark);
     runtime::Task<Result<void>> mark_current(bool has_successor);
-    void take_next();
+    void switch_to_next();
 
     Options options_;
     runtime::File file_;

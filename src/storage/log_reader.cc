@@ -53,7 +53,7 @@ Task<SharedBytes> copy_of(SharedBytes bytes) {
 
 }  // namespace
 
-bool LogReader::take_memory(const ReadLimits& limits, int64_t* at, ReadResult* result) {
+bool LogReader::gather_memory(const ReadLimits& limits, int64_t* at, ReadResult* result) {
     const EntryQueue& memory = log_.state().memory;
     for (size_t i = memory.find(*at); i < memory.size(); ++i) {
         const MemoryEntry& entry = memory[i];
@@ -68,8 +68,8 @@ bool LogReader::take_memory(const ReadLimits& limits, int64_t* at, ReadResult* r
     return true;
 }
 
-bool LogReader::take_run(const Run& run, const ReadLimits& limits, int64_t* at,
-                         ReadResult* result) {
+bool LogReader::gather_run(const Run& run, const ReadLimits& limits, int64_t* at,
+                           ReadResult* result) {
     auto view = RunView::parse(run.bytes.bytes(), false);
     CHECK(view.has_value());
     // Payloads lie back to back: adjacent ones make one part.
@@ -113,7 +113,7 @@ Task<Result<ReadResult>> LogReader::read(int64_t offset, ReadLimits limits, Stop
     const int64_t end = std::min(limits.end_offset, state.end.offset);
     while (at < end) {
         if (at >= state.flushed_end.offset) {
-            take_memory(limits, &at, &result);
+            gather_memory(limits, &at, &result);
             break;
         }
         // Who holds memory must not wait for more: the others may do the same.
@@ -136,7 +136,7 @@ Task<Result<ReadResult>> LogReader::read(int64_t offset, ReadLimits limits, Stop
                                fmt::format("log {} has no run for offset {}", log_.id().v, at));
             continue;
         }
-        if (!take_run(run, limits, &at, &result)) break;
+        if (!gather_run(run, limits, &at, &result)) break;
         if (result.size >= limits.bytes_max) break;
     }
     if (offset < state.flushed_end.offset)

@@ -62,8 +62,8 @@ class LogReader {
         return run_beyond({offset, UINT32_MAX}, bytes_wanted, memory, stop);
     }
     // Adds entries to the result; false when a limit was reached.
-    bool take_run(const Run& run, const ReadLimits& limits, int64_t* at, ReadResult* result);
-    bool take_memory(const ReadLimits& limits, int64_t* at, ReadResult* result);
+    bool gather_run(const Run& run, const ReadLimits& limits, int64_t* at, ReadResult* result);
+    bool gather_memory(const ReadLimits& limits, int64_t* at, ReadResult* result);
     // The first data entry of a run, in [start_offset, end_offset), that `better` accepts.
     template <class Accept>
     std::optional<FoundEntry> search_run(const Run& run, int64_t end_offset, Accept accept);

@@ -164,7 +164,7 @@ Task<Result<void>> PartitionLog::wait_records(uint64_t count) {
     co_return co_await record_waiters_.wait(count);
 }
 
-void PartitionLog::taken(size_t entries, uint64_t bytes, uint64_t block, bool bypassing) {
+void PartitionLog::moved_to_block(size_t entries, uint64_t bytes, uint64_t block, bool bypassing) {
     CHECK(!in_commit_);
     CHECK(entries <= pending_entries_);
     const size_t first = first_pending();

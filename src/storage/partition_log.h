@@ -118,7 +118,7 @@ class PartitionLog final : public Log {
     }
 
     // The commit moved `entries` of the waiting entries, and all waiting records, into `block`.
-    void taken(size_t entries, uint64_t bytes, uint64_t block, bool bypassing);
+    void moved_to_block(size_t entries, uint64_t bytes, uint64_t block, bool bypassing);
     // ... and that block is durable.
     void committed(Position durable_end, uint64_t records);
     void commit_failed(const Error& error);

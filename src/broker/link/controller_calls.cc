@@ -60,11 +60,11 @@ Task<Result<rpc::Message>> ControllerCalls::answer_end(rpc::Request request) {
     co_return rpc::control_message({}, cluster::encode_i64(end));
 }
 
-Task<Result<int64_t>> ControllerCalls::take_producer_ids(int64_t count) {
+Task<Result<int64_t>> ControllerCalls::allocate_producer_ids(int64_t count) {
     const Instant deadline = LinkParts::in(kProducerIdsTimeout);
     while (Shard::current().now() < deadline && !link_.stopping()) {
         if (link_.controller->leads() || link_.is_alone()) {
-            auto first = co_await link_.controller->take_producer_ids(
+            auto first = co_await link_.controller->allocate_producer_ids(
                 count, {.deadline = deadline, .stop = link_.stop_token()});
             if (first || link_.is_alone() || first.error().code != ErrorCode::kUnavailable)
                 co_return first;
@@ -81,7 +81,7 @@ Task<Result<rpc::Message>> ControllerCalls::answer_producer_ids(rpc::Request req
     const int64_t count = co_await try_(cluster::decode_i64(request.body.bytes()));
     if (count <= 0 || count > 1'000'000)
         co_return fail(ErrorCode::kInvalidArgument, "a block of producer ids of that size");
-    const int64_t first = co_await try_(link_.controller->take_producer_ids(
+    const int64_t first = co_await try_(link_.controller->allocate_producer_ids(
         count, {.deadline = std::min(request.deadline, LinkParts::in(kProducerIdsTimeout)),
                 .stop = link_.stop_token()}));
     co_return rpc::control_message({}, cluster::encode_i64(first));

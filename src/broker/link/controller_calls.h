@@ -28,7 +28,7 @@ class ControllerCalls {
     // kUnavailable.
     runtime::Task<Result<int64_t>> metadata_end();
     // The first of `count` producer ids that are reserved for the caller.
-    runtime::Task<Result<int64_t>> take_producer_ids(int64_t count);
+    runtime::Task<Result<int64_t>> allocate_producer_ids(int64_t count);
     // On any shard. The report may be lost; its partition's leader repeats it.
     void report(const cluster::MetadataShard::ReplicasReport& report);
 

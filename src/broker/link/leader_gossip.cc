@@ -66,7 +66,7 @@ Task<Result<rpc::Message>> LeaderGossip::answer(rpc::Request request) {
     if (update.node != request.from.node.v)
         co_return fail(ErrorCode::kMalformed, "a leader update in the name of another node");
     std::erase_if(update.states, [this](const LeaderState& state) { return !can_be(state); });
-    for (const LeaderState& state : update.states) publisher_.heard(state);
+    for (const LeaderState& state : update.states) publisher_.note_statement(state);
     for (ShardId i = 0; i < link_.shards.size(); ++i) {
         co_await runtime::on(i, [to = link_.shards[i].metadata, &update]() -> Task<void> {
             for (const LeaderState& state : update.states) (void)to->learn_leader(state);

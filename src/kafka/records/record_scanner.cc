@@ -70,11 +70,11 @@ bool RecordScanner::feed(Bytes chunk) {
         const bool between_records = field_ == Field::kLength && number_bits_ == 0 && skip_ == 0;
         if (between_records) {
             if (index_ == rules_.records_count) return refuse("bytes follow the last record");
-            const Whole whole = take_whole_record(chunk);
+            const Whole whole = consume_whole_record(chunk);
             if (whole == Whole::kTaken) continue;
             if (whole == Whole::kBad) return false;
         }
-        if (!take_field(chunk)) return false;
+        if (!consume_field(chunk)) return false;
     }
     return true;
 }
@@ -88,11 +88,11 @@ bool RecordScanner::finish() {
     return true;
 }
 
-RecordScanner::Whole RecordScanner::take_whole_record(Bytes& chunk) {
+RecordScanner::Whole RecordScanner::consume_whole_record(Bytes& chunk) {
     const uint8_t* at = chunk.data();
     const uint8_t* const chunk_end = at + chunk.size();
     int32_t length = 0;
-    // A length that is malformed rather than cut is found by take_field().
+    // A length that is malformed rather than cut is found by consume_field().
     if (!take_varint(at, chunk_end, length)) return Whole::kCut;
     if (length > chunk_end - at) return Whole::kCut;
     if (length <= 0) {
@@ -116,10 +116,11 @@ RecordScanner::Whole RecordScanner::take_whole_record(Bytes& chunk) {
         return Whole::kBad;
     }
     chunk = chunk.last(static_cast<size_t>(chunk_end - end));
-    return take_record(timestamp_delta, offset_delta, !key_is_null) ? Whole::kTaken : Whole::kBad;
+    return consume_record(timestamp_delta, offset_delta, !key_is_null) ? Whole::kTaken
+                                                                       : Whole::kBad;
 }
 
-bool RecordScanner::take_field(Bytes& chunk) {
+bool RecordScanner::consume_field(Bytes& chunk) {
     if (skip_ > 0) {
         const size_t count = static_cast<size_t>(std::min<uint64_t>(skip_, chunk.size()));
         chunk = chunk.subspan(count);
@@ -148,10 +149,10 @@ bool RecordScanner::take_field(Bytes& chunk) {
     const int64_t number = unzigzag(number_);
     number_ = 0;
     number_bits_ = 0;
-    return take_number(number);
+    return consume_number(number);
 }
 
-bool RecordScanner::take_number(int64_t number) {
+bool RecordScanner::consume_number(int64_t number) {
     switch (field_) {
         case Field::kLength:
             if (number <= 0) return refuse("a record's length is not positive");
@@ -211,10 +212,10 @@ bool RecordScanner::end_record_or(Field next) {
         return refuse("a record's fields do not fit its length");
     }
     field_ = Field::kLength;
-    return take_record(timestamp_delta_, offset_delta_, has_key_);
+    return consume_record(timestamp_delta_, offset_delta_, has_key_);
 }
 
-bool RecordScanner::take_record(int64_t timestamp_delta, int64_t offset_delta, bool has_key) {
+bool RecordScanner::consume_record(int64_t timestamp_delta, int64_t offset_delta, bool has_key) {
     WallTime timestamp;
     if (__builtin_add_overflow(rules_.base_timestamp.ms, timestamp_delta, &timestamp.ms)) {
         return refuse("a record's timestamp is out of bounds");

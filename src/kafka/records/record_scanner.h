@@ -84,11 +84,11 @@ class RecordScanner {
     };
     enum class Whole : uint8_t { kTaken, kCut, kBad };
 
-    Whole take_whole_record(Bytes& chunk);
-    bool take_field(Bytes& chunk);
-    bool take_number(int64_t number);
+    Whole consume_whole_record(Bytes& chunk);
+    bool consume_field(Bytes& chunk);
+    bool consume_number(int64_t number);
     bool end_record_or(Field next);
-    bool take_record(int64_t timestamp_delta, int64_t offset_delta, bool has_key);
+    bool consume_record(int64_t timestamp_delta, int64_t offset_delta, bool has_key);
     void add_fault(RecordFaultKind kind);
     bool refuse(std::string_view reason);
 

@@ -114,7 +114,7 @@ Task<std::vector<AppendOutcome>> append_items(Server& server, std::vector<Append
         Share share{.owner = owner,
                     .places = {mine.begin(), mine.end()},
                     .wanted = {.connection = tickets.connection,
-                               .ticket = tickets.take(owner),
+                               .ticket = tickets.draw(owner),
                                .orders = {},
                                .timeout = wants.timeout,
                                .acks = wants.acks}};

@@ -40,7 +40,7 @@ void judge(FetchOutcome& outcome, uint64_t partition_max, uint64_t left) {
         outcome.has_more && !outcome.memory_was_short && partition_max <= left;
     if (is_at_own_limit) outcome.counted = std::max(outcome.size, partition_max);
     outcome.completes = outcome.error != KafkaError::kNone || outcome.diverging ||
-                        outcome.is_elsewhere || (outcome.has_more && !is_at_own_limit) ||
+                        outcome.redirect_to_nearest || (outcome.has_more && !is_at_own_limit) ||
                         (outcome.size > 0 && outcome.is_in_older_segment);
 }
 

@@ -206,9 +206,9 @@ Task<Result<int64_t>> Server::next_producer_id() {
     if (next_producer_id_ == producer_ids_end_) {
         next_producer_id_ =
             co_await runtime::try_(runtime::on(0, [server = &peer(0)]() -> Task<Result<int64_t>> {
-                const auto& take = server->options_.take_producer_ids;
+                const auto& take = server->options_.allocate_producer_ids;
                 if (take) co_return co_await take(kProducerIdsPerBlock);
-                co_return co_await server->controller().take_producer_ids(
+                co_return co_await server->controller().allocate_producer_ids(
                     kProducerIdsPerBlock, {.stop = server->waits()});
             }));
         producer_ids_end_ = next_producer_id_ + kProducerIdsPerBlock;

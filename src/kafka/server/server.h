@@ -60,7 +60,7 @@ class Server {
         rpc::Endpoint* endpoint = nullptr;          // of this shard; none: there are no other nodes
         // On shard 0: the first of that many unused producer ids. If not set, the controller is
         // asked.
-        std::function<runtime::Task<Result<int64_t>>(int64_t count)> take_producer_ids = {};
+        std::function<runtime::Task<Result<int64_t>>(int64_t count)> allocate_producer_ids = {};
         // On shard 0: transfers a partition's leadership to another replica; kUnavailable,
         // kTimedOut. If not set, there are no other nodes.
         std::function<runtime::Task<Result<void>>(storage::LogId log, int32_t leader,

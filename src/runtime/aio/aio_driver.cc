@@ -368,7 +368,7 @@ void AioDriver::poll(Instant park_until) {
             socket_event(static_cast<int>(event.data.u64), event.events);
         }
     }
-    if (rang) take_helper_results();
+    if (rang) finish_helper_work();
     if (timeout > Duration(0)) reap_files();
     start_waiting();
     deliver();

@@ -162,7 +162,7 @@ void HostDriver::deliver() {
 
 void HostDriver::to_helper(Op& op) { pool_.submit(op); }
 
-void HostDriver::take_helper_results() {
+void HostDriver::finish_helper_work() {
     helped_.clear();
     pool_.take_done(&helped_);
     for (const BlockingPool::Done& done : helped_) helper_done(done);

@@ -75,7 +75,7 @@ class HostDriver : public Driver {
     void deliver();
     bool has_finished() const { return !finished_.empty(); }
     // The doorbell rang: collects the helper's results.
-    void take_helper_results();
+    void finish_helper_work();
 
     enum class FdKind : uint8_t { kNone, kDirect, kDirectEmulated, kBuffered, kSocket };
     FdKind kind_of(Fd fd) const;

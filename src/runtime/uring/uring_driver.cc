@@ -287,7 +287,7 @@ void UringDriver::doorbell_rang(int result) {
     doorbell_armed_ = false;
     if (result == -ECANCELED && leaving_) return;
     CHECK(result == sizeof doorbell_count_ || result == -EINTR || result == -EAGAIN);
-    take_helper_results();
+    finish_helper_work();
 }
 
 void UringDriver::check_entered(int result) const {

@@ -202,14 +202,14 @@ Task<void> Connection::read_requests() {
             co_return;
         }
         server_.metrics().bytes_received += frame->size() + sizeof(int32_t);
-        if (!take_frame(std::move(*frame))) {
+        if (!accept_frame(std::move(*frame))) {
             end();
             co_return;
         }
     }
 }
 
-bool Connection::take_frame(runtime::SharedBytes frame) {
+bool Connection::accept_frame(runtime::SharedBytes frame) {
     auto request = std::make_unique<Request>(server_, client_host_);
     request->principal = principal_;
     request->listener = listener_;

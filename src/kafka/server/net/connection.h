@@ -75,7 +75,7 @@ class Connection {
     runtime::Task<Result<void>> send(std::vector<Bytes> parts);
 
     // Returns whether the connection continues.
-    bool take_frame(runtime::SharedBytes frame);
+    bool accept_frame(runtime::SharedBytes frame);
     void start_eligible();
     void end();        // both directions, now
     void end_reads();  // answers still go out

@@ -23,7 +23,7 @@ namespace weir::kafka {
 // A queue of one shard; tickets are served in order.
 class TurnQueue {
   public:
-    uint64_t take_ticket() { return next_ticket_++; }
+    uint64_t draw_ticket() { return next_ticket_++; }
     // Waits until all earlier tickets are done.
     runtime::Task<Result<void>> wait_for(uint64_t ticket, runtime::StopToken stop) {
         while (serving_ != ticket) co_await runtime::try_(co_await changed_.wait({.stop = stop}));
@@ -54,7 +54,7 @@ class TurnQueue {
 class Turn {
   public:
     Turn() = default;
-    explicit Turn(TurnQueue& queue) : Turn(queue, queue.take_ticket()) {}
+    explicit Turn(TurnQueue& queue) : Turn(queue, queue.draw_ticket()) {}
     Turn(TurnQueue& queue, uint64_t ticket) : queue_(&queue), ticket_(ticket) {}
     Turn(Turn&& other) noexcept
         : queue_(std::exchange(other.queue_, nullptr)), ticket_(other.ticket_) {}
@@ -83,7 +83,7 @@ struct AppendTickets {
     uint64_t connection = 0;          // the node's alone
     std::vector<uint64_t> next = {};  // by the owner's shard; of those that have none yet: 0
 
-    uint64_t take(size_t owner) {
+    uint64_t draw(size_t owner) {
         if (next.size() <= owner) next.resize(owner + 1);
         return next[owner]++;
     }

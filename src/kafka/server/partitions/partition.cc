@@ -188,8 +188,9 @@ std::vector<int32_t> Partition::in_sync() const {
     if (core.configuration().is_voter(core.self())) nodes.push_back(core.self().v);
     for (const raft::PeerStatus& peer : core.peers()) {
         if (!core.configuration().is_voter(peer.node) || peer.down) continue;
-        const bool is_near = peer.is_near && awake < peer.heard + kSilenceMax;
-        if (core.quiet() || is_near || is_new) nodes.push_back(peer.node.v);
+        const bool inflight_covers_lag =
+            peer.inflight_covers_lag && awake < peer.heard + kSilenceMax;
+        if (core.quiet() || inflight_covers_lag || is_new) nodes.push_back(peer.node.v);
     }
     std::ranges::sort(nodes);
     return nodes;
@@ -329,7 +330,7 @@ Task<KafkaError> Partition::wait_committed(storage::Position end, raft::Term ter
 }
 
 Task<KafkaError> Partition::wait_durable(storage::Position end) {
-    if (group_ != nullptr && group_->relies_on_memory()) co_return KafkaError::kNone;
+    if (group_ != nullptr && group_->acks_from_memory()) co_return KafkaError::kNone;
     const auto durable = co_await log_.wait_durable(end);
     co_return durable ? KafkaError::kNone : storage_error(durable.error());
 }
@@ -424,8 +425,8 @@ Task<FetchOutcome> Partition::fetch(FetchRange range, runtime::StopToken stop) {
             co_return outcome;
         }
     }
-    if (range.is_elsewhere && is_leader()) {
-        outcome.is_elsewhere = true;
+    if (range.redirect_to_nearest && is_leader()) {
+        outcome.redirect_to_nearest = true;
         co_return outcome;
     }
     // Between the high watermark and the log's end there is nothing to be seen yet.

@@ -77,7 +77,7 @@ struct FetchRange {
     bool at_least_one = false;
     bool leader_only = false;  // a client that does not know of reading from followers
     // The client has a nearer replica than the leader: nothing is read if this one leads.
-    bool is_elsewhere = false;
+    bool redirect_to_nearest = false;
 };
 
 struct FetchOutcome {
@@ -87,7 +87,7 @@ struct FetchOutcome {
     int64_t high_watermark = -1;
     int64_t log_start_offset = -1;
     std::optional<storage::Log::TermEnd> diverging;
-    bool is_elsewhere = false;  // see FetchRange
+    bool redirect_to_nearest = false;  // see FetchRange
     std::vector<runtime::SharedBytes> parts;
     uint64_t size = 0;
     bool has_more = false;  // below the high watermark, and did not fit

@@ -64,10 +64,10 @@ void ProducerStates::append(const BatchHeader& batch, WallTime now) {
                    .timestamp_ms = batch.max_timestamp.ms,
                    .next_offset = batch.next_offset()};
     added.written_ms = now.ms;
-    take(std::move(added));
+    apply(std::move(added));
 }
 
-void ProducerStates::take(Uncommitted added) {
+void ProducerStates::apply(Uncommitted added) {
     auto found = producers_.find(added.id);
     if (found == producers_.end()) {
         added.before = std::make_unique<Before>();
@@ -93,7 +93,7 @@ bool ProducerStates::is_full() const {
            (producers_.size() >= kProducersMin && counted_.share_is_used_up());
 }
 
-void ProducerStates::take_back(States& states, const Uncommitted& batch) {
+void ProducerStates::revert(States& states, const Uncommitted& batch) {
     if (batch.before) {
         if (batch.before->state)
             states.insert_or_assign(batch.id, *batch.before->state);
@@ -123,7 +123,7 @@ void ProducerStates::commit(int64_t offset) {
 
 void ProducerStates::truncate(int64_t end) {
     while (!uncommitted_.empty() && uncommitted_.back().batch.base_offset >= end) {
-        take_back(producers_, uncommitted_.back());
+        revert(producers_, uncommitted_.back());
         uncommitted_.pop_back();
     }
     if (end < floor_) {
@@ -178,7 +178,7 @@ std::vector<uint8_t> ProducerStates::encode() const {
     States taken_back;
     if (!uncommitted_.empty()) {
         taken_back = producers_;
-        for (size_t i = uncommitted_.size(); i-- > 0;) take_back(taken_back, uncommitted_[i]);
+        for (size_t i = uncommitted_.size(); i-- > 0;) revert(taken_back, uncommitted_[i]);
     }
     const States& committed = uncommitted_.empty() ? producers_ : taken_back;
     std::vector<const std::pair<const int64_t, State>*> ordered;
@@ -260,7 +260,7 @@ Result<ProducerStates> ProducerStates::decode(Bytes bytes, size_t producers_max,
         batch.batch = read_batch();
         if (batch.batch.base_offset < next_offset) in.set_failed();
         next_offset = batch.batch.next_offset;
-        if (in.ok() && batch.batch.base_offset < state_end) states.take(std::move(batch));
+        if (in.ok() && batch.batch.base_offset < state_end) states.apply(std::move(batch));
     }
     if (!in.ok() || in.remaining() != 0)
         return fail(ErrorCode::kMalformed, "producer state does not parse");

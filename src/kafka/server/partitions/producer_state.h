@@ -146,10 +146,10 @@ class ProducerStates {
         size_t count_ = 0;
     };
 
-    void take(Uncommitted batch);
+    void apply(Uncommitted batch);
     bool is_full() const;
     std::optional<std::pair<int64_t, State>> forget_one();
-    static void take_back(States& states, const Uncommitted& batch);
+    static void revert(States& states, const Uncommitted& batch);
 
     size_t producers_max_;
     Counted counted_;

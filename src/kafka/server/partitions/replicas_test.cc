@@ -633,7 +633,7 @@ TEST_F(Replicas, a_founder_that_is_to_be_added_again_does_not_elect_one_that_was
     ASSERT_TRUE(run_until([&] { return partition(0) != nullptr; })) << log;
     const raft::Core& core = partition(0)->group()->core();
     EXPECT_TRUE(core.configuration().members.empty());
-    EXPECT_TRUE(core.gives_no_vote());
+    EXPECT_TRUE(core.votes_withheld());
 }
 
 // Its node follows the metadata late: it is at a record that takes the replica away, which was

@@ -79,7 +79,7 @@ std::vector<Part> find_parts(Server& server, const std::vector<FetchTarget>& tar
                       .bytes_max = static_cast<uint64_t>(std::max(0, target.bytes_max)),
                       .at_least_one = false,
                       .leader_only = version < kFollowersVersion,
-                      .is_elsewhere = part.nearest >= 0};
+                      .redirect_to_nearest = part.nearest >= 0};
         part.outcome.error = found.error;
     }
     return parts;
@@ -100,7 +100,7 @@ FetchResponse::Partition describe(Request& request, Part& part, int8_t isolation
         const LeaderHint hint = leader_hint(request.server, part.log, outcome.hint);
         partition.current_leader = {hint.leader, hint.epoch};
     }
-    if (outcome.is_elsewhere) partition.preferred_read_replica = part.nearest;
+    if (outcome.redirect_to_nearest) partition.preferred_read_replica = part.nearest;
     if (outcome.diverging)
         partition.diverging_epoch = {outcome.diverging->term, outcome.diverging->end_offset};
     for (runtime::SharedBytes& bytes : outcome.parts) {
@@ -152,7 +152,7 @@ Task<FetchResponse> answer(Request& request, FetchRequest body) {
                                        .log_start_offset = part.outcome.log_start_offset,
                                        .has_data = part.outcome.size > 0 ||
                                                    part.outcome.diverging.has_value() ||
-                                                   part.outcome.is_elsewhere};
+                                                   part.outcome.redirect_to_nearest};
         if (plan.session_id != 0) {
             const bool has_news = server.fetch_sessions().note(plan.session_id, key, seen);
             if (plan.incremental && !has_news) continue;
