@@ -347,6 +347,49 @@ TEST(Replication, a_damaged_log_is_fetched_again_from_the_others) {
     }
 }
 
+// 1. A leader meets damage in its log while it leads.  2. It hands over to a replica that is whole.
+// 3. It is repaired from that one, and says meanwhile what ails it.
+TEST(Replication, a_leader_that_finds_its_log_damaged_steps_down_and_is_repaired) {
+    TestCluster cluster(calm(47), 3);
+    cluster.start_all();
+    cluster.append(10, 600'000);
+    cluster.run_for(2s);
+    const size_t i = (static_cast<size_t>(cluster.wait_leader()) + 1) % 3;
+    // Nothing of its segments is in memory.
+    cluster.kill(i, sim::Kill::kProcess);
+    cluster.start(i);
+    ASSERT_TRUE(cluster.run_until([&] { return cluster.node(i).group != nullptr; }, 30s));
+    cluster.append(1);
+    cluster.run_for(1s);
+    cluster.run_on(static_cast<size_t>(cluster.wait_leader()), [&](Group& group) -> Task<void> {
+        EXPECT_TRUE(co_await group.transfer({static_cast<int32_t>(i)}, {}));
+    });
+    ASSERT_TRUE(cluster.run_until([&] { return cluster.leader() == static_cast<int>(i); }, 10s));
+    Prng prng(7, "rot");
+    for (int tries = 0; tries < 50 && !cluster.node(i).group->log().damage(); ++tries) {
+        const std::string where = cluster.node(i).node->disk().rot(
+            prng, [](std::string_view path, bool) { return path.ends_with(".segment"); });
+        ASSERT_NE(where, "");
+        if (finds_damage(cluster, i)) break;
+    }
+    ASSERT_EQ(cluster.leader(), static_cast<int>(i)) << "it leads when it finds the damage";
+    EXPECT_NE(cluster.node(i).group->ailment(), "");
+    ASSERT_TRUE(cluster.run_until(
+        [&] { return cluster.leader() >= 0 && cluster.leader() != static_cast<int>(i); }, 10s))
+        << cluster.log() << cluster.summary();
+    ASSERT_TRUE(cluster.run_until(
+        [&] {
+            const auto& node = cluster.node(i);
+            return node.replicator->metrics().logs_discarded == 1 &&
+                   !node.group->core().recovering() && node.group->ailment().empty();
+        },
+        60s))
+        << cluster.log() << cluster.summary();
+    cluster.append(5, 600'000);
+    cluster.check_all();
+    EXPECT_FALSE(finds_damage(cluster, i));
+}
+
 // A journal file of the node that does not run is cut short.
 void cut_journal(TestCluster& cluster, size_t i) {
     sim::Disk& disk = cluster.node(i).node->disk();
