@@ -213,8 +213,8 @@ Task<void> StorageRun::check_log(StorageRun* run, StorageLife* life, LogModel* m
     if (run->exempt_.contains(model->id)) {
         // Nobody uses it where it is not as it was, nor reads what it may lack.
         life->uses[model->id] = {};
-        const bool told =
-            log->damage() || log->may_have_lost() || life->set->local().metrics().corruptions > 0;
+        const bool told = run->torn_ || log->damage() || log->may_have_lost() ||
+                          life->set->local().metrics().corruptions > 0;
         if (!told) run->complain(complaint);
         if (!complaint.empty()) co_return;
     }

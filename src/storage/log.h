@@ -64,7 +64,8 @@ struct RewrittenEntry {
     uint32_t summary_bytes = 0;
 };
 // Nothing: the entry stays as it is. An error ends the rewriting, and nothing has changed. The
-// entry lives until the task has ended.
+// entry lives until the task has ended. The task must not wait for memory of the node's budget: the
+// entry holds some.
 using SegmentRewriter =
     std::function<runtime::Task<Result<std::optional<RewrittenEntry>>>(const FoundEntry*)>;
 

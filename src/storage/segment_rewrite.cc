@@ -49,7 +49,7 @@ Result<void> SegmentRewrite::unchanged() const {
 
 Task<Result<void>> SegmentRewrite::write_file(Position from) {
     co_await try_(write_entries(from));
-    co_await try_(end_run());
+    if (!added_.empty()) co_await try_(end_run());
     const std::vector<uint8_t> footer =
         build_footer(log_.id(), replaced_.replacement, replaced_.data_end, index_);
     replaced_.footer_length = static_cast<uint32_t>(footer.size());
@@ -70,6 +70,10 @@ Task<Result<void>> SegmentRewrite::write_entries(Position from) {
             from = entry.info.end();
             co_await try_(add(std::move(entry)));
         }
+        // Who waits for memory must not hold any.
+        for (; copied_ < added_.size(); ++copied_)
+            added_[copied_].payload =
+                runtime::SharedBytes::copy_of(added_[copied_].payload.bytes());
     }
     co_return Result<void>{};
 }
@@ -90,6 +94,7 @@ Task<Result<void>> SegmentRewrite::add(FoundEntry entry) {
         co_await try_(end_run());
     added_bytes_ += entry.payload.size();
     added_.push_back(std::move(entry));
+    if (added_bytes_ >= store_.limits().run_bytes) co_await try_(end_run());
     co_return Result<void>{};
 }
 
@@ -130,6 +135,7 @@ Task<Result<void>> SegmentRewrite::end_run() {
     replaced_.payload_bytes += header.payload_bytes;
     replaced_.max_timestamp_ms = std::max(replaced_.max_timestamp_ms, header.max_timestamp_ms);
     added_.clear();
+    copied_ = 0;
     added_bytes_ = 0;
     co_return unchanged();
 }

@@ -51,6 +51,7 @@ class SegmentRewrite {
     std::vector<RunPlace> index_;
     std::vector<FoundEntry> added_;  // of the next run
     uint64_t added_bytes_ = 0;
+    size_t copied_ = 0;  // the first of them: in memory of their own, which no budget counts
 };
 
 }  // namespace weir::storage

@@ -265,6 +265,22 @@ TEST_F(SegmentRewriteTest, a_search_by_time_does_not_miss_what_moves_to_another_
     });
 }
 
+// Storage seed 91009373: 1. The node's memory holds one run, and not two.  2. A rewriting kept the
+// entries of one that were to share a run with the next, and waited for memory for that for ever.
+TEST_F(SegmentRewriteTest, who_waits_for_memory_holds_none) {
+    with_store([&](Store& store) -> Task<void> { co_await filled_log(&store, 3, 512_KiB); });
+    runtime::MemoryBudget one_run(200_KiB);
+    options.memory = &one_run;
+    with_store([&](Store& store) -> Task<void> {
+        Log* log = store.find({7});
+        const SegmentInfo old = log->segments()[1];
+        must(co_await log->rewrite(old.id, halve, {}));
+        EXPECT_EQ(log->segments()[1].end, old.end);
+        // Not one run for each of the old ones.
+        EXPECT_LT(log->segments()[1].bytes, old.bytes * 2 / 3);
+    });
+}
+
 // 1. The process is killed while the new file is written.  2. The old one is there, and the sweep
 // deletes what was begun.
 TEST_F(SegmentRewriteTest, what_a_crash_leaves_behind_is_swept) {
