@@ -97,6 +97,9 @@ class ClusterClients {
     }
     // After finished(): by "topic-partition", the nodes that have its replicas.
     const std::map<std::string, std::vector<int32_t>>& replicas() const { return replicas_; }
+    // Nobody answered when its replicas were asked to move: they may at any time, also after
+    // finished().
+    bool may_move(const std::string& partition) const { return unsure_.contains(partition); }
     // For whoever asks why nothing ends.
     std::string doing() const;
 

@@ -250,6 +250,23 @@ Task<void> ClusterClients::decommission(ClusterClients* self, Operator* op, int3
     if (answer.status == 0) self->asked_to_leave_.insert(node);
 }
 
+namespace {
+
+// Healthy, but for what nothing can mend: a place that could not be read, and of which there is no
+// other copy.
+bool is_healthy(const Json& health) {
+    if (health.value("healthy", false)) return true;
+    if (health.value("leaderless", 1) != 0 || health.value("under_replicated", 1) != 0)
+        return false;
+    return std::ranges::all_of(health["ailments"], [](const Json& ailment) {
+        const std::string reason = ailment.value("reason", "");
+        return reason.find("Input/output error") != std::string::npos &&
+               reason.find("there is no other replica") != std::string::npos;
+    });
+}
+
+}  // namespace
+
 // All faults are over: what was begun is ended, until every node says that all is well.
 Task<void> ClusterClients::settle(ClusterClients* self) {
     Operator op{.prng = self->prng("operator", 1)};
@@ -278,7 +295,7 @@ Task<void> ClusterClients::settle(ClusterClients* self) {
                                                     .target = "/v1/cluster/health",
                                                     .timeout = self->options_.request_timeout * 2});
             const Json health = answer ? Json::parse(answer->body, nullptr, false) : Json();
-            const bool well = health.is_object() && health.value("healthy", false) &&
+            const bool well = health.is_object() && is_healthy(health) &&
                               health["nodes"].size() == self->options_.admin_addresses.size() &&
                               std::ranges::none_of(health["nodes"], [](const Json& node) {
                                   return node.value("draining", true);

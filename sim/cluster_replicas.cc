@@ -89,8 +89,9 @@ void ClusterRun::compare_replicas() {
             for (const auto& [node, replica] : by_node) holders.insert(machines_[node]->id);
             const std::string& name = by_node.begin()->second.what;
             const auto wanted = clients_.replicas().find(name);
-            if (wanted == clients_.replicas().end() ||
-                holders != std::set<int32_t>(wanted->second.begin(), wanted->second.end()))
+            if (!clients_.may_move(name) &&
+                (wanted == clients_.replicas().end() ||
+                 holders != std::set<int32_t>(wanted->second.begin(), wanted->second.end())))
                 behind += fmt::format("{} is on {}; ", name, holders);
             for (const auto& [node, replica] : by_node) {
                 if (replica.high_watermark != high_watermark || replica.end != high_watermark)
