@@ -19,6 +19,7 @@ Core::Core(const Options& options, CoreStart start)
     : options_(&options),
       self_(start.self),
       joins_(start.joins),
+      joined_by_(start.joined_by),
       recovering_(start.recovering && !options.bugs.rejoin_by_plain_raft),
       fitness_(start.fitness),
       asking_terms_(start.terms_lost && recovering_),
@@ -64,7 +65,7 @@ void Core::start(Instant now, Effects& out) {
     loyal_ = options_->lease_reads;
     heard_ = now;
     const Configuration& now_in_force = configuration();
-    if (now_in_force.is_voter(self_) && all_voters(vote_bit(self_))) {
+    if (now_in_force.is_voter(self_) && all_voters(vote_bit(self_)) && !votes_withheld()) {
         // There is nobody who could know better.
         asking_terms_ = false;
         if (fitness_ != Fitness::kUnable && hard_.term < kTermMax) return campaign(false);

@@ -157,9 +157,11 @@ class Core {
     // This replica lost its term. Until it has asked others for theirs, it takes part only in
     // elections by all voters (recovery.cc).
     bool asking_terms() const { return asking_terms_; }
-    // This replica is to be added, and no leader has told it the group's members yet: see
-    // CoreStart::joins.
-    bool votes_withheld() const { return joins_ && configuration().members.empty(); }
+    // This replica is to be added, and no leader has told it yet the group's members, or those of
+    // the decision that adds it: see CoreStart::joins and joined_by.
+    bool votes_withheld() const {
+        return (joins_ && configuration().members.empty()) || configuration().revision < joined_by_;
+    }
     // Whether this is a leader that has committed an entry of its term: then it knows everything
     // that is committed.
     bool leader_ready() const { return role_ == Role::kLeader && commit_ > term_start_; }
@@ -291,6 +293,7 @@ class Core {
     uint16_t votes_against_ = 0;
     uint16_t votes_recovering_ = 0;  // of those for it
     const bool joins_;
+    const uint32_t joined_by_;
     bool leads_first_ = false;  // until start()
     bool recovering_ = false;
     Fitness fitness_ = Fitness::kWhole;

@@ -301,6 +301,32 @@ TEST(RaftCore, who_is_to_be_added_gives_no_vote_before_a_leader_told_it_the_memb
     EXPECT_TRUE(votes(core, 4, false));
 }
 
+// Cluster seed 43 (of the tree that had the next commit): 1. A replica was the only voter, moved
+// away and was deleted.  2. Added again, it has the group's entries up to the one that made it the
+// only voter.  3. It starts anew, and must not lead by that.
+TEST(RaftCore, who_joins_does_not_lead_by_the_members_of_an_older_decision) {
+    const Options options;
+    Instant now = kStart;
+    for (const uint32_t revision : {3u, 4u}) {
+        raft::Configuration alone = voters({2});
+        alone.revision = revision;
+        CoreStart start = start_of(2, alone);
+        start.joins = true;
+        start.joined_by = 4;
+        Core core(options, std::move(start));
+        Effects out;
+        core.start(now, out);
+        carry_out(core, out, now);
+        for (int i = 0; i < 100; ++i) {
+            now = now + std::chrono::milliseconds(100);
+            core.tick(now, out);
+            carry_out(core, out, now);
+        }
+        EXPECT_EQ(core.role() == Role::kLeader, revision >= 4);
+        EXPECT_EQ(core.votes_withheld(), revision < 4);
+    }
+}
+
 TEST(RaftCore, AGroupOfThreeFitsInAKibibyte) {
     const Options options;
     Instant now = kStart;

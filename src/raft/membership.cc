@@ -93,6 +93,7 @@ void Core::configuration_changed() {
 // Dissertation §4.2.2: a node that its own log's last configuration leaves out may be the only one
 // that has it; until that is committed it still campaigns (and does not count itself).
 bool Core::may_campaign() const {
+    if (votes_withheld()) return false;
     return std::ranges::any_of(configurations_, [&](const ConfigurationAt& row) {
         return row.configuration.is_voter(self_);
     });

@@ -114,6 +114,11 @@ struct CoreStart {
     // The replica is to be added. It may have been a member before and have forgotten it, so it
     // gives no vote without a configuration.
     bool joins = false;
+    // The decision about members for which the replica was made (Configuration::revision). While
+    // its log has entries of older ones alone, the members that those name are not the members any
+    // more, and it may have been one of them and have forgotten what it acknowledged: it neither
+    // votes nor campaigns. 0: it was there from the beginning.
+    uint32_t joined_by = 0;
     uint64_t seed = 0;  // of the group's draws; another on each node and at each start
     // The log may lack entries that this replica acknowledged: they were only in memory, and it
     // stopped without flushing them. See Core::recovering().

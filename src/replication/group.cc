@@ -78,6 +78,7 @@ Task<Result<void>> Group::open(Beginning beginning) {
         auto kept = decode_kept(log_.group_config());
         if (!kept) co_return fail(ErrorCode::kCorrupt, "a group's configuration");
         memory_history_ = memory_history_durable_ = kept->memory_history;
+        joined_by_ = kept->joined_by;
         if (kept->configuration) {
             raft::ConfigurationAt& saved = *kept->configuration;
             saved_configuration_at_ = saved.at;
@@ -96,6 +97,12 @@ Task<Result<void>> Group::open(Beginning beginning) {
         configurations_.push_back(std::move(founders));
         first_stays_ = true;
         leads_first = beginning.leads_first;
+    }
+    const bool is_new = configurations_.empty() && log_.group_config().empty() &&
+                        recovered.entries.empty() && log_.end() == Position{};
+    if (is_new && beginning.joins && beginning.joined_by != 0) {
+        joined_by_ = beginning.joined_by;
+        co_await try_(co_await log_.save_group_config(encode_kept_with(std::nullopt)));
     }
     std::vector<storage::RecoveredState::Replayed> data;
     for (auto& entry : recovered.entries) {
@@ -127,6 +134,7 @@ Task<Result<void>> Group::open(Beginning beginning) {
     start.configurations = configurations_;
     if (!first_stays_) start.configurations.emplace(start.configurations.begin());
     start.joins = beginning.joins;
+    start.joined_by = joined_by_;
     start.leads_first = leads_first;
     start.seed = Shard::current().prng().next();
     start.terms_lost = log_.may_have_lost();

@@ -63,6 +63,7 @@ class StateMachine {
 struct Beginning {
     raft::Configuration founders;  // if it is one of them; none: it waits to be told
     bool joins = false;            // see raft::CoreStart
+    uint32_t joined_by = 0;        // likewise, if the replica is made now
     bool leads_first = false;      // likewise; of a founder
 };
 
@@ -277,6 +278,7 @@ class Group {
     // after it. A joining replica has no committed one at first, so all of them may be lost with
     // the log's suffix.
     std::vector<raft::ConfigurationAt> configurations_;
+    uint32_t joined_by_ = 0;    // raft::CoreStart; kept beside the log
     bool first_stays_ = false;  // it is committed, or what the replica began with
     storage::Position saved_configuration_at_{-1, 0};
     // A snapshot's state covers the entries below this, also those that this log did not have yet.

@@ -58,8 +58,9 @@ uint64_t Group::store_history() const {
 
 std::vector<uint8_t> Group::encode_kept_with(
     std::optional<raft::ConfigurationAt> configuration) const {
-    return encode_kept(
-        {.configuration = std::move(configuration), .memory_history = memory_history_});
+    return encode_kept({.configuration = std::move(configuration),
+                        .memory_history = memory_history_,
+                        .joined_by = joined_by_});
 }
 
 // What must be kept beside the log: this history, before anything is acknowledged from memory, and

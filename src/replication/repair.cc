@@ -266,6 +266,7 @@ void Group::restart_core() {
     at.configurations = configurations_;
     if (!first_stays_) at.configurations.emplace(at.configurations.begin());
     at.joins = configurations_.empty();
+    at.joined_by = joined_by_;
     at.seed = Shard::current().prng().next();
     at.recovering = memory_history_ == kHistoryLost || core_->recovering();
     at.terms_lost = core_->asking_terms();

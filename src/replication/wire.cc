@@ -206,10 +206,11 @@ std::vector<uint8_t> encode_kept(const KeptConfig& kept) {
     const raft::ConfigurationAt& row = kept.configuration ? *kept.configuration : none;
     append_position(out, row.at);
     append_configuration(out, row.configuration);
-    if (kept.memory_history != 0) {
+    if (kept.memory_history != 0 || kept.joined_by != 0) {
         out.write_u8(1);
         out.write_i64(static_cast<int64_t>(kept.memory_history));
     }
+    if (kept.joined_by != 0) out.write_u32(kept.joined_by);
     return out.flatten();
 }
 
@@ -226,6 +227,7 @@ Result<KeptConfig> decode_kept(Bytes bytes) {
     }
     if (in.ok() && in.remaining() > 0 && in.read_u8() == 1)
         kept.memory_history = static_cast<uint64_t>(in.read_i64());
+    if (in.ok() && in.remaining() > 0) kept.joined_by = in.read_u32();
     if (!in.ok()) return malformed("what a group keeps beside its log");
     return kept;
 }

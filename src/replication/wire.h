@@ -77,6 +77,8 @@ struct KeptConfig {
     // If not 0, this replica may have acknowledged from memory. Everything that it acknowledged is
     // in its log as long as the store's history is this one.
     uint64_t memory_history = 0;
+    // raft::CoreStart::joined_by. Earlier versions pass it over.
+    uint32_t joined_by = 0;
 };
 std::vector<uint8_t> encode_kept(const KeptConfig& kept);
 Result<KeptConfig> decode_kept(Bytes bytes);  // kMalformed

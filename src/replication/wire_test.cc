@@ -167,6 +167,11 @@ TEST(ReplicationWire, what_is_kept_beside_a_log_comes_back) {
         }
     }
     EXPECT_FALSE(decode_kept(Bytes()));
+    const std::vector<uint8_t> joined = encode_kept({.joined_by = 7});
+    EXPECT_EQ(decode_kept(joined)->joined_by, 7u);
+    EXPECT_EQ(decode_kept(joined)->memory_history, 0u);
+    EXPECT_FALSE(decode_kept(joined)->configuration.has_value());
+    EXPECT_FALSE(decode_kept(Bytes(joined).first(joined.size() - 1))) << "cut short";
 }
 
 // The largest configuration fits what recovery keeps of a control entry.

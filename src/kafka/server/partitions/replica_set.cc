@@ -37,7 +37,8 @@ bool names(const cluster::PartitionAssignment& partition, int32_t node) {
 replication::Beginning beginning(const cluster::PartitionAssignment& partition,
                                  const cluster::MetadataShard& metadata) {
     const int32_t self = metadata.node_id();
-    if (!holds(partition.replicas, self)) return {.founders = {}, .joins = true};
+    if (!holds(partition.replicas, self))
+        return {.founders = {}, .joins = true, .joined_by = partition.revision};
     // The first configuration; a later one is for the group's leader to tell.
     if (!partition.are_founders) return {};
     return {.founders = configuration_of(partition.replicas),
