@@ -89,6 +89,9 @@ Task<Result<cluster::RegisterReply>> Registration::register_here(cluster::NodeRe
                 cluster::FeatureFinalized{std::string(cluster::kWeirVersion), newest});
             co_await try_(controller.commit(std::move(records)));
         }
+        // A controller that was deposed and does not know it yet may lack a node that is
+        // registered, and what is refused here is refused for good.
+        co_await try_(controller.committed_end(options));
         if (!controller.leads()) co_return fail(ErrorCode::kUnavailable, "the controller moved");
         // Who belongs to the controller's group was not removed: a founder that comes late.
         is_member &= controller.group()->configuration().find(NodeId{node.id}) == nullptr;
